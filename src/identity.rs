@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::accounts::{Accounts, User};
-use crate::config::plan::{RunAs, VassalPlan};
+use crate::config::plan::{RunAs, Seccomp, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::sys::creds;
 use crate::user_namespace::explain_id;
@@ -28,8 +28,8 @@ pub struct Identity {
 pub struct Confinement {
     /// The capabilities that stay across the change of user.
     pub capabilities: CapabilitySet,
-    /// Whether this list also limits root.
-    pub bind_root: bool,
+    /// The capabilities that are removed from root.
+    pub dropped_of_root: CapabilitySet,
     /// The capabilities that are removed, whoever the user is.
     pub dropped: CapabilitySet,
     /// Whether executing a file can no longer add privileges.
@@ -42,13 +42,20 @@ impl Confinement {
     pub fn of(plan: &VassalPlan) -> Self {
         let capabilities = CapabilitySet::from_bits_retain(plan.privileges.kept());
         let dropped = CapabilitySet::from_bits_retain(plan.privileges.dropped());
-        let bind_root = !plan.privileges.capabilities.is_empty();
-        Self { capabilities, bind_root, dropped, no_new_privs: plan.privileges.no_new_privs }
+        let mut dropped_of_root = CapabilitySet::empty();
+        if !plan.privileges.capabilities.is_empty() {
+            dropped_of_root = capabilities.complement();
+        } else if plan.privileges.seccomp.as_ref().is_some_and(|filter| filter.value != Seccomp::None) {
+            // The filter does not hold where PID 1, which has none, can be made to do what it refuses. An app
+            // with fewer capabilities than PID 1 may not write to its memory.
+            dropped_of_root = CapabilitySet::SYS_PTRACE;
+        }
+        Self { capabilities, dropped_of_root, dropped, no_new_privs: plan.privileges.no_new_privs }
     }
 
     /// Whether these limits remove nothing from a process that keeps its user and groups.
     pub fn is_none(&self) -> bool {
-        self.dropped.is_empty() && !self.bind_root && !self.no_new_privs
+        self.dropped.is_empty() && self.dropped_of_root.is_empty() && !self.no_new_privs
     }
 }
 
@@ -160,8 +167,8 @@ impl Identity {
         let mut kept = confinement.map_or(CapabilitySet::empty(), |limits| limits.capabilities);
         let no_new_privs = confinement.is_some_and(|limits| limits.no_new_privs);
         let mut dropped = confinement.map_or(CapabilitySet::empty(), |limits| limits.dropped);
-        if confinement.is_some_and(|limits| limits.bind_root) && self.is_root() {
-            dropped |= kept.complement();
+        if let Some(limits) = confinement.filter(|_| self.is_root()) {
+            dropped |= limits.dropped_of_root;
         }
         if !dropped.is_empty() {
             // An owner in tyrant mode may not do this, and need not with no_new_privs: no program that is

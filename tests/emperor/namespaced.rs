@@ -81,3 +81,31 @@ fn heartbeats_are_heard_from_user_namespaces() {
         }
     });
 }
+
+#[test]
+fn root_of_a_vassal_cannot_take_its_filter_off() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("IDs to grant") {
+            return;
+        }
+        user(sandbox);
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            fs::write(file, "user001:300000:65536\nroot:1000000:655360\n").unwrap();
+        }
+        let look = "if true 3<>/proc/1/mem; then echo %n: open; else echo %n: shut; fi";
+        let app = format!("command = sh -c '{look}; sleep 1001'");
+        for (name, lines) in [("free", ""), ("bound", "seccomp = default\n")] {
+            sandbox.vassal(name, &format!("uid = root\n{lines}{app}"));
+        }
+        for is_root in [false, true] {
+            let emperor = match is_root {
+                true => sandbox.emperor(&[CLONE, "--map-users=auto"]),
+                false => emperor(sandbox, &[]),
+            };
+            // Where PID 1 is another user's program, as root's is to a share, nobody inside may look into it.
+            emperor.wait_for(if is_root { "free: shut" } else { "free: open" });
+            emperor.wait_for("bound: shut");
+            emperor.stop();
+        }
+    });
+}

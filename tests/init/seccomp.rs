@@ -151,6 +151,40 @@ fn an_app_cannot_use_what_only_attackers_of_the_kernel_need() {
     });
 }
 
+/// Asks for what would let the app act as PID 1, which has no filter.
+const ESCAPE: &str = r#"
+import os
+try:
+    os.close(os.open("/proc/1/mem", os.O_RDWR))
+    print("open")
+except OSError as error:
+    print(error.strerror)
+"#;
+
+#[test]
+fn an_app_that_is_root_cannot_take_its_filter_off() {
+    sandboxed(|sandbox| {
+        let script = sandbox.file("escape.py", ESCAPE).display().to_string();
+        for namespaces in ["fs,pid", "user,fs,pid"] {
+            for (lines, expected) in [
+                ("", "open"),
+                ("seccomp = none", "open"),
+                ("seccomp = default", "Permission denied"),
+                // Whoever writes it has it.
+                ("seccomp = default\ncap = sys_ptrace,dac_override", "open"),
+                ("seccomp = default\ncap = dac_override,sys_admin", "Permission denied"),
+            ] {
+                let lines = format!("uid = root\n{lines}\ncommand = /usr/bin/python3 {script}");
+                let mut command = sandbox.program("vassal-init");
+                command.args(["--unshare", namespaces]).arg(sandbox.ini("vassal", &lines));
+                let output = command.output().unwrap();
+                let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+                assert!(text.lines().any(|line| line == expected), "{namespaces}: {lines}: {text}");
+            }
+        }
+    });
+}
+
 #[test]
 fn hooks_and_a_command_are_filtered_only_where_that_is_said() {
     sandboxed(|sandbox| {

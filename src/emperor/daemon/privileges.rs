@@ -48,7 +48,12 @@ impl User {
         }
         Ok(Some(Self {
             identity,
-            confinement: Confinement { capabilities: kept, bind_root: false, dropped, no_new_privs: false },
+            confinement: Confinement {
+                capabilities: kept,
+                dropped_of_root: CapabilitySet::empty(),
+                dropped,
+                no_new_privs: false,
+            },
         }))
     }
 
