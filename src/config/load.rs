@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::build::{emperor, vassal};
 use super::diagnostic::{Diagnostics, Report, command_line};
 use super::input::Input;
-use super::keys::{sockets, values};
+use super::keys::values;
 use super::language::expand;
 use super::plan::{Address, App, EmperorPlan, Located, VassalPlan};
 use super::setting::{PlainSetting, Setting};
@@ -111,7 +111,7 @@ pub fn duration(text: &[u8]) -> Result<Duration, String> {
 /// # Errors
 /// The text is not an address: what is wrong with it.
 pub fn address(text: &[u8]) -> Result<Address, String> {
-    sockets::address(text)
+    values::absolute_address(text)
 }
 
 /// Reads the configuration of an emperor.

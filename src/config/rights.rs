@@ -38,6 +38,8 @@ impl VassalPlan {
             reload_signal: _,
             listen: _,
             keep_sockets: _,
+            // Its check becomes the app's user.
+            readiness: _,
             // This is the emperor's.
             replication: _,
         } = self;

@@ -18,6 +18,8 @@ pub enum End {
     Setup(Box<SetupFailure>, i32),
     /// A checked mountpoint was lost. The text says which and why.
     Lost(String),
+    /// The app was ready and no longer passes its check. The text says why.
+    NotReady(String),
     /// The configuration is invalid. The text is the first mistake.
     Invalid(String),
 }

@@ -11,6 +11,8 @@ use super::socket::SocketId;
 pub const EXIT_CONFIG: i32 = 78;
 /// Exit status: a fatal phase failed.
 pub const EXIT_SETUP: i32 = 71;
+/// Exit status: the app no longer passes its ready check.
+pub const EXIT_NOT_READY: i32 = 69;
 /// Exit status: a checked mountpoint was lost and the instance destroyed.
 pub const EXIT_MOUNT_LOST: i32 = 75;
 /// Exit status: the app was not found.
@@ -293,6 +295,8 @@ pub enum ExitReason {
     Setup(SetupFailure),
     /// A checked mountpoint was lost; the text says which and how it was noticed.
     MountLost(String),
+    /// The app was ready and no longer passes its check; the text says why.
+    NotReady(String),
     /// The kernel killed the app because memory ran out, and so many processes of its cgroup.
     OutOfMemory(u64),
 }
@@ -375,7 +379,7 @@ impl fmt::Display for ExitReason {
             Self::Stopped => write!(f, "stopped"),
             Self::Config(mistake) => write!(f, "invalid configuration: {mistake}"),
             Self::Setup(failure) => write!(f, "setup failed in {failure}"),
-            Self::MountLost(what) => write!(f, "{what}"),
+            Self::MountLost(what) | Self::NotReady(what) => write!(f, "{what}"),
             Self::OutOfMemory(kills) => {
                 write!(
                     f,

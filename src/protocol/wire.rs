@@ -91,6 +91,7 @@ impl ExitReason {
                 .i32(failure.errno)
                 .done(),
             Self::MountLost(what) => Packet::new(7).text(what.as_bytes()).done(),
+            Self::NotReady(what) => Packet::new(26).text(what.as_bytes()).done(),
             Self::OutOfMemory(kills) => Packet::new(19).u64(*kills).done(),
         }
     }
@@ -164,6 +165,7 @@ impl FromVassal {
             17 => Self::Announced(Announcement::Heartbeat),
             18 => Self::Announced(Announcement::Status(fields.string()?)),
             19 => Self::Exiting(ExitReason::OutOfMemory(fields.u64()?)),
+            26 => Self::Exiting(ExitReason::NotReady(fields.string()?)),
             20 => Self::Announced(Announcement::Leave),
             21 => Self::Announced(Announcement::Reloading),
             22 => Self::Announced(Announcement::Stopping),

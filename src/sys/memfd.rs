@@ -1,5 +1,5 @@
-//! Sealed memory files: every process with the descriptor can read, map or execute the bytes, and none can
-//! change them.
+//! Memory files. Of a sealed one every process with the descriptor can read, map or execute the bytes, and
+//! none can change them.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -26,13 +26,7 @@ const SEAL_EXEC: SealFlags = SealFlags::from_bits_retain(0x20);
 /// # Errors
 /// EMFILE, ENFILE, ENOMEM; EACCES for a program if `vm.memfd_noexec` is 2.
 pub fn sealed(name: &str, bytes: &[u8], usage: Use) -> Result<OwnedFd, Errno> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let exec = if usage == Use::Execute { MemfdFlags::EXEC } else { MemfdFlags::NOEXEC_SEAL };
-    let fd = match memfd_create(name, flags | exec) {
-        // Before Linux 6.3 the flag did not exist.
-        Err(Errno::INVAL) => memfd_create(name, flags)?,
-        other => other?,
-    };
+    let fd = create(name, MemfdFlags::ALLOW_SEALING, usage)?;
     write_all(fd.as_fd(), bytes)?;
     seek(&fd, SeekFrom::Start(0))?;
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
@@ -47,6 +41,24 @@ pub fn sealed(name: &str, bytes: &[u8], usage: Use) -> Result<OwnedFd, Errno> {
     }
     fcntl_add_seals(&fd, seals)?;
     Ok(fd)
+}
+
+/// An empty, close-on-exec memory file, to be written to.
+///
+/// # Errors
+/// EMFILE, ENFILE, ENOMEM.
+pub fn scratch(name: &str) -> Result<OwnedFd, Errno> {
+    create(name, MemfdFlags::empty(), Use::Read)
+}
+
+fn create(name: &str, flags: MemfdFlags, usage: Use) -> Result<OwnedFd, Errno> {
+    let flags = flags | MemfdFlags::CLOEXEC;
+    let exec = if usage == Use::Execute { MemfdFlags::EXEC } else { MemfdFlags::NOEXEC_SEAL };
+    match memfd_create(name, flags | exec) {
+        // Before Linux 6.3 the flag did not exist.
+        Err(Errno::INVAL) => memfd_create(name, flags),
+        other => other,
+    }
 }
 
 #[cfg(test)]

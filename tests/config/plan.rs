@@ -422,6 +422,18 @@ fn every_mistake_is_found_in_one_pass() {
                 "5:17: 'ready-timeout': it must be longer than 0",
             ],
         ),
+        (
+            "command = x\nready-check = tcp:/x\nready-check = tcp://x.sock\nready-check = exec:\n\
+             ready-check-interval = 0\nready-check-timeout = 0\nready-check-failures = -1",
+            &[
+                "3:15: 'ready-check': 'tcp:/x' is none of notify, exec:COMMAND and tcp://ADDRESS",
+                "4:15: 'ready-check': 'x.sock' is not an absolute path",
+                "5:15: 'ready-check': the value is missing",
+                "6:24: 'ready-check-interval': it must be longer than 0",
+                "7:23: 'ready-check-timeout': it must be longer than 0",
+                "8:24: 'ready-check-failures': '-1' is not a whole number",
+            ],
+        ),
         ("command = x\nreplicas = 10000", &["3:12: 'replicas': '10000' is not a number from 1 to 100"]),
         (
             "command = x\nreplicas = 2",
@@ -752,6 +764,10 @@ fn a_reload_is_rolling_where_there_are_replicas_unless_the_file_says_how() {
     // uWSGI says that it is ready.
     let uwsgis = replication("replicas = 3\nhttp-socket = :1");
     assert_eq!(uwsgis, Replication { says_ready: true, ..three });
+    for check in ["notify", "exec:true", "tcp://:1"] {
+        let told = replication(&format!("command = x\nready-check = {check}"));
+        assert_eq!(told, Replication { says_ready: true, ..usual }, "{check}");
+    }
     let recreated = replication("replicas = 3\nreload-strategy = recreate\ncommand = x");
     assert_eq!(recreated, Replication { is_rolling: false, ..three });
     let rolling = replication("reload-strategy = rolling\nready-after = 0\nready-timeout = 2m\ncommand = x");

@@ -175,6 +175,7 @@ enum Kind {
 const OTHERS: &[&str] = &[
     "ACTION:ARGS",
     "ADDRESS",
+    "CHECK",
     "COMMAND",
     "COUNT",
     "FORMAT",

@@ -801,13 +801,18 @@ const OF_MOUNTPOINTS: [&str; 3] =
 /// Keys of which the emperor is told at a reload, for which there is such a test in tests/init/replicas.rs.
 const OF_EMPEROR: [&str; 4] = ["ready-after", "ready-timeout", "reload-strategy", "replicas"];
 
+/// Keys for which there is such a test in tests/init/readiness.rs.
+const OF_READINESS: [&str; 4] =
+    ["ready-check", "ready-check-failures", "ready-check-interval", "ready-check-timeout"];
+
 #[test]
 fn every_key_that_a_reload_takes_on_is_shown_to_count() {
     for row in VASSAL_INIT.own_rows() {
         let is_taken_on = matches!(row.reload, Some(Reload::Live | Reload::NextApp));
         let is_shown = SHOWN.iter().any(|(key, ..)| *key == row.name)
             || OF_MOUNTPOINTS.contains(&row.name)
-            || OF_EMPEROR.contains(&row.name);
+            || OF_EMPEROR.contains(&row.name)
+            || OF_READINESS.contains(&row.name);
         assert!(
             is_shown || !is_taken_on,
             "'{}': say in SHOWN what shows that a reload takes it on",

@@ -21,6 +21,7 @@ mod lives;
 mod mounts;
 mod personalities;
 mod program;
+mod readiness;
 mod reaping;
 mod replicas;
 mod safe_proc;

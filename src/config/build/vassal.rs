@@ -133,7 +133,8 @@ pub(crate) fn plan(
     let replication = &mut plan.replication;
     replication.is_rolling = is_rolling.unwrap_or(replication.replicas > 1);
     // uWSGI says that it is ready. Nobody asks as long as one instance is stopped before the next one starts.
-    replication.says_ready = replication.is_rolling && matches!(plan.app, App::Uwsgi { .. });
+    let is_told = replication.is_rolling && matches!(plan.app, App::Uwsgi { .. });
+    replication.says_ready = is_told || plan.readiness.check.is_some();
     plan
 }
 

@@ -2,9 +2,8 @@
 
 use super::values::{self, Parsed};
 use crate::config::bytes::split_once;
-use crate::config::plan::{Address, Owner};
+use crate::config::plan::Owner;
 use crate::config::setting::Setting;
-use crate::place::Place;
 
 /// The settings of all sockets of a vassal.
 #[derive(Debug, Clone, Default)]
@@ -37,15 +36,4 @@ pub(crate) fn owner(text: &[u8]) -> Parsed<Owner> {
 /// Whether `listen` has a number: the length of the queue, as in uWSGI.
 pub(crate) fn is_backlog(setting: &Setting) -> bool {
     !setting.text().is_empty() && setting.text().iter().all(u8::is_ascii_digit)
-}
-
-/// An address to listen at.
-pub(crate) fn address(text: &[u8]) -> Parsed<Address> {
-    let address = values::address(text)?;
-    match &address.place {
-        Place::File(path) if path.is_relative() => {
-            Err(format!("'{}' is not an absolute path", path.display()))
-        }
-        _ => Ok(address),
-    }
 }

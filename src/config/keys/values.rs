@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::suggest;
 use crate::config::bytes::{integer, split_once};
-use crate::config::plan::{Address, CgroupOption, EnvChange, Id, IdMap, IdRange, Seccomp};
+use crate::config::plan::{Address, CgroupOption, EnvChange, Id, IdMap, IdRange, ReadyCheck, Seccomp};
 use crate::mount::request::PivotRoot;
 use crate::names;
 use crate::names::Names;
@@ -198,6 +198,29 @@ pub(crate) fn address(text: &[u8]) -> Parsed<Address> {
         }
     };
     Ok(Address { name, place })
+}
+
+/// An [`address`] that means the same wherever a process is.
+pub(crate) fn absolute_address(text: &[u8]) -> Parsed<Address> {
+    let address = address(text)?;
+    match &address.place {
+        Place::File(path) if path.is_relative() => {
+            Err(format!("'{}' is not an absolute path", path.display()))
+        }
+        _ => Ok(address),
+    }
+}
+
+/// `notify`, `exec:COMMAND` or `tcp://ADDRESS`.
+pub(crate) fn ready_check(text: &[u8]) -> Parsed<ReadyCheck> {
+    if let Some(address) = text.strip_prefix(b"tcp://") {
+        return absolute_address(address).map(ReadyCheck::Connect);
+    }
+    match text.strip_prefix(b"exec:") {
+        Some(command) => self::text(command).map(ReadyCheck::Exec),
+        None if text == b"notify" => Ok(ReadyCheck::Notify),
+        None => Err(format!("{} is none of notify, exec:COMMAND and tcp://ADDRESS", quoted(text))),
+    }
 }
 
 /// A host name, at most as long as sethostname(2) takes it.

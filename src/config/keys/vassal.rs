@@ -219,6 +219,20 @@ static OF_VASSALS: Table = table![
     key(Replicas, "ready-after", Value("TIME"), "an app that says nothing is ready then (default: 1s)\n\
         So long after its start, if its mountpoints answer. uWSGI says it.",
         Live, |to, it| it.set(&mut to.plan.replication.ready_after, values::duration)),
+    key(Replicas, "ready-check", Value("CHECK"), "what tells whether the app is ready\n\
+        exec:COMMAND, a shell command that ends with status 0; tcp://ADDRESS, written as for listen, where \
+        a connection is accepted; or notify: the app says it itself, as uWSGI does. Both are done in the \
+        vassal, as the app's user, again and again. With them, what the app says does not count.",
+        NextApp, |to, it| it.set_located(&mut to.plan.readiness.check, values::ready_check)),
+    key(Replicas, "ready-check-failures", Value("COUNT"), "replace it after so many in a row (default: 3)\n\
+        The instance of an app that was ready, and then fails so many checks in a row, ends; 0 for never.",
+        NextApp, |to, it| it.set(&mut to.plan.readiness.failures, values::count)),
+    key(Replicas, "ready-check-interval", Value("TIME"), "time between two checks (default: 1s)\n\
+        Before the first success they come sooner: after 50 ms, 100 ms, 200 ms and so on.",
+        NextApp, |to, it| it.set(&mut to.plan.readiness.interval, period)),
+    key(Replicas, "ready-check-timeout", Value("TIME"), "time for a check (default: 5s)\n\
+        One that takes longer has failed, and is killed with all that it has started.",
+        NextApp, |to, it| it.set(&mut to.plan.readiness.timeout, period)),
     key(Replicas, "ready-timeout", Value("TIME"), "time to become ready beside the old one (default: 60s)\n\
         A new instance that takes longer is given up, and the old ones go on.",
         Live, |to, it| it.set(&mut to.plan.replication.ready_timeout, period)),
@@ -389,7 +403,7 @@ fn listen(to: &mut VassalDraft, it: &mut Reader<'_>) {
     if sockets::is_backlog(it.setting) {
         it.set_some(&mut to.sockets.backlog, values::count);
     } else {
-        it.add_located(&mut to.addresses, sockets::address);
+        it.add_located(&mut to.addresses, values::absolute_address);
     }
 }
 

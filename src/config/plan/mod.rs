@@ -19,5 +19,5 @@ pub use emperor::{CgroupsPlan, DiscoveryPlan, EmperorPlan, OnDemand, Source, Tyr
 pub use hooks::{Action, Hook, Phase, WaitKind};
 pub use vassal::{
     App, EnvChange, JailPlan, Limit, Limited, Listen, MountpointLost, MountpointPlan, Owner, Privileges,
-    ResourcePlan, Seccomp, StopPlan, VassalPlan,
+    ReadinessPlan, ReadyCheck, ResourcePlan, Seccomp, StopPlan, VassalPlan,
 };

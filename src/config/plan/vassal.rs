@@ -51,6 +51,33 @@ pub struct VassalPlan {
     pub resources: ResourcePlan,
     /// How many instances an emperor runs of it, and how it replaces them.
     pub replication: Replication,
+    /// How it is found out whether the app is ready.
+    pub readiness: ReadinessPlan,
+}
+
+/// How it is found out whether the app is ready, and still is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadinessPlan {
+    /// What tells (`ready-check`).
+    pub check: Option<Located<ReadyCheck>>,
+    /// The time between two checks (`ready-check-interval`).
+    pub interval: Duration,
+    /// How long a check may take (`ready-check-timeout`).
+    pub timeout: Duration,
+    /// After how many failed checks in a row an app that was ready is given up; 0 for never
+    /// (`ready-check-failures`).
+    pub failures: u32,
+}
+
+/// What tells whether an app is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadyCheck {
+    /// The app says so itself.
+    Notify,
+    /// A command that ends with status 0.
+    Exec(OsString),
+    /// A connection to this address.
+    Connect(Address),
 }
 
 /// Which mountpoints are checked, how often, and what follows when one is lost.
@@ -202,6 +229,12 @@ impl Default for VassalPlan {
             keep_sockets: true,
             resources: ResourcePlan::default(),
             replication: Replication::default(),
+            readiness: ReadinessPlan {
+                check: None,
+                interval: Duration::from_secs(1),
+                timeout: Duration::from_secs(5),
+                failures: 3,
+            },
         }
     }
 }

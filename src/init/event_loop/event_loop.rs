@@ -8,11 +8,13 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use crate::config::cmdline::entrypoint::Entrypoint;
+use crate::config::plan::ReadinessPlan;
 use crate::error::{Context, Result};
 use crate::init::child::job::Job;
 use crate::init::child::notices::{self, COMMAND, EVERYTHING, Facts};
 use crate::init::child::reaper;
 use crate::init::event_loop::notify::Request;
+use crate::init::event_loop::ready_check::{Check, Checking};
 use crate::init::event_loop::running_app::RunningApp;
 use crate::init::event_loop::sources::{Heard, NewFile, Sources};
 use crate::init::event_loop::wakeup::{
@@ -42,6 +44,7 @@ pub struct EventLoop {
     ready_fd: Option<i32>,
     pub(in crate::init) app: Option<RunningApp>,
     pub(in crate::init) mountpoints: Mountpoints,
+    check: Checking,
     cgroups: CgroupEvents,
     /// Processes that existed when the app was started, such as daemons of hooks. They do not belong to the
     /// app.
@@ -66,7 +69,7 @@ struct Awaited {
 /// What was found when dead children were reaped.
 #[derive(Debug, Clone, Copy, Default)]
 struct Deaths {
-    /// Whether one of them was not a prober.
+    /// Whether one of them was neither a prober nor a ready check.
     any: bool,
     /// Whether there are living children.
     has_children: bool,
@@ -83,6 +86,7 @@ impl EventLoop {
             job: None,
             app: None,
             mountpoints,
+            check: Checking::default(),
             cgroups: CgroupEvents::new(&[]),
             helper_pids: Vec::new(),
             attention: Attention::All,
@@ -242,6 +246,50 @@ impl EventLoop {
         }
     }
 
+    /// Notes that the app has executed its program. From now on it is listened to, and checked.
+    pub fn app_runs(&mut self, plan: &ReadinessPlan) {
+        self.check.begin(plan, running_time::now());
+        if let Some(app) = &mut self.app {
+            app.set_started(self.check.decides());
+        }
+    }
+
+    /// Notes that the app was asked to stop in order to be started anew, or for good.
+    pub fn app_leaves(&mut self) {
+        self.check.stop();
+        if let Some(app) = &mut self.app {
+            app.set_leaving();
+        }
+    }
+
+    /// Notes that the app was told to read its own configuration again: it has to show anew that it is ready.
+    pub fn app_begins_anew(&mut self) {
+        self.check.begin_anew(running_time::now());
+        if let Some(app) = &mut self.app {
+            app.forget_announced();
+        }
+    }
+
+    /// Ends the ready checks: what they would come to does not matter any more.
+    pub fn stop_checks(&mut self) {
+        self.check.stop();
+    }
+
+    /// When a ready check is to be started, for [`Self::check_started`].
+    pub fn check_due(&self) -> Option<Instant> {
+        self.check.due()
+    }
+
+    /// Notes that a ready check was started, or could not be.
+    pub fn check_started(&mut self, check: Result<Check>) {
+        self.check.started(check, running_time::now());
+    }
+
+    /// Why the app counts as broken by its ready checks, if it does.
+    pub fn given_up(&self) -> Option<String> {
+        self.check.given_up()
+    }
+
     /// Tells the starter once that the command runs, if the starter asked for that. When a command is started
     /// again, the number may be that of another descriptor of this process.
     pub fn tell_ready(&mut self) {
@@ -300,6 +348,7 @@ impl EventLoop {
             deadline,
             self.app.as_ref().and_then(RunningApp::due),
             self.mountpoints.deadline(now),
+            self.check.deadline(),
             self.report_asked.map(|asked| asked + REPORT_TIME),
             self.cgroups.deadline(now),
             crate::log::deadline(now),
@@ -317,6 +366,7 @@ impl EventLoop {
         let now = running_time::now();
         let mut wakeup = Wakeup { stop: stop.map(StopRequest::now), reload, ..Wakeup::default() };
         let deaths = if child_changed { self.reap(now) } else { Deaths::default() };
+        self.check.look(now);
         self.cgroups.look(self.living_app().is_some(), now);
         if mounts_changed || deaths.any {
             self.mountpoints.suspect(now);
@@ -341,7 +391,7 @@ impl EventLoop {
         let (reaped, has_children) = reaper::drain();
         let mut any = false;
         for child in reaped {
-            if self.mountpoints.prober_died(child.pid, now) {
+            if self.mountpoints.prober_died(child.pid, now) || self.check.has_died(child, now) {
                 continue;
             }
             any = true;
@@ -432,13 +482,22 @@ impl EventLoop {
         }
     }
 
-    /// Passes on the messages of the app.
+    /// Passes on the messages of the app, and what its ready check says in its place.
     fn hear_app(&mut self, wakeup: &mut Wakeup) {
         let Some(app) = &mut self.app else { return };
         let news = app.hear();
         if news.contains(&Announcement::Leave) && self.link().is_none() {
             // Without an emperor nobody decides about the request, and uWSGI waits for the decision.
             wakeup.stop.get_or_insert(StopRequest::now("the app itself".to_owned()));
+        }
+        if news.contains(&Announcement::Reloading) {
+            self.check.begin_anew(running_time::now());
+        }
+        if self.check.take_ready()
+            && let Some(app) = self.app.as_mut().filter(|app| app.status.is_none())
+        {
+            app.become_ready();
+            self.send(&FromVassal::Announced(Announcement::Ready));
         }
         for announcement in news {
             self.send(&FromVassal::Announced(announcement));

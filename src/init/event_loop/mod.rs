@@ -12,6 +12,7 @@
 #[allow(clippy::module_inception, reason = "the room is named after it")]
 pub mod event_loop;
 pub mod notify;
+pub mod ready_check;
 pub mod running_app;
 pub mod sources;
 pub mod wakeup;

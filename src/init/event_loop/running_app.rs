@@ -29,6 +29,8 @@ pub struct RunningApp {
     /// Whether a step waits for the app to execute its program.
     is_awaited: bool,
     is_started: bool,
+    /// Whether a check tells that it is ready, and not the app itself.
+    is_checked: bool,
     is_leaving: bool,
     /// How the app ended, once it has.
     pub status: Option<WaitStatus>,
@@ -54,6 +56,7 @@ impl RunningApp {
             since,
             is_awaited: false,
             is_started: false,
+            is_checked: false,
             is_leaving: false,
             status: None,
             announced: Vec::new(),
@@ -81,9 +84,9 @@ impl RunningApp {
         self.is_awaited = is_awaited;
     }
 
-    /// The app has executed its program.
-    pub fn set_started(&mut self) {
-        self.is_started = true;
+    /// The app has executed its program. With `is_checked`, it is not believed that it is ready.
+    pub fn set_started(&mut self, is_checked: bool) {
+        (self.is_started, self.is_checked) = (true, is_checked);
     }
 
     /// Whether the app has executed its program, as far as is known.
@@ -122,6 +125,13 @@ impl RunningApp {
         self.heartbeat.is_new |= self.heartbeat.last.is_some();
     }
 
+    /// It is ready to serve.
+    pub fn become_ready(&mut self) {
+        crate::log!("the app is ready, {} after its start", Elapsed(running_time::since(self.since)));
+        self.announced.push(Announcement::Ready);
+        self.is_newly_ready = true;
+    }
+
     /// When a message must be passed on that came too soon after the one before.
     pub fn due(&self) -> Option<Instant> {
         running_time::earliest(&[self.status_due(), self.heartbeat.due()])
@@ -154,6 +164,7 @@ impl RunningApp {
                         continue;
                     }
                 }
+                Announcement::Ready if self.is_checked => continue,
                 Announcement::Reloading if is_recent(self.last_reload) => continue,
                 Announcement::Reloading => {
                     self.last_reload = Some(running_time::now());
@@ -167,15 +178,14 @@ impl RunningApp {
                     if self.announced.contains(&announcement) {
                         continue;
                     }
-                    self.announced.push(announcement.clone());
+                    match announcement {
+                        Announcement::Ready => self.become_ready(),
+                        _ => self.announced.push(announcement.clone()),
+                    }
                     // An app that is stopping sends no more heartbeats, and one that came before the message
                     // no longer counts.
                     self.heartbeat.is_new &= announcement != Announcement::Stopping;
                 }
-            }
-            if announcement == Announcement::Ready {
-                crate::log!("the app is ready, {} after its start", Elapsed(running_time::since(self.since)));
-                self.is_newly_ready = true;
             }
             news.push(announcement);
         }

@@ -128,10 +128,7 @@ fn app_reloads_itself(vassal: &mut Vassal, plan: &VassalPlan) -> bool {
         None => return false,
     };
     crate::log!("reloading: the file says what it said before; {how} to the app");
-    if let Some(app) = &mut vassal.events.app {
-        // The app may announce again that it is ready.
-        app.forget_announced();
-    }
+    vassal.events.app_begins_anew();
     true
 }
 

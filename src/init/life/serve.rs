@@ -16,6 +16,7 @@ use crate::init::life::shutdown::{
 };
 use crate::init::outcome::{End, Ended};
 use crate::init::steps::hooks::{self, Failed};
+use crate::init::steps::ready_check;
 use crate::init::vassal::Vassal;
 use crate::init::watch::checked_path::{Lost, Maker};
 use crate::log::Elapsed;
@@ -110,6 +111,13 @@ pub fn serve(vassal: &mut Vassal) -> End {
                     Err(end) => return *end,
                 }
             }
+            if let Some(why) = vassal.events.given_up() {
+                return End::NotReady(why);
+            }
+            if vassal.events.check_due().is_some_and(|due| due <= running_time::now()) {
+                let Vassal { events, jail, source, .. } = vassal;
+                ready_check::start(events, jail, &source.plan);
+            }
             if let Some(plan) = requests.reload.take().and_then(|file| accepted_reload(vassal, file)) {
                 vassal.events.send(&FromVassal::Reloading(longest_reload(vassal, &plan)));
                 ask_to_leave(vassal, Request::StopGracefully);
@@ -131,7 +139,8 @@ pub fn serve(vassal: &mut Vassal) -> End {
                 Stage::Running | Stage::Restarting { .. } | Stage::Remounting { .. } => None,
             });
         }
-        let deadline = stage.deadline();
+        let check_due = vassal.events.check_due().filter(|_| matches!(stage, Stage::Running));
+        let deadline = running_time::earliest(&[stage.deadline(), check_due]);
         let Wakeup { stop, lost, reload, mut signals } = vassal.events.wait(None, deadline);
         requests.lost.extend(lost);
         requests.reload = reload.or(requests.reload);
@@ -237,9 +246,7 @@ fn tell_of_restart(vassal: &Vassal) {
 /// Asks the app to stop: over uWSGI's protocol if the app speaks it and no signal is configured, else by a
 /// signal. Returns how the app was asked.
 fn ask_to_leave(vassal: &mut Vassal, request: Request) -> String {
-    if let Some(app) = &mut vassal.events.app {
-        app.set_leaving();
-    }
+    vassal.events.app_leaves();
     let plan = &vassal.source.plan;
     let how = if plan.stop.signal.is_none() && vassal.events.ask_app(request) {
         request.to_string()

@@ -24,7 +24,7 @@ use crate::log::Elapsed;
 use crate::mount::fusectl;
 use crate::mount::mountinfo::Mount;
 use crate::mount::ops;
-use crate::protocol::{EXIT_CONFIG, EXIT_MOUNT_LOST, ExitReason, FromVassal, WaitStatus};
+use crate::protocol::{EXIT_CONFIG, EXIT_MOUNT_LOST, EXIT_NOT_READY, ExitReason, FromVassal, WaitStatus};
 use crate::running_time;
 use crate::signal_names;
 
@@ -54,6 +54,7 @@ pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
     let Vassal { events, jail, source, life } = vassal;
     let plan = &source.plan;
     let watched = events.mountpoints.stop();
+    events.stop_checks();
     let code = exit_status(events, &end);
     let status = events.app.as_ref().and_then(|app| app.status);
     let interrupt = events.job.as_ref().and_then(|job| job.interrupt(status));
@@ -69,6 +70,7 @@ pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
         End::Stopped(request) => (ExitReason::Stopped, request),
         End::Setup(failure, _) => (ExitReason::Setup(*failure), None),
         End::Invalid(mistake) => (ExitReason::Config(mistake), None),
+        End::NotReady(why) => (ExitReason::NotReady(why), None),
         End::Lost(what) => {
             destroy(events, jail, &watched, &what);
             return code;
@@ -100,6 +102,7 @@ fn exit_status(events: &EventLoop, end: &End) -> i32 {
         End::Stopped(_) => status.map_or(EXIT_STOPPED, WaitStatus::code),
         End::Setup(_, code) | End::Hook(code) => *code,
         End::Lost(_) => EXIT_MOUNT_LOST,
+        End::NotReady(_) => EXIT_NOT_READY,
         End::Invalid(_) => EXIT_CONFIG,
     };
     match (&events.entry, end) {

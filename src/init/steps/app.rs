@@ -105,8 +105,8 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
             Err(interruption) => return Err(interruption.into()),
         }
     }
-    if let Some(app) = &mut events.app {
-        app.set_started();
+    events.app_runs(&plan.readiness);
+    if let Some(app) = &events.app {
         let (pid, program) = (app.launched.pid, plan.app.program().display());
         let since = app.since;
         match &events.entry {

@@ -234,7 +234,7 @@ fn needs_own_mounts(jail: &Jail, what: &str) -> Result<()> {
 
 /// The state of a child for a command of a hook, confined like the app if the plan says so. In tyrant mode
 /// the owner of the file is the user in all phases.
-fn child_for<'a>(jail: &'a Jail, plan: &'a VassalPlan, phase: Phase) -> Launch<'a> {
+pub fn child_for<'a>(jail: &'a Jail, plan: &'a VassalPlan, phase: Phase) -> Launch<'a> {
     let as_user = phase >= Phase::AsUser;
     let plain = jail.helper(as_user);
     if !plan.privileges.confine_hooks || !(as_user || jail.owner.is_some()) {

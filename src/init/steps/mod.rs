@@ -1,5 +1,5 @@
 //! The steps of a setup: hooks and their actions, cgroups and limits, the change of root, the owner's
-//! identity, sockets, the start of the app.
+//! identity, sockets, the start of the app and of its ready checks.
 //!
 //! In: the plan, and the parts of the vassal that a step reads or changes. Out: success, or an error that
 //! names operation, object and cause.
@@ -16,5 +16,6 @@ pub mod capabilities;
 pub mod cgroups;
 pub mod hooks;
 pub mod owner;
+pub mod ready_check;
 pub mod root;
 pub mod sockets;

@@ -16,5 +16,6 @@ pub mod mountpoints;
 pub mod oom;
 pub mod prober;
 pub mod procfs;
+pub mod readiness;
 pub mod refused_processes;
 pub mod watchdog;

@@ -29,6 +29,7 @@ fn from_vassal() -> Vec<FromVassal> {
         FromVassal::Exiting(ExitReason::Config("a.ini:3:1: unknown".into())),
         FromVassal::Exiting(ExitReason::Setup(failure)),
         FromVassal::Exiting(ExitReason::MountLost("mountpoint /app lost: ENOTCONN".into())),
+        FromVassal::Exiting(ExitReason::NotReady("ready-check: exited with status 1".into())),
         FromVassal::Reloading(Duration::from_millis(12_001)),
         FromVassal::Reloaded,
         FromVassal::Refused("a.ini:3:1: unknown".into()),

@@ -1,0 +1,209 @@
+//! The ready check: the child that runs it, and what its ends come to.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::fs::fstat;
+use rustix::process::Pid;
+
+use crate::config::plan::{Located, ReadinessPlan, ReadyCheck};
+use crate::error::Error;
+use crate::init::child::launch::{Launched, Progress};
+use crate::init::child::reaper::Reaped;
+use crate::init::watch::readiness::{Readiness, Verdict};
+use crate::log::Elapsed;
+use crate::protocol::WaitStatus;
+use crate::running_time;
+use crate::sys::signal;
+
+/// An app that is not ready after this time is told of in the log, with the reason.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// How much of the end of a check's output is looked at.
+const OUTPUT_MAX: u64 = 200;
+
+/// The ready check of the app.
+#[derive(Default)]
+pub struct Checking {
+    /// The check of the app that runs; `None` where there is nothing to check.
+    of_app: Option<OfApp>,
+    /// The child that runs a check. One that was killed stays here until it has ended.
+    child: Option<Check>,
+}
+
+/// A child that runs a check.
+pub struct Check {
+    /// Its process, which leads a process group.
+    pub launched: Launched,
+    /// The memory file that it writes to.
+    pub output: Option<OwnedFd>,
+}
+
+/// What is known about the app that runs.
+struct OfApp {
+    readiness: Readiness,
+    /// The time that a check has.
+    timeout: Duration,
+    /// Where the key is.
+    source: Located<()>,
+    since: Instant,
+    /// Whether it was told that the app is slow.
+    is_told: bool,
+    is_newly_ready: bool,
+    /// Why it is given up.
+    given_up: Option<String>,
+}
+
+impl Checking {
+    /// The app runs now: it is checked as the plan says.
+    pub fn begin(&mut self, plan: &ReadinessPlan, now: Instant) {
+        self.of_app = match &plan.check {
+            Some(Located { value: ReadyCheck::Exec(_) | ReadyCheck::Connect(_), key, at }) => Some(OfApp {
+                readiness: Readiness::new(plan, self.child.is_some(), now),
+                timeout: plan.timeout,
+                source: Located { value: (), key: key.clone(), at: at.clone() },
+                since: now,
+                is_told: false,
+                is_newly_ready: false,
+                given_up: None,
+            }),
+            Some(Located { value: ReadyCheck::Notify, .. }) | None => None,
+        };
+    }
+
+    /// Whether checks decide if the app is ready.
+    pub fn decides(&self) -> bool {
+        self.of_app.is_some()
+    }
+
+    /// No check is run any more. One that runs is killed.
+    pub fn stop(&mut self) {
+        self.of_app = None;
+        self.kill();
+    }
+
+    /// The app is to show anew that it is ready.
+    pub fn begin_anew(&mut self, now: Instant) {
+        if let Some(app) = &mut self.of_app {
+            (app.since, app.is_told, app.is_newly_ready) = (now, false, false);
+            app.readiness.begin_anew(now);
+            self.kill();
+        }
+    }
+
+    /// When the next check is to be started.
+    pub fn due(&self) -> Option<Instant> {
+        self.of_app.as_ref().and_then(|app| app.readiness.due())
+    }
+
+    /// A check was started, or could not be.
+    pub fn started(&mut self, check: Result<Check, Error>, now: Instant) {
+        let Some(app) = &mut self.of_app else { return };
+        app.readiness.started(now);
+        match check {
+            Ok(check) => self.child = Some(check),
+            Err(error) => app.ended(Err(error.to_string()), now),
+        }
+    }
+
+    /// When [`Self::look`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.of_app.as_ref().and_then(|app| app.readiness.deadline())
+    }
+
+    /// Kills a check whose time is over.
+    pub fn look(&mut self, now: Instant) {
+        let Some(app) = &mut self.of_app else { return };
+        if app.readiness.is_overdue(running_time::was_late(), now) {
+            let verdict = app.readiness.killed(now);
+            app.note(verdict, &format!("not done after {}", Elapsed(app.timeout)), now);
+            self.kill();
+        }
+    }
+
+    /// Takes in the end of a child; returns whether it was that of a check.
+    pub fn has_died(&mut self, child: Reaped, now: Instant) -> bool {
+        let Some(check) = self.child.take_if(|check| check.launched.pid == child.pid) else { return false };
+        if let Some(app) = &mut self.of_app {
+            app.ended(check.result(child.status), now);
+        }
+        true
+    }
+
+    /// Whether the app has become ready since the last call.
+    pub fn take_ready(&mut self) -> bool {
+        self.of_app.as_mut().is_some_and(|app| std::mem::take(&mut app.is_newly_ready))
+    }
+
+    /// Why the app is given up, if it is.
+    pub fn given_up(&self) -> Option<String> {
+        self.of_app.as_ref()?.given_up.clone()
+    }
+
+    /// Kills the child and everything in its group.
+    fn kill(&self) {
+        if let Some(check) = &self.child {
+            // Not reaped yet, so both numbers are still its own. A child that was created just now may not
+            // lead the group yet.
+            let pid: Pid = check.launched.pid;
+            let _ = signal::kill(pid.as_raw_pid(), libc::SIGKILL);
+            let _ = signal::kill(-pid.as_raw_pid(), libc::SIGKILL);
+        }
+    }
+}
+
+impl OfApp {
+    fn ended(&mut self, result: Result<(), String>, now: Instant) {
+        if let Some(verdict) = self.readiness.ended(result.is_ok(), now) {
+            self.note(verdict, result.err().as_deref().unwrap_or_default(), now);
+        }
+    }
+
+    fn note(&mut self, verdict: Verdict, why: &str, now: Instant) {
+        let key = &self.source.key;
+        match verdict {
+            Verdict::Ready => self.is_newly_ready = true,
+            Verdict::NotYet => {
+                let waited = now.saturating_duration_since(self.since);
+                if waited >= SLOW && !std::mem::replace(&mut self.is_told, true) {
+                    crate::log!("{key}: {why}; the app is not ready {} after its start", Elapsed(waited));
+                }
+            }
+            Verdict::Recovered(failures) => {
+                crate::log!("{key}: good again, after {failures} in a row failed")
+            }
+            Verdict::Failing(1) => crate::log!("{key}: {why}"),
+            Verdict::GivenUp(1) => self.given_up = Some(format!("{key}: {why} ({})", self.source.at)),
+            Verdict::GivenUp(failures) => {
+                let what = format!("{key}: {why}, {failures} failures in a row ({})", self.source.at);
+                self.given_up = Some(what);
+            }
+            Verdict::StillReady | Verdict::Failing(_) => {}
+        }
+    }
+}
+
+impl Check {
+    /// What the check has come to.
+    fn result(&self, status: WaitStatus) -> Result<(), String> {
+        match (self.launched.progress(), status) {
+            (Progress::Failed(failure), _) => Err(failure.error.to_string()),
+            (_, WaitStatus::Exited(0)) => Ok(()),
+            (_, status) => Err(match self.last_line() {
+                Some(line) => format!("{status}: {line}"),
+                None => status.to_string(),
+            }),
+        }
+    }
+
+    /// The last line that it has written, or the end of that.
+    fn last_line(&self) -> Option<String> {
+        let output = self.output.as_ref()?;
+        let size = u64::try_from(fstat(output).ok()?.st_size).ok()?;
+        let mut bytes = [0; OUTPUT_MAX as usize];
+        let length = rustix::io::pread(output, &mut bytes, size.saturating_sub(OUTPUT_MAX)).ok()?;
+        let text = bytes.get(..length)?.trim_ascii();
+        let line = text.rsplit(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
+        Some(String::from_utf8_lossy(line).into_owned()).filter(|line| !line.is_empty())
+    }
+}
