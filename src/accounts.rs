@@ -192,19 +192,37 @@ fn id_at(fields: &[&str], index: usize) -> Option<u32> {
 /// The file cannot be read.
 pub fn subordinate(path: &'static str, user: &User) -> Result<Vec<(u32, u32)>> {
     let (database, _) = Database::read(path);
-    let number = user.uid.to_string();
     let mut ranges = Vec::new();
     database.find(&mut |fields| {
-        if let (Some(owner), Some(first), Some(count)) = (fields.first(), id_at(fields, 1), id_at(fields, 2))
-            && (*owner == number || Some(*owner) == user.name.as_deref())
-            && count > 0
-            && first.checked_add(count).is_some()
-        {
-            ranges.push((first, count));
-        }
+        ranges.extend(
+            grant(fields).filter(|(owner, _, _)| is_of(owner, user)).map(|(_, first, count)| (first, count)),
+        );
         false
     });
     database.text.map(|_| ranges)
+}
+
+/// An ID of these ranges of a user's that somebody else is granted in the same file, and who that is.
+pub fn shared(path: &'static str, user: &User, ranges: &[(u32, u32)]) -> Option<(u32, String)> {
+    let mut found = None;
+    Database::read(path).0.find(&mut |fields| {
+        if let Some((owner, first, count)) = grant(fields).filter(|(owner, _, _)| !is_of(owner, user)) {
+            let meet = |&&(own, own_count): &&(u32, u32)| own < first + count && first < own + own_count;
+            found = ranges.iter().find(meet).map(|(own, _)| (first.max(*own), owner.to_owned()));
+        }
+        found.is_some()
+    });
+    found
+}
+
+/// Whom a line of /etc/subuid or /etc/subgid grants IDs, the first one and the count.
+fn grant<'a>(fields: &[&'a str]) -> Option<(&'a str, u32, u32)> {
+    let (owner, first, count) = (fields.first()?, id_at(fields, 1)?, id_at(fields, 2)?);
+    (count > 0 && first.checked_add(count).is_some()).then_some((owner, first, count))
+}
+
+fn is_of(owner: &str, user: &User) -> bool {
+    owner == user.uid.to_string() || Some(owner) == user.name.as_deref()
 }
 
 fn written(error: &Error, id: &Located<Id>) -> Error {

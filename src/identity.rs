@@ -200,13 +200,13 @@ impl Identity {
                 Err(Errno::PERM)
                     if stays && has.effective.contains(CapabilitySet::SETGID) && asks_for_none => {}
                 result => {
-                    let set = result.map_err(|errno| explain_id(errno, "gid_map"));
+                    let set = result.map_err(|errno| explain_id(errno, groups, "gid_map"));
                     set.context("privilege drop:", "setgroups").map_err(failed(Part::Groups))?;
                 }
             }
         }
         if let (false, Some(gid)) = (stays, self.gid) {
-            let set = creds::set_gid(gid).map_err(|errno| explain_id(errno, "gid_map"));
+            let set = creds::set_gid(gid).map_err(|errno| explain_id(errno, &[gid], "gid_map"));
             let set = set.context("privilege drop: setresgid", gid);
             set.map_err(failed(Part::Group))?;
         }
@@ -215,7 +215,7 @@ impl Identity {
                 let set = rustix::thread::set_keep_capabilities(true);
                 set.context("privilege drop: keep", "capabilities").map_err(failed(Part::Kept))?;
             }
-            let set = creds::set_uid(uid).map_err(|errno| explain_id(errno, "uid_map"));
+            let set = creds::set_uid(uid).map_err(|errno| explain_id(errno, &[uid], "uid_map"));
             let set = set.context("privilege drop: setresuid", uid);
             set.map_err(failed(Part::User))?;
         }

@@ -9,21 +9,25 @@ use std::fmt::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, open};
 use rustix::io::{Errno, read, retry_on_intr};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{Pid, getegid, geteuid, getpid};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space};
 
-use crate::accounts::{Accounts, User, subordinate};
+use crate::accounts::{Accounts, User, shared, subordinate};
 use crate::command;
 use crate::config::plan::{Id, IdMap, IdRange, Located, MapsPlan};
 use crate::error::{Cause, Context, Described, Error, Result};
 use crate::files;
+use crate::log;
 use crate::mount::ops;
 use crate::outside;
 use crate::path::Walk;
 use crate::sys::{creds, fd, mount};
+
+/// The kernel takes less text than that for a map (user_namespaces(7)).
+const TEXT_MAX: usize = 4096;
 
 /// The IDs of a user namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,9 +91,18 @@ impl Maps {
     /// # Errors
     /// EPERM if this process may not give such IDs; or the programs are missing, or refuse.
     pub fn give(&self, pid: Pid) -> Result<()> {
+        for ranges in [&self.users, &self.groups] {
+            if ranges.len() > IdRange::MOST || lines(ranges).len() >= TEXT_MAX {
+                let reason = format_args!(
+                    "the kernel takes {} at most, in less than {TEXT_MAX} bytes of text: join some",
+                    IdRange::MOST
+                );
+                return Err(Error::new("map", format_args!("{} ranges of IDs", ranges.len()), reason));
+            }
+        }
         let Some(are_own) = self.writable() else {
-            give_by("newuidmap", pid, &self.users)?;
-            return give_by("newgidmap", pid, &self.groups);
+            give_by("newuidmap", "/etc/subuid", pid, &self.users)?;
+            return give_by("newgidmap", "/etc/subgid", pid, &self.groups);
         };
         let write = |file: &str, text: &str| {
             let path = format!("/proc/{}/{file}", pid.as_raw_pid());
@@ -141,8 +154,11 @@ fn ranges(plan: &[Located<IdMap>], own: u32, path: &'static str, user: &User) ->
                     return Err(none_granted(entry, path, user));
                 }
                 let mut inside = 0;
-                // Root of the machine is nobody in there. Any other user needs its own files.
-                if user.uid != 0 {
+                if user.uid == 0 {
+                    // Root of the machine is nobody in there.
+                    not_of_others(entry, path, user, &granted)?;
+                } else {
+                    // Any other user needs its own files.
                     ranges.push(IdRange { inside: 0, outside: own, count: 1 });
                     inside = 1;
                 }
@@ -163,6 +179,25 @@ fn ranges(plan: &[Located<IdMap>], own: u32, path: &'static str, user: &User) ->
         ranges.push(IdRange { inside: 0, outside: own, count: 1 });
     }
     Ok(ranges)
+}
+
+/// Refuses IDs of root of the machine, and tells of those that somebody else has too.
+fn not_of_others(
+    entry: &Located<IdMap>,
+    path: &'static str,
+    user: &User,
+    granted: &[(u32, u32)],
+) -> Result<()> {
+    if granted.iter().any(|(first, _)| *first == 0) {
+        let reason = format_args!("{path} grants root 0, which is root of the machine: take it out");
+        return Err(Error::new(&format!("{}: {}", entry.at, entry.key), "auto", reason));
+    }
+    if let Some((id, other)) = shared(path, user, granted) {
+        log!(
+            "{path} grants {id} to root and to '{other}': processes that have it there can touch a vassal's"
+        );
+    }
+    Ok(())
 }
 
 fn none_granted(entry: &Located<IdMap>, path: &str, user: &User) -> Error {
@@ -194,15 +229,21 @@ fn lines(ranges: &[IdRange]) -> String {
 }
 
 /// Has a set-user-id program of the package uidmap give the IDs.
-fn give_by(program: &str, pid: Pid, ranges: &[IdRange]) -> Result<()> {
+fn give_by(program: &str, granted: &str, pid: Pid, ranges: &[IdRange]) -> Result<()> {
     let ranges = lines(ranges).replace('\n', " ");
     let missing = "is missing: install the package uidmap";
     let pid = pid.as_raw_pid();
     let line = format!(
-        "exec 2>&1; command -v {program} >/dev/null || {{ echo '{missing}'; exit 1; }}\n\
+        "exec 2>&1; command -v {program} >/dev/null || {{ echo '{program}: {missing}'; exit 1; }}\n\
          exec {program} {pid} {ranges}"
     );
-    command::succeed(OsStr::new(&line)).context("map IDs:", program)
+    let given = command::succeed(OsStr::new(&line)).map_err(|cause| match cause {
+        Cause::Because(why) if why.ends_with("not allowed") => {
+            Cause::Because(format!("{why}: see {granted}").into())
+        }
+        cause => cause,
+    });
+    given.context("map", "IDs")
 }
 
 /// Puts directories into the mount namespace of a process as id-mapped mounts: their files belong to the IDs
@@ -307,15 +348,14 @@ impl Gate {
     }
 }
 
-/// The error of a change of ID, with the IDs that this user namespace has. The kernel refuses others as
-/// invalid.
-pub fn explain_id(errno: Errno, map: &str) -> Cause {
+/// The error of a change to these IDs. If this user namespace lacks one, with those that it has.
+pub fn explain_id(errno: Errno, ids: &[u32], map: &str) -> Cause {
     let Ok(text) = files::read_file(&format!("/proc/self/{map}")) else { return errno.into() };
     let text = String::from_utf8_lossy(&text);
     let ranges: Vec<_> = text.lines().filter_map(range).collect();
-    if errno != Errno::INVAL || ranges.iter().any(|range| range.count == u32::MAX) {
-        return errno.into();
-    }
+    let has =
+        |id: &u32| ranges.iter().any(|range| id.checked_sub(range.inside).is_some_and(|at| at < range.count));
+    let Some(lacking) = ids.iter().find(|id| !has(id)) else { return errno.into() };
     let mut known = String::new();
     for IdRange { inside, count, .. } in ranges {
         let between = if known.is_empty() { "" } else { ", " };
@@ -324,7 +364,21 @@ pub fn explain_id(errno: Errno, map: &str) -> Cause {
             _ => write!(known, "{between}{inside} to {}", inside + (count - 1)),
         };
     }
-    Cause::Because(format!("this user namespace has only {known}: see map-users").into())
+    Cause::Because(format!("this user namespace has no {lacking}, only {known}: see map-users").into())
+}
+
+/// Changes the owner of a file that may have been opened with O_PATH.
+///
+/// # Errors
+/// As chown(2).
+pub fn chown(file: impl AsFd, uid: Option<u32>, gid: Option<u32>) -> Result<(), Cause> {
+    let owner = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+    chownat(file, c"", owner.0, owner.1, AtFlags::EMPTY_PATH).map_err(|errno| {
+        match explain_id(errno, uid.as_slice(), "uid_map") {
+            Cause::Os(errno) => explain_id(errno, gid.as_slice(), "gid_map"),
+            explained => explained,
+        }
+    })
 }
 
 /// The error of a call that failed, in or for new namespaces (`CLONE_NEW*` bits), with the setting of this

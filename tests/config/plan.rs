@@ -685,15 +685,15 @@ fn the_maps_of_a_user_namespace_are_ones_that_the_kernel_takes() {
         ("unshare = fs,pid\nmap-groups = 0:1:1", "'map-groups' without 'user' in "),
         (
             "unshare = user\nmap-users = 0:1:2\nmap-users = 1:7:1",
-            "'map-users': an ID in it is mapped already",
+            "'map-users': 1 inside is mapped by 0:1:2 already",
         ),
         (
             "unshare = user\nmap-users = 0:1:2\nmap-users = 7:2:1",
-            "'map-users': an ID in it is mapped already",
+            "'map-users': 2 outside is mapped by 0:1:2 already",
         ),
         (
             "unshare = user\nmap-groups = auto\nmap-groups = 7:2:1",
-            "'map-groups': an ID in it is mapped already",
+            "'map-groups': 'auto' goes with no other map",
         ),
         ("unshare = user\nmap-users = 1:1:2", "'map-users' without 0: process 1 would not be root inside"),
         (

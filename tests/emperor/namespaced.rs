@@ -1,9 +1,10 @@
 //! What apps in user namespaces say and may do.
 
 use std::fs;
+use std::os::unix::fs::chown;
 
 use crate::common::{Daemon, Sandbox, sandboxed, until};
-use crate::rootless::{CLONE, emperor, user};
+use crate::rootless::{AS_USER, CLONE, emperor, user};
 
 /// Gives heartbeats in uWSGI's way, or in systemd's, until it is told to stop that.
 const BEATS: &str = r#"
@@ -107,5 +108,85 @@ fn root_of_a_vassal_cannot_take_its_filter_off() {
             emperor.wait_for("bound: shut");
             emperor.stop();
         }
+    });
+}
+
+#[test]
+fn an_id_that_is_not_there_is_told_with_those_that_are() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("IDs to grant") {
+            return;
+        }
+        user(sandbox);
+        let says = |maps: &[&str], lines: &str, says: &str| {
+            let ini = sandbox.ini("vassal", &format!("{lines}\ncommand = true"));
+            // As from a login, which has groups.
+            let mut starter = AS_USER.to_vec();
+            starter.pop();
+            starter.push("--groups=27,1001");
+            let mut command = sandbox.wrapped(&starter, "vassal-init");
+            let output = command.arg("--unshare=user,fs,pid").args(maps).arg(ini).output().unwrap();
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.code() == Some(71) && text.contains(says), "{lines}: {text}");
+        };
+        let file = sandbox.file("file", "");
+        chown(&file, Some(1001), Some(1001)).unwrap();
+        let file = file.display();
+        let (none, all) =
+            ("this user namespace has no 33, only 0: see map-users", "only 0, 1 to 65536: see map-users");
+        let chown = |ids: &str| format!("uid = root\nhook-as-root = chown:{file} {ids}");
+        says(&[], "uid = 33\ngid = 33", &format!("privilege drop: setgroups: {none}"));
+        says(&[], "uid = root\nadd-gid = 33", &format!("privilege drop: setgroups: {none}"));
+        says(&[], &chown("33"), &format!("chown {file}: {none}"));
+        says(&[], &chown("0 33"), &format!("chown {file}: {none}"));
+        let listen = "uid = root\nlisten = /run/scratch/socket\nchown-socket = 33";
+        says(&[], listen, &format!("chown /run/scratch/socket: {none}"));
+        let auto = ["--map-users=auto"];
+        says(&auto, "uid = 33\ngid = 70000", &format!("setgroups: this user namespace has no 70000, {all}"));
+        says(&auto, &chown("5 70000"), &format!("chown {file}: this user namespace has no 70000, {all}"));
+        // Within the number of ranges that the kernel takes, and longer than it takes.
+        for count in [300, 400] {
+            let line = |number: u32| format!("user001:{}:10\n", 300_000 + number * 20);
+            let lines: String = (0..count).map(line).collect();
+            for file in ["/etc/subuid", "/etc/subgid"] {
+                fs::write(file, &lines).unwrap();
+            }
+            let ranges =
+                format!("map {} ranges of IDs: the kernel takes 340 at most, in less than 4096", count + 1);
+            says(&auto, "uid = root", &ranges);
+        }
+    });
+}
+
+#[test]
+fn what_root_is_granted_is_neither_root_nor_somebody_elses() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("IDs to grant") {
+            return;
+        }
+        user(sandbox);
+        sandbox.vassal("one", "uid = root\ncommand = sleep 1001");
+        let grant = |lines: &str| {
+            for file in ["/etc/subuid", "/etc/subgid"] {
+                fs::write(file, lines).unwrap();
+            }
+        };
+        grant("root:0:655360\n");
+        let mut emperor = sandbox.emperor(&[CLONE, "--map-users=auto"]);
+        let line = emperor.wait_for("map-users auto: /etc/subuid grants root 0");
+        assert!(
+            emperor.wait() == 1 && line.ends_with(", which is root of the machine: take it out"),
+            "{line}"
+        );
+        grant("user001:300000:65536\nroot:200000:655360\n");
+        let emperor = sandbox.emperor(&[CLONE, "--map-users=auto"]);
+        emperor.wait_for("emperor: /etc/subuid grants 300000 to root and to 'user001': ");
+        emperor.wait_running(1, "one");
+        emperor.stop();
+        grant("user001:300000:65536\nroot:365536:655360\n0:200000:100000\n");
+        let emperor = sandbox.emperor(&[CLONE, "--map-users=auto"]);
+        emperor.wait_running(1, "one");
+        assert_eq!(emperor.lines("/etc/subuid"), [""; 0]);
+        emperor.stop();
     });
 }

@@ -245,15 +245,15 @@ fn what_a_user_is_not_granted_is_told_with_its_cure() {
         let namespaces = "--unshare=user,fs,pid";
         says(
             &[namespaces, "--user=33", "--", "true"],
-            "setresgid 33: this user namespace has only 0: see map-users",
+            "setresgid 33: this user namespace has no 33, only 0: see map-users",
         );
         says(
             &[namespaces, "--map-users=auto", "--user=70000:33", "--", "true"],
-            "setresuid 70000: this user namespace has only 0, 1 to 65536: see map-users",
+            "setresuid 70000: this user namespace has no 70000, only 0, 1 to 65536: see map-users",
         );
         says(
             &[namespaces, "--map-users=0:5:1", "--", "true"],
-            "newuidmap: uid range [0-1) -> [5-6) not allowed",
+            "map IDs: newuidmap: uid range [0-1) -> [5-6) not allowed: see /etc/subuid",
         );
         fs::write("/etc/subgid", "").unwrap();
         says(

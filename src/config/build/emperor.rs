@@ -75,7 +75,7 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         let at = found.start();
         let message = "'emperor-tyrant' with 'user' in 'emperor-use-clone': the owner of a file would have \
                        no ID in that namespace";
-        found.error(&at, message).hint("leave 'user' out, or have an emperor without 'emperor-tyrant'");
+        found.error(&at, message).hint("leave one of them out, or have each owner start an emperor");
     }
     if let (None, Some(Located { key, at, .. })) = (&plan.cgroups.directory, plan.cgroups.options.first()) {
         let at = at.clone();

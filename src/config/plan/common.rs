@@ -81,10 +81,17 @@ pub struct IdRange {
 }
 
 impl IdRange {
-    /// Whether an ID inside, or an ID outside, is in both.
-    pub fn meets(&self, other: &Self) -> bool {
+    /// How many the kernel takes (user_namespaces(7)).
+    pub const MOST: usize = 340;
+
+    /// The first ID that is in both, and whether it is inside or outside.
+    pub fn meets(&self, other: &Self) -> Option<(u32, &'static str)> {
         let turned = |range: &Self| Self { outside: range.inside, ..*range };
-        self.meets_outside(other) || turned(self).meets_outside(&turned(other))
+        if self.meets_outside(other) {
+            return Some((self.outside.max(other.outside), "outside"));
+        }
+        let is_met = turned(self).meets_outside(&turned(other));
+        is_met.then(|| (self.inside.max(other.inside), "inside"))
     }
 
     /// Whether an ID outside is in both.

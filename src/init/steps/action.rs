@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, chownat, fstat, ftruncate, mkdirat, readlinkat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, ftruncate, mkdirat, readlinkat, unlinkat};
 use rustix::io::Errno;
 
 use crate::accounts::Accounts;
@@ -18,6 +18,7 @@ use crate::mount::safe_proc;
 use crate::path::{self, Walk};
 use crate::sys::exec::c_string;
 use crate::sys::fd::{self, write_all};
+use crate::user_namespace;
 
 /// The time between two looks at the file that an action waits for. Only the child that performs the action
 /// sleeps.
@@ -138,9 +139,9 @@ fn write_fifo(walk: &Walk, path: &Path, text: &OsStr, wait: bool) -> Result<()> 
 fn chown(jail: &Jail, walk: &Walk, path: &Path, user: &Id, group: Option<&Id>) -> Result<()> {
     let file = walk.open_to_change(path, OFlags::PATH, Mode::empty()).context("chown", path.display())?;
     let accounts = jail.accounts().unwrap_or_else(Accounts::read);
-    let uid = rustix::fs::Uid::from_raw(accounts.user(user)?.uid);
-    let gid = group.map(|group| accounts.group(group)).transpose()?.map(rustix::fs::Gid::from_raw);
-    chownat(&file, c"", Some(uid), gid, AtFlags::EMPTY_PATH).context("chown", path.display())
+    let uid = accounts.user(user)?.uid;
+    let gid = group.map(|group| accounts.group(group)).transpose()?;
+    user_namespace::chown(&file, Some(uid), gid).context("chown", path.display())
 }
 
 fn wait_for(kind: WaitKind, path: &CStr) {

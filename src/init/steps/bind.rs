@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, lstat};
+use rustix::fs::{FileType, Mode, OFlags, Stat, lstat};
 use rustix::io::Errno;
 use rustix::net::{SocketAddrUnix, bind, listen};
 use rustix::process::geteuid;
@@ -17,6 +17,7 @@ use crate::listen::is_left_over;
 use crate::path::Walk;
 use crate::protocol::FileId;
 use crate::sys::fd;
+use crate::user_namespace;
 
 /// A socket that a child binds to a file.
 #[derive(Debug)]
@@ -93,8 +94,7 @@ impl Binding<'_> {
             return Err(no_socket(&name));
         }
         if let Some((uid, gid)) = self.owner {
-            let (uid, gid) = (uid.map(rustix::fs::Uid::from_raw), gid.map(rustix::fs::Gid::from_raw));
-            rustix::fs::chownat(&file, "", uid, gid, AtFlags::EMPTY_PATH).context("chown", &name)?;
+            user_namespace::chown(&file, uid, gid).context("chown", &name)?;
         }
         listen(bound, backlog(self.listen)).context("listen on", &name)?;
         Ok(file_id(&there))
