@@ -165,30 +165,56 @@ fn what_root_had_mounted_is_mounted_by_root_again() {
     });
 }
 
+/// As where yama lets only its parents trace a process, and so only them have copies of its descriptors.
+#[test]
+fn a_stopped_daemon_is_not_left_behind_where_processes_may_not_be_traced() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let lines = format!(
+            "exec-asap = mkdir -p /run/b && chown user001 /run/b\nuid = user001\nexec-as-user = {}\n\
+             exec-as-user = {}\n{CHECKED}\nmountpoint-check = /run/b\nmountpoint-check-timeout = 2s\n\
+             mountpoint-lost = remount\ncommand = sleep 1000",
+            faulty.command("/app", ""),
+            faulty.command("/run/b", "")
+        );
+        let inject = "inject=pidfd_getfd:error=EPERM";
+        let strace = ["strace", "-fDqq", "-o", "/dev/null", "-e", "trace=pidfd_getfd", "-e", inject];
+        let mut command = sandbox.wrapped(&strace, "vassal-init");
+        command.args(["--unshare", "fs,pid"]).arg(sandbox.ini("vassal", &lines));
+        let vassal = sandbox.start("vassal", command);
+        vassal.wait_for("app started");
+        is_not_left_behind(&vassal, "as-user");
+        stop(vassal);
+    });
+}
+
+/// One of two daemons is stopped: it is killed, the other ends by itself, and there are two new ones.
+fn is_not_left_behind(vassal: &Daemon, phase: &str) {
+    let daemons = process::named("faulty-fuse");
+    assert_eq!(daemons.len(), 2);
+    let handles: Vec<_> = daemons.iter().map(|daemon| Handle::of(daemon.pid)).collect();
+    process::signal(daemons[0].pid, Signal::STOP);
+    vassal.wait_for(&format!("; running {phase} again and restarting the app"));
+    vassal.wait_for("mounted again and running, ");
+    handles.iter().for_each(Handle::wait);
+    assert_eq!(process::named("faulty-fuse").len(), 2);
+}
+
 /// Of two, so that not even a kernel that tells nothing of daemons lets one guess which it is.
 #[test]
 fn a_stopped_daemon_of_roots_is_not_left_behind_either() {
     sandboxed(|sandbox| {
         let faulty = sandbox.faulty();
-        let second = sandbox.file("second", "");
         let lines = format!(
             "exec-asap = mkdir -p /run/b\nexec-as-root = {}\nexec-as-root = {}\nuid = user001\n{CHECKED}\n\
              mountpoint-check = /run/b\nmountpoint-check-timeout = 2s\nmountpoint-lost = remount\n\
              command = sleep 1000",
             faulty.command("/app", ""),
-            faulty.command_with("/run/b", "", &second)
+            faulty.command("/run/b", "")
         );
         let vassal = sandbox.vassal_init("vassal", &lines);
         vassal.wait_for("app started");
-        let daemons: Vec<_> =
-            process::named("faulty-fuse").iter().map(|daemon| Handle::of(daemon.pid)).collect();
-        assert_eq!(daemons.len(), 2);
-        process::signal(process::named("faulty-fuse")[0].pid, Signal::STOP);
-        vassal.wait_for("; running as-root again and restarting the app");
-        vassal.wait_for("mounted again and running, ");
-        // One of them was killed, the other ends by itself.
-        daemons.iter().for_each(Handle::wait);
-        assert_eq!(process::named("faulty-fuse").len(), 2);
+        is_not_left_behind(&vassal, "as-root");
         stop(vassal);
     });
 }

@@ -38,9 +38,7 @@ pub fn among_children(proc: BorrowedFd<'_>, parent: i32, mounts: &dyn Fn() -> Ve
     for pid in children(proc, parent) {
         let connections = connections_of(proc, pid);
         if connections.is_empty() && (0..DESCRIPTORS).any(|fd| is_device(proc, pid, fd)) {
-            let uid = numbers_in(proc, &format!("{pid}/status"), "Uid:");
-            let uid = uid.and_then(|uids| uids.first().copied()).unwrap_or(-1) as u32;
-            silent.push(Silent { pid, uid });
+            silent.extend(user_of(proc, pid).map(|uid| Silent { pid, uid }));
         }
         told.extend(connections.into_iter().map(|connection| (connection, pid)));
     }
@@ -64,8 +62,31 @@ fn infer(silent: &[Silent], mounts: &[Mount]) -> Vec<(u64, i32)> {
 
 /// The children of a process that serve a FUSE connection no longer, since it has ended. A daemon that runs
 /// ends by itself then; one that is stopped does not hear of it.
-pub fn without_connection(proc: BorrowedFd<'_>, parent: i32) -> impl Iterator<Item = Pid> {
-    children(proc, parent).filter_map(Pid::from_raw).filter(move |pid| has_ended_connection(proc, *pid))
+pub fn without_connection(proc: BorrowedFd<'_>, parent: i32, mounts: &dyn Fn() -> Vec<Mount>) -> Vec<Pid> {
+    let has_ended = |pid: &Pid| match connection_of(proc, *pid) {
+        Connection::None | Connection::Lasts => false,
+        Connection::Ended => true,
+        Connection::Unknown => is_nowhere(proc, *pid, &mounts()),
+    };
+    children(proc, parent).filter_map(Pid::from_raw).filter(has_ended).collect()
+}
+
+/// Whether nothing that a process could have mounted is mounted any more: it sees the same mounts as we do,
+/// and its user has no FUSE mount among them.
+fn is_nowhere(proc: BorrowedFd<'_>, pid: Pid, mounts: &[Mount]) -> bool {
+    let namespace = |pid: &str| readlinkat(proc, format!("{pid}/ns/mnt"), Vec::new());
+    let sees_ours = matches!(
+        (namespace(&pid.to_string()), namespace("self")),
+        (Ok(its), Ok(ours)) if its == ours
+    );
+    let uid = user_of(proc, pid.as_raw_pid());
+    sees_ours && uid.is_some_and(|uid| mounts.iter().all(|mount| mount.user() != Some(uid)))
+}
+
+/// The real user of a process.
+fn user_of(proc: BorrowedFd<'_>, pid: i32) -> Option<u32> {
+    let ids = numbers_in(proc, &format!("{pid}/status"), "Uid:")?;
+    ids.first().map(|uid| *uid as u32)
 }
 
 fn children(proc: BorrowedFd<'_>, parent: i32) -> impl Iterator<Item = i32> {
@@ -74,18 +95,29 @@ fn children(proc: BorrowedFd<'_>, parent: i32) -> impl Iterator<Item = i32> {
     children.into_iter().take(CHILDREN)
 }
 
-/// `false` as well where we may not have a copy of the descriptor, which takes the right to trace the
-/// process.
-fn has_ended_connection(proc: BorrowedFd<'_>, pid: Pid) -> bool {
-    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
-    (0..DESCRIPTORS).any(|fd| {
-        if !is_device(proc, pid.as_raw_pid(), fd) {
-            return false;
-        }
-        let Ok(device) = pidfd_getfd(&process, fd, PidfdGetfdFlags::empty()) else { return false };
-        let mut fds = [PollFd::new(&device, PollFlags::empty())];
-        poll(&mut fds, Some(&Default::default())).is_ok() && fds[0].revents().contains(PollFlags::ERR)
-    })
+/// What is known of a process's connection.
+enum Connection {
+    /// It has none.
+    None,
+    Lasts,
+    Ended,
+    /// We may not have a copy of the descriptor, as that takes the right to trace the process: with yama
+    /// (`kernel.yama.ptrace_scope`) only its parents have it.
+    Unknown,
+}
+
+fn connection_of(proc: BorrowedFd<'_>, pid: Pid) -> Connection {
+    let Some(fd) = (0..DESCRIPTORS).find(|fd| is_device(proc, pid.as_raw_pid(), *fd)) else {
+        return Connection::None;
+    };
+    let process = pidfd_open(pid, PidfdFlags::empty());
+    let device = process.and_then(|process| pidfd_getfd(&process, fd, PidfdGetfdFlags::empty()));
+    let Ok(device) = device else { return Connection::Unknown };
+    let mut fds = [PollFd::new(&device, PollFlags::empty())];
+    match poll(&mut fds, Some(&Default::default())) {
+        Ok(_) if fds[0].revents().contains(PollFlags::ERR) => Connection::Ended,
+        _ => Connection::Lasts,
+    }
 }
 
 /// Whether a descriptor is of `/dev/fuse`. A file by that name may be on a filesystem that hangs, so that is

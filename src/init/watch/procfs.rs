@@ -155,7 +155,8 @@ impl Procfs {
     /// look at them.
     pub fn daemons_without_connection(&self, parent: Pid) -> Vec<Pid> {
         let Some(proc) = self.open_own() else { return Vec::new() };
-        fuse_daemon::without_connection(proc.as_fd(), parent.as_raw_pid()).collect()
+        let mounts = || self.mounts().unwrap_or_default();
+        fuse_daemon::without_connection(proc.as_fd(), parent.as_raw_pid(), &mounts)
     }
 
     /// A procfs that numbers processes as we do.
