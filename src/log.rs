@@ -501,9 +501,7 @@ mod tests {
         let size = rustix::pipe::fcntl_setpipe_size(&to, LINE_MAX).unwrap();
         rustix::io::write(&to, &vec![b'\n'; size]).unwrap();
         tell_lost(to.as_fd(), 3, &mut waiting);
-        assert!(
-            String::from_utf8_lossy(&waiting).ends_with(": 3 log lines lost: they could not be written\n")
-        );
+        assert!(String::from_utf8_lossy(&waiting).contains("3 log lines lost: they could not be written"));
     }
 
     #[test]
