@@ -12,6 +12,7 @@ use rustix::process::Pid;
 use crate::config::plan::{CgroupOption, Located};
 use crate::error::{Cause, Context, Described, Error, Result};
 use crate::files;
+use crate::outside;
 use crate::path::Walk;
 
 /// `CGROUP2_SUPER_MAGIC` (statfs(2)).
@@ -42,6 +43,11 @@ pub fn set(
             let path = directory.join(file);
             match write(&path, value) {
                 Err(Cause::Os(Errno::NOENT)) => continue,
+                // PID 1 may be root of a user namespace, where the file is nobody's.
+                Err(Cause::Os(Errno::ACCESS)) => {
+                    let written = outside::set_limit(&path, value).context(&what, path.display());
+                    optionally(vassal, written, optional)?;
+                }
                 written => optionally(vassal, written.context(&what, path.display()), optional)?,
             }
             found = true;

@@ -139,6 +139,6 @@ fn wait(child: Pid, is_foreground: bool, mut outside: Option<OwnedFd>) -> Result
         let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
         fds.extend(outside.as_ref().map(|outside| PollFd::new(outside, PollFlags::IN)));
         let _ = poll(&mut fds, None);
-        outside.take_if(|outside| !outside::answer(outside));
+        outside.take_if(|outside| !outside::answer(outside, &mut None));
     }
 }

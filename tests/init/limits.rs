@@ -266,6 +266,37 @@ fn a_controller_is_enabled_on_the_way_down_and_the_emperor_makes_way() {
 }
 
 #[test]
+fn a_vassal_with_ids_of_its_own_has_the_limits_of_its_file() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            sandbox.append_to(file, "root:1000000:655360\n");
+        }
+        let group = Group::unified("shares");
+        let others = Group::unified("others");
+        for (name, lines) in [
+            ("a", "cgroup-opt = cgroup.max.depth=3"),
+            ("b", "cgroup-opt = cgroup.max.depth=none"),
+            ("c", &format!("cgroup = {}", others.path())),
+        ] {
+            sandbox.vassal(name, &format!("uid = root\n{lines}\n{STEADY}"));
+        }
+        let options =
+            ["--emperor-use-clone=user,fs,pid", "--map-users=auto", "--cgroup-opt=cgroup.max.depth=9"];
+        let emperor = sandbox.emperor(&[&["--emperor-cgroup", group.path()], &options[..]].concat());
+        emperor.wait_running(1, "a");
+        assert_eq!(fs::read_to_string(group.0.join("v-a/cgroup.max.depth")).unwrap(), "3\n");
+        let line = emperor.wait_for("emperor: b: setup failed in limits: /etc/uwsgi/vassals/b.ini:3:14: ");
+        assert!(line.contains("v-b/cgroup.max.depth: Invalid argument (EINVAL)"), "{line}");
+        let line = emperor.wait_for("emperor: c: setup failed in limits: /etc/uwsgi/vassals/c.ini:3:10: ");
+        assert!(line.contains("cgroup.procs: Permission denied (EACCES)"), "{line}");
+        emperor.stop();
+    });
+}
+
+#[test]
 fn what_cannot_be_limited_is_an_error_or_a_warning() {
     sandboxed(|sandbox| {
         if sandbox.needs_root("cgroups") {

@@ -13,23 +13,24 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, getrlimit};
 
 use super::cgroup_removal::Removals;
-use super::cgroups::Cgroups;
+use super::cgroups::{Cgroup, Cgroups};
 use super::id_shares::{Ids, Share};
 use super::kept_sockets::Kept;
 use super::mark::mark;
 use super::on_demand;
 use super::origin::Origin;
 use super::process::Process;
+use crate::cgroup;
 use crate::config::plan::{Address, EmperorPlan, Located, OnDemand, Tyrant};
 use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::deputy;
 use crate::emperor::owned_file;
-use crate::error::{Context, Error, Result};
+use crate::error::{Cause, Context, Error, Result};
 use crate::files;
 use crate::log;
-use crate::outside;
+use crate::outside::{self, SetLimit};
 use crate::protocol::{
     EXIT_NOT_EXECUTABLE, ExitReason, FileOwner, Hello, LINK_VARIABLE, OPTIONS_MAX, SetupFailure, ToVassal,
     send,
@@ -228,7 +229,7 @@ impl Spawner {
         let (maps, share) = taken.unzip();
         let (ours, theirs, ids) = self.greet(hello, file, maps.as_ref())?;
         kept.send(&ours).context("send", "the sockets that were kept")?;
-        let into = into.as_ref().map(AsFd::as_fd);
+        let into = cgroup.as_ref().map(Cgroup::path).zip(into.as_ref().map(AsFd::as_fd));
         let Child { pid, pidfd } = self.create(path, &theirs, self.namespaces, ids, into)?;
         let Some(pidfd) = pidfd else {
             // The process is not reaped yet, so the pid is still its own.
@@ -310,7 +311,7 @@ impl Spawner {
         link: &OwnedFd,
         namespaces: u64,
         ids: Option<(&Maps, Gate)>,
-        cgroup: Option<BorrowedFd<'_>>,
+        cgroup: Option<(&Path, BorrowedFd<'_>)>,
     ) -> Result<Child> {
         let argv = Strings::new([OsStr::new("vassal-init"), path.name()]);
         let variable = (LINK_VARIABLE.into(), link.as_raw_fd().to_string().into());
@@ -322,13 +323,13 @@ impl Spawner {
         let directory = if self.is_tyrant() { Path::new("/") } else { path.parent().unwrap_or(path) };
         let directory = c_string(directory.as_os_str());
         let process = if namespaces == 0 { "process" } else { "process in new namespaces" };
-        let (maps, gate) = ids.unzip();
-        let side = clone3_into(namespaces, cgroup).map_err(|errno| explain(errno, namespaces));
+        let ((maps, gate), (cgroup, into)) = (ids.unzip(), cgroup.unzip());
+        let side = clone3_into(namespaces, into).map_err(|errno| explain(errno, namespaces));
         match side.context("create", process)? {
             Side::Child => self.become_vassal_init(gate, link, &directory, &argv, &envp),
             Side::Parent(child) => {
                 if let (Some(maps), Some(gate)) = (maps, gate) {
-                    give(maps, &self.map_trees, gate, child.pid)?;
+                    give(maps, &self.map_trees, gate, child.pid, cgroup)?;
                 }
                 Ok(child)
             }
@@ -408,17 +409,29 @@ fn end(link: &OwnedFd, phase: &str, error: &Error) -> ! {
     clone::exit(EXIT_NOT_EXECUTABLE)
 }
 
-/// Gives a new process its IDs, and its trees; then tells it whose files are, as long as it may ask. All of
-/// that is done in a process apart, as programs that give IDs and looks at files may take long.
-fn give(maps: &Maps, trees: &[Located<PathBuf>], gate: Gate, pid: Pid) -> Result<()> {
+/// Gives a new process its IDs, and its trees; then does for it what takes a process outside. All of that is
+/// done in a process apart, as programs that give IDs and looks at files may take long.
+fn give(maps: &Maps, trees: &[Located<PathBuf>], gate: Gate, pid: Pid, cgroup: Option<&Path>) -> Result<()> {
     let life = |outside| {
         let given = maps.give(pid).and_then(|()| map_trees(pid, trees));
         Gate::open(&outside, &given);
         if given.is_ok() {
-            outside::serve(&outside);
+            let set = cgroup.map(|cgroup| move |file: &Path, value: &[u8]| set_limit(cgroup, file, value));
+            outside::serve(&outside, set.as_ref().map(|set| set as &SetLimit<'_>));
         }
     };
     deputy::start(c"emperor-ids", gate.outside(), life).map(drop)
+}
+
+/// Writes to a file of a cgroup, for its PID 1.
+fn set_limit(cgroup: &Path, file: &Path, value: &[u8]) -> Result<(), Errno> {
+    if file.parent() != Some(cgroup) {
+        return Err(Errno::ACCESS);
+    }
+    cgroup::write(file, value).map_err(|cause| match cause {
+        Cause::Os(errno) => errno,
+        Cause::Because(_) => Errno::ACCESS,
+    })
 }
 
 /// The longest time to stop that is granted to an instance by a plan.

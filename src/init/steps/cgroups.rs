@@ -8,6 +8,7 @@ use crate::config::plan::{Located, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::init::jail::Jail;
 use crate::init::watch::cgroup_events::CgroupEvents;
+use crate::outside;
 
 /// The file with the OOM score adjustment of a process (proc_pid_oom_score_adj(5)).
 pub const OOM_SCORE: &str = "/proc/self/oom_score_adj";
@@ -41,6 +42,7 @@ pub fn limit(
         cgroup::optionally("", missing, plan.resources.cgroup_optional)?;
     }
     cgroup::set("", &all, &plan.resources.cgroup_options, plan.resources.cgroup_optional)?;
+    outside::end_limits();
     // The counters are opened now, because they may be out of reach later.
     let counters = CgroupEvents::new(&all);
     if let Some((Located { value, key, at }, opened)) = plan.resources.oom_score_adj.as_ref().zip(oom_score) {
