@@ -375,7 +375,7 @@ fn every_process_of_an_emperor_on_a_terminal_has_what_the_table_says() {
                 "emperor",
                 emperor,
                 "0:0: prm=all bnd=all nnp=0 seccomp=0 ign=1001000 mem=0",
-                "leader tty=yes / / terminal,screen,screen / /dev/null /memfd:looks at \
+                "leader tty=yes / / terminal,screen,screen / /dev/null /dev/pts/ /memfd:looks at \
                  /memfd:vassal-init [eventpoll] [pidfd] socket",
             ),
             (
@@ -400,7 +400,7 @@ fn every_process_of_an_emperor_on_a_terminal_has_what_the_table_says() {
                 "PID 1 of a user",
                 app.parent,
                 "0:0: prm=1e0 bnd=all nnp=0 seccomp=0 ign=1000 mem=0",
-                "leader tty=no / / null,screen,screen /proc pipe socket",
+                "leader tty=no / / null,screen,screen /dev/pts/ /proc pipe socket",
             ),
             (
                 "left by a hook",
