@@ -27,11 +27,13 @@
 //! | [`files`] | files read with bounds |
 //! | [`user_namespace`], [`outside`] | the IDs of a user namespace, and why there is none; whose files are |
 //! | [`world`], [`command`], [`shell`] | what a configuration may ask for: files, the output of commands |
+//! | [`asker`] | the same, where a file may hang |
 //! | [`json`] | a writer of JSON |
 //! | [`error`], [`mod@log`] | one error type, one place that writes log lines |
 //! | [`version`] | which program this is |
 
 pub mod accounts;
+pub mod asker;
 pub mod cgroup;
 pub mod cli;
 pub mod command;

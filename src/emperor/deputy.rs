@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -12,7 +12,7 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use crate::emperor::core::file_version::FileVersion;
 use crate::error::{Context, Result};
 use crate::files;
-use crate::protocol::send;
+use crate::protocol::{Received, receive, send};
 use crate::sys::clone::{self, Child, Side, clone3};
 use crate::sys::fd;
 use crate::sys::signal::kill_pidfd;
@@ -54,6 +54,21 @@ impl Deputy {
     /// The process, without the link to it.
     pub fn into_child(self) -> Child {
         self.child
+    }
+
+    /// Waits for what the deputy sends; `None` if it does not do so in time. Time in which it runs does not
+    /// count.
+    pub fn hear(&self, time: Duration) -> Option<Result<Received, Errno>> {
+        let limit = Timespec::try_from(time).ok();
+        let is_ready = || {
+            poll(&mut [PollFd::new(&self.link, PollFlags::IN)], limit.as_ref()).is_ok_and(|ready| ready > 0)
+        };
+        while !is_ready() {
+            if !self.is_at_work() {
+                return None;
+            }
+        }
+        Some(receive(&self.link))
     }
 
     /// Whether the deputy has sent something, is running, or only waits for a processor.

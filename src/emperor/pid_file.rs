@@ -9,6 +9,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, ftruncate};
 use rustix::io::Errno;
 use rustix::process::{Pid, getpid};
 
+use crate::emperor::deputy::Deputy;
 use crate::emperor::instance::socket_file::{id, remove, tell_once};
 use crate::error::{Context, Described, Error, Result};
 use crate::files;
@@ -26,20 +27,8 @@ pub struct PidFile {
 }
 
 impl PidFile {
-    /// Writes the file, over an older one if necessary. A file with the right pid is from before an upgrade,
-    /// and may belong to root.
-    ///
-    /// # Errors
-    /// open(2), write(2); or it is not a regular file: a fifo would block the emperor until a reader comes.
-    pub fn new(path: &Path) -> Result<Self> {
-        let file = Self::at(path);
-        if !file.is_ours() {
-            write(path, file.emperor)?;
-        }
-        Ok(file)
-    }
-
-    fn at(path: &Path) -> Self {
+    /// The file of this emperor, which is written already.
+    pub fn at(path: &Path) -> Self {
         Self { path: path.to_owned(), emperor: getpid(), trouble: None }
     }
 
@@ -62,16 +51,21 @@ impl PidFile {
 
     /// Whether the file has this emperor's pid: another emperor may have written its own.
     fn is_ours(&self) -> bool {
-        let text = files::open_file(&self.path).and_then(files::read_all);
-        text.is_ok_and(|text| text == content(self.emperor).as_bytes())
+        has(&self.path, self.emperor)
     }
 
-    /// Removes the file of the program before the upgrade if the new one is elsewhere.
+    /// Removes the file of the program before the upgrade if the new one is elsewhere. A deputy does that,
+    /// since the path may hang.
     pub fn moves(before: &[u8], now: Option<&Path>) {
         let before = Path::new(OsStr::from_bytes(before));
-        if now != Some(before) {
-            drop(Self::at(before));
+        if now == Some(before) || before.as_os_str().is_empty() {
+            return;
         }
+        let mut file = Some(Self::at(before));
+        if let Err(error) = Deputy::start(c"emperor-remover", |_link| drop(file.take())) {
+            log!("{error}: {} is left", before.display());
+        }
+        std::mem::forget(file);
     }
 
     /// The path, for the next program.
@@ -88,11 +82,17 @@ impl Drop for PidFile {
     }
 }
 
-/// Writes a pid to a file, over an older content if necessary.
+/// Writes the emperor's pid to a file, unless it is there already: such a file is from before an upgrade, and
+/// may belong to root.
 ///
 /// # Errors
-/// As [`PidFile::new`].
-pub fn write(path: &Path, pid: Pid) -> Result<()> {
+/// open(2), write(2); or it is not a regular file: a fifo would block until a reader comes.
+pub fn write_anew(path: &Path, emperor: Pid) -> Result<()> {
+    if has(path, emperor) { Ok(()) } else { write(path, emperor) }
+}
+
+/// Writes a pid to a file, over an older content if necessary.
+fn write(path: &Path, pid: Pid) -> Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK;
     let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
     let opened = Walk::default().open_to_change(path, flags, mode).context("open", path.display())?;
@@ -114,6 +114,11 @@ pub fn write(path: &Path, pid: Pid) -> Result<()> {
         }
         errno => Error::os("write", path.display(), errno),
     })
+}
+
+fn has(path: &Path, pid: Pid) -> bool {
+    let text = files::open_file(path).and_then(files::read_all);
+    text.is_ok_and(|text| text == content(pid).as_bytes())
 }
 
 fn content(pid: Pid) -> String {

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use rustix::io::Errno;
 use rustix::process::Signal;
 
+use crate::asker::{self, WhenLate};
 use crate::cli;
 use crate::command;
 use crate::config::cmdline::args::Command;
@@ -19,6 +20,7 @@ use crate::init::child::notices;
 use crate::init::greeting::{self, Greeting};
 use crate::init::life::pause::pause;
 use crate::init::life::run::run;
+use crate::init::life::shutdown::EXIT_STOPPED;
 use crate::init::unshare;
 use crate::init::vassal::{Setup, start_failed};
 use crate::protocol::{self, EXIT_CONFIG, ExitReason, LINK_VARIABLE};
@@ -67,9 +69,16 @@ pub fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i3
         inputs = all;
     }
     crate::log::keep_terminal();
-    let loaded = match &entry {
-        Some(entry) => config::load_command(&inputs, &entry.command, false, &Machine),
-        None => config::load_vassal(&inputs, false, &Machine),
+    let loaded = asker::apart(WhenLate::WaitOn, |world| match &entry {
+        Some(entry) => config::load_command(&inputs, &entry.command, false, world),
+        None => config::load_vassal(&inputs, false, world),
+    });
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let status = start_failed(None, "configuration", &error);
+            return if asker::is_told_to_stop() { EXIT_STOPPED } else { status };
+        }
     };
     match loaded {
         Ok(loaded) => {

@@ -1,10 +1,11 @@
 //! Files of vassals on a filesystem that hangs: who is not concerned does not notice.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::process;
@@ -533,6 +534,77 @@ fn an_upgrade_to_a_program_that_hangs_is_refused_and_delays_nobody() {
         emperor.signal(Signal::USR2);
         emperor.wait_for("has taken over 1 vassal");
         end(emperor);
+    });
+}
+
+#[test]
+fn an_upgrade_whose_configuration_hangs_is_refused_with_the_reason() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        let program = crate::upgrade::installed(sandbox);
+        remote.write("more.ini", "[uwsgi]\n");
+        remote.write("vassal-init", "");
+        sandbox.vassal("healthy", STEADY);
+        let more = sandbox.ini("more", "");
+        let emperor = crate::upgrade::start(
+            sandbox,
+            &program,
+            &["--emperor-throttle", "1", "--ini", more.to_str().unwrap()],
+        );
+        emperor.wait_running(1, "healthy");
+        for (key, file) in [("include", "more.ini"), ("vassal-init", "vassal-init")] {
+            let far = Path::new(remote.path).join(file).display().to_string();
+            fs::write(&more, format!("[uwsgi]\n{key} = {far}\n")).unwrap();
+            remote.hang();
+            let mut upgrade =
+                sandbox.program("emperor").arg("upgrade").stderr(Stdio::piped()).spawn().unwrap();
+            others_are_served(sandbox, &emperor);
+            let mut said = String::new();
+            upgrade.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            assert!(said.contains(" exited with status 1; everything stays as it is"), "{said}");
+            emperor
+                .wait_for(&format!("emperor: read {far}: not done after 2.0 s: does its filesystem answer?"));
+            upgrade.wait().unwrap();
+            remote.answer();
+        }
+        end(emperor);
+    });
+}
+
+#[test]
+fn a_start_that_waits_for_a_file_says_so_goes_on_with_it_and_hears_who_stops_it() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        remote.write("more.ini", "[uwsgi]\n");
+        let far = |name: &str| Path::new(remote.path).join(name).display().to_string();
+        sandbox.vassal("healthy", STEADY);
+        remote.hang();
+        let late = |file: &str| format!("{file}: not done after 2.0 s: does its filesystem answer?");
+        for (option, verb) in [("--include", "read "), ("--vassal-init", "read "), ("--ini", "read ")] {
+            let file = far(if option == "--vassal-init" { "init" } else { "more.ini" });
+            let mut waiting = sandbox.emperor(&[option, &file]);
+            let line = waiting.wait_for(&late(&file));
+            assert!(line.contains(verb) && line.ends_with("; waiting for it"), "{option}: {line}");
+            waiting.signal(Signal::TERM);
+            assert_eq!(waiting.wait(), 1, "{option}");
+            waiting.wait_for(&format!("{file}: SIGTERM came first"));
+        }
+        for (option, verb) in [
+            ("--control", "listen on "),
+            ("--metrics", "listen on "),
+            ("--emperor-pidfile", "write "),
+            ("--logto", "open "),
+        ] {
+            let file = far("name");
+            let mut refused = sandbox.emperor(&[option, &file]);
+            assert_eq!(refused.wait(), 1, "{option}");
+            refused.wait_for(&format!("emperor: {verb}{}", late(&file)));
+        }
+        let starting = sandbox.emperor(&["--include", &far("more.ini")]);
+        starting.wait_for("; waiting for it");
+        remote.answer();
+        starting.wait_running(1, "healthy");
+        end(starting);
     });
 }
 

@@ -324,6 +324,27 @@ fn what_a_program_is_executed_by_is_named_where_that_is_missing() {
 }
 
 #[test]
+fn a_configuration_that_hangs_says_so_and_whoever_reads_it_can_be_stopped() {
+    sandboxed(|sandbox| {
+        let hanging = sandbox.hanging();
+        let file = format!("{}/file", hanging.place);
+        let ini = sandbox.ini("app", &format!("include = {file}\ncommand = true"));
+        for wrapper in [&["env"][..], &["unshare", "--pid", "--fork"]] {
+            let mut command = sandbox.wrapped(wrapper, "vassal-init");
+            command.arg(&ini);
+            let mut init = sandbox.start(wrapper[0], command);
+            let line = init.wait_for(&format!("{file}: not done after 2.0 s: does its filesystem answer?"));
+            assert!(line.ends_with("; waiting for it"), "{line}");
+            process::signal(process::only("vassal-init").pid, Signal::TERM);
+            init.wait_for(&format!("{file}: SIGTERM came first"));
+            assert_eq!(init.wait(), 143);
+            until("nothing of it is left", || process::named("vassal-asker").is_empty());
+        }
+        hanging.end();
+    });
+}
+
+#[test]
 fn an_app_whose_program_or_directory_hangs_says_so_and_ends() {
     sandboxed(|sandbox| {
         for lines in ["command = /run/scratch/mount/file", "chdir = /run/scratch/mount/in\ncommand = sleep 1"]

@@ -21,11 +21,12 @@ use crate::config::plan::Address;
 use crate::emperor::core::file_version::FileId;
 use crate::emperor::core::saved::SavedListener;
 use crate::emperor::deputy::close_apart;
-use crate::emperor::instance::reading::Job;
+use crate::emperor::instance::reading::{Job, do_apart};
 use crate::emperor::instance::socket_file::{Bound, Clients, SocketFile, is_known, listen_on, tell_once};
 use crate::emperor::instance::spawner::ReadFile;
 use crate::error::{Context, Described, Error, Result};
 use crate::log;
+use crate::place::Place;
 use crate::running_time::earliest;
 use crate::sys::{fd, peer};
 
@@ -119,7 +120,14 @@ impl Server {
             self.listeners.push(listener);
             return self.listen(self.listeners.len() - 1);
         }
-        let Bound { socket, file } = listen_on(address, clients_of(service))?;
+        let Bound { socket, file } = match &address.place {
+            Place::File(path) => {
+                let made = do_apart(job_of(service), path)?;
+                let socket = made.copy.ok_or(Errno::BADF).context("listen on", &name)?;
+                Bound { socket, file: SocketFile::resume(path, Some(made.version.id())) }
+            }
+            _ => listen_on(address, clients_of(service))?,
+        };
         self.listeners.push(Listener { service, socket, name, file, trouble: None });
         self.listen(self.listeners.len() - 1)
     }
@@ -165,8 +173,7 @@ impl Server {
     pub fn lost(&self, path: &Path, there: FileId) -> Option<Job> {
         let listener = self.listeners.get(self.at(path)?)?;
         let is_lost = listener.file.as_ref().is_some_and(|file| file.id() != there);
-        let is_control = listener.service == Service::Control;
-        is_lost.then_some(if is_control { Job::ListenForCommands } else { Job::ListenForQuestions })
+        is_lost.then_some(job_of(listener.service))
     }
 
     /// Takes in a socket that was made anew, or the error. A file that another emperor has put there stays,
@@ -408,6 +415,10 @@ impl AsFd for Server {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
+}
+
+fn job_of(service: Service) -> Job {
+    if service == Service::Control { Job::ListenForCommands } else { Job::ListenForQuestions }
 }
 
 fn clients_of(service: Service) -> Clients {

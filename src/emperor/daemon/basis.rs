@@ -10,13 +10,13 @@ use rustix::io::retry_on_intr;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitOptions, waitpid};
 
+use crate::asker::{self, WhenLate};
 use crate::command::read_pipe;
 use crate::config::PlainSetting;
 use crate::config::plan::EmperorPlan;
 use crate::emperor::core::saved::SavedBasis;
 use crate::emperor::instance::spawner::InstanceFiles;
 use crate::error::{Context, Error, Result};
-use crate::files;
 use crate::protocol::{EXIT_NOT_EXECUTABLE, WaitStatus};
 use crate::sys::clone;
 use crate::sys::environment::working_directory;
@@ -42,8 +42,8 @@ impl Basis {
     ///
     /// # Errors
     /// vassal-init cannot be found or read; there is no `/dev/null`; or the working directory is gone, and
-    /// relative paths start there.
-    pub fn read(plan: &EmperorPlan, settings: Vec<PlainSetting>) -> Result<Self> {
+    /// relative paths start there. A file whose filesystem does not answer is an error, or waited for.
+    pub fn read(plan: &EmperorPlan, settings: Vec<PlainSetting>, when_late: WhenLate) -> Result<Self> {
         let (path, place) = match &plan.vassals.program {
             Some(path) => (path.value.clone(), format!("{}: {}: ", path.at, path.key)),
             // With links resolved, so that it is the vassal-init of the same release.
@@ -51,7 +51,7 @@ impl Basis {
         };
         let null = open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let null = Rc::new(null.context("open", "/dev/null")?);
-        let vassal_init = Rc::new(copy(&path, &place)?);
+        let vassal_init = Rc::new(copy(&path, &place, when_late)?);
         let cwd = if plan.discovery.sources.iter().any(|source| source.value.path().is_relative()) {
             working_directory().context("find", "the working directory")?
         } else {
@@ -120,8 +120,8 @@ impl Basis {
 }
 
 /// Copies a program into a sealed memory file. `place` says where the configuration names it.
-fn copy(path: &Path, place: &str) -> Result<OwnedFd> {
-    let image = files::open_file(path).and_then(|file| Ok(files::read_to_end(file)?));
+fn copy(path: &Path, place: &str, when_late: WhenLate) -> Result<OwnedFd> {
+    let image = asker::apart(when_late, |asker| asker.program(path))?;
     let image = image.context(&format!("{place}read"), path.display())?;
     memfd::sealed("vassal-init", &image, Use::Execute).context("copy", path.display())
 }

@@ -60,7 +60,7 @@ pub struct Relay {
 pub fn log_to(path: &Path, has_log: bool) -> Result<Option<Relay>> {
     let deputy = Deputy::start(NAME, |link| serve(path, has_log, &link))?;
     let failed = |why: &str| Error::new("open", path.display(), why);
-    let (answer, file) = match hear(&deputy.link) {
+    let (answer, file) = match deputy.hear(PATIENCE) {
         Some(Ok(Received::Packet(answer, file))) => (answer, file),
         None => {
             deputy.end();
@@ -142,7 +142,8 @@ fn serve(path: &Path, has_log: bool, link: &OwnedFd) {
         }
         Ok(file) => {
             if tell(link, &[RELAYED], None)
-                && let Some(Ok(Received::Packet(_, Some(from)))) = hear(link)
+                && wait_for(link, PATIENCE)
+                && let Ok(Received::Packet(_, Some(from))) = receive(link)
             {
                 copy(&from, Ok(file));
             }
@@ -202,11 +203,6 @@ fn is_log(path: &Path) -> bool {
 fn become_output(file: &OwnedFd) -> rustix::io::Result<()> {
     rustix::stdio::dup2_stdout(file)?;
     rustix::stdio::dup2_stderr(file)
-}
-
-/// What comes through a link; `None` if nothing comes.
-fn hear(link: &OwnedFd) -> Option<rustix::io::Result<Received>> {
-    wait_for(link, PATIENCE).then(|| receive(link))
 }
 
 /// Waits until a descriptor is ready, or the time is over.

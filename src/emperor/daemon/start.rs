@@ -19,6 +19,7 @@ use super::privileges::{User, drop_groups};
 use super::stale;
 use super::upgrade::{Handover, UNDERSTOOD};
 use super::upgrade_flow;
+use crate::asker::{self, WhenLate};
 use crate::config::diagnostic::Report;
 use crate::config::plan::{Address, EmperorPlan};
 use crate::config::{self, Input, Loaded};
@@ -27,6 +28,7 @@ use crate::emperor::api::server::Service;
 use crate::emperor::core::saved::Saved;
 use crate::emperor::instance::cgroups::Cgroups;
 use crate::emperor::instance::origin::Origin;
+use crate::emperor::instance::reading::{Job, do_apart};
 use crate::emperor::instance::spawner::Spawner;
 use crate::emperor::pid_file::PidFile;
 use crate::error::{Error, Result};
@@ -40,7 +42,6 @@ use crate::sys::fd;
 use crate::sys::mount;
 use crate::sys::signal::{self, Inherited};
 use crate::version::VERSION;
-use crate::world::Machine;
 
 /// The pause between two tries to set up the event loop.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -67,7 +68,10 @@ pub fn run(inputs: &[Input], inherited: Inherited) -> i32 {
 /// Something that the configuration asks for is missing. Also if a vassal could not even be killed at the
 /// end.
 fn start(inputs: &[Input], inherited: Inherited, now: Instant) -> Result<i32> {
-    let Loaded { plan, warnings, settings } = match config::load_emperor(inputs, &Machine) {
+    // One that hangs may be there later, as when a machine starts.
+    let when_late = WhenLate::WaitOn;
+    let loaded = asker::apart(when_late, |world| config::load_emperor(inputs, world))?;
+    let Loaded { plan, warnings, settings } = match loaded {
         Ok(loaded) => loaded,
         Err(report) => return Ok(invalid(&report)),
     };
@@ -79,7 +83,7 @@ fn start(inputs: &[Input], inherited: Inherited, now: Instant) -> Result<i32> {
         log::as_json();
     }
     let cgroups = Cgroups::new(&plan.cgroups)?;
-    let mut emperor = make(&plan, Basis::read(&plan, settings)?, cgroups, &origin, now)?;
+    let mut emperor = make(&plan, Basis::read(&plan, settings, when_late)?, cgroups, &origin, now)?;
     let user = User::of(&plan, false)?;
     settle(&mut emperor, &plan, None)?;
     // From here on nothing is opened that only root can open.
@@ -96,13 +100,14 @@ fn start(inputs: &[Input], inherited: Inherited, now: Instant) -> Result<i32> {
 /// # Errors
 /// The error for which the upgrade would fail.
 fn try_out(inputs: &[Input], inherited: Inherited, saved: &Saved, now: Instant) -> Result<i32> {
-    let Loaded { plan, settings, .. } = match config::load_emperor(inputs, &Machine) {
+    let loaded = asker::apart(WhenLate::GiveUp, |world| config::load_emperor(inputs, world))?;
+    let Loaded { plan, settings, .. } = match loaded {
         Ok(loaded) => loaded,
         Err(report) => return Ok(invalid(&report)),
     };
     fd::cloexec_from(3);
     let origin = Rc::new(Origin::new(inherited, Some(&saved.origin))?);
-    let basis = Basis::read(&plan, settings)?;
+    let basis = Basis::read(&plan, settings, WhenLate::GiveUp)?;
     basis.try_out()?;
     let cgroups = Cgroups::new(&plan.cgroups)?;
     make(&plan, basis, cgroups, &origin, now)?;
@@ -153,10 +158,10 @@ fn invalid(report: &Report) -> i32 {
 /// # Errors
 /// Lines about the mistakes.
 fn make_anew(inputs: &[Input], origin: &Rc<Origin>, now: Instant) -> Result<(Emperor, EmperorPlan), String> {
-    let Loaded { plan, warnings, settings } =
-        config::load_emperor(inputs, &Machine).map_err(|report| report.to_string())?;
     let text = |error| stale::line(&error);
-    let basis = Basis::read(&plan, settings).map_err(text)?;
+    let loaded = asker::apart(WhenLate::GiveUp, |world| config::load_emperor(inputs, world)).map_err(text)?;
+    let Loaded { plan, warnings, settings } = loaded.map_err(|report| report.to_string())?;
+    let basis = Basis::read(&plan, settings, WhenLate::GiveUp).map_err(text)?;
     let cgroups = Cgroups::new(&plan.cgroups).map_err(text)?;
     let emperor = make(&plan, basis, cgroups, origin, now).map_err(text)?;
     drop_groups(&plan).map_err(text)?;
@@ -219,7 +224,8 @@ fn settle(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> R
         PidFile::moves(&saved.pid_file, pid_file);
     }
     if let Some(path) = pid_file {
-        emperor.pid_file = ok_or_degraded(upgraded, PidFile::new(path))?;
+        let written = do_apart(Job::WritePid, path).map(|_| PidFile::at(path));
+        emperor.pid_file = ok_or_degraded(upgraded, written)?;
     }
     Ok(())
 }

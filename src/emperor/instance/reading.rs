@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -15,10 +16,14 @@ use super::spawner::{ReadFile, Spawner};
 use crate::config::plan::Address;
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::owner::Owner;
-use crate::emperor::deputy::{pull, pull_version, tell};
+use crate::emperor::deputy::{Deputy, pull, pull_version, tell};
 use crate::emperor::pid_file;
 use crate::error::{Context, Error, Result};
+use crate::log::Elapsed;
 use crate::protocol::{Received, receive};
+
+/// How long a job may take before there is an event loop.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a reader does with a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,15 +75,46 @@ pub fn run(spawner: &Spawner, link: &OwnedFd) {
     }
 }
 
+/// Does a job of the emperor's own in a deputy, before there is an event loop that could wait for it.
+///
+/// # Errors
+/// Those of the job; the filesystem does not answer; or no process can be created.
+pub fn do_apart(job: Job, path: &Path) -> Result<ReadFile> {
+    let life = |link| {
+        let (packet, copy) = encode(do_own(job, path));
+        tell(&link, &packet, copy.as_ref());
+    };
+    let deputy = Deputy::start(c"emperor-reader", life)?;
+    let operation = if job == Job::WritePid { "write" } else { "listen on" };
+    let failed = |reason: &str| Error::new(operation, path.display(), reason);
+    let heard = deputy.hear(PATIENCE);
+    deputy.end();
+    match heard {
+        Some(Ok(Received::Packet(packet, copy))) => decode(&packet, copy),
+        Some(_) => None,
+        None => {
+            Some(Err(failed(&format!("not done after {}: does its filesystem answer?", Elapsed(PATIENCE)))))
+        }
+    }
+    .unwrap_or_else(|| Err(failed("who was to do it has ended")))
+}
+
 fn do_job(job: Job, path: &Path, spawner: &Spawner) -> Result<ReadFile> {
+    match job {
+        Job::Read => spawner.read(path),
+        Job::ReadAddress => spawner.read_address(path),
+        _ => do_own(job, path),
+    }
+}
+
+/// Does a job that is not about a vassal's file.
+fn do_own(job: Job, path: &Path) -> Result<ReadFile> {
     let found = |version| ReadFile { version, owner: Owner::default(), copy: None };
     let clients = match job {
-        Job::Read => return spawner.read(path),
-        Job::ReadAddress => return spawner.read_address(path),
-        Job::Look => return look(path).map(found),
+        Job::Read | Job::ReadAddress | Job::Look => return look(path).map(found),
         Job::WritePid => {
             let emperor = getppid().ok_or(Errno::SRCH).context("write a pid to", path.display())?;
-            return pid_file::write(path, emperor).map(|()| found(FileVersion::default()));
+            return pid_file::write_anew(path, emperor).map(|()| found(FileVersion::default()));
         }
         Job::Listen => Clients::OfApp,
         Job::ListenForCommands => Clients::Commanding,

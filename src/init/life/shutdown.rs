@@ -47,7 +47,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 const KILL_AGAIN: Duration = Duration::from_millis(2);
 
 /// The exit status after a request to stop that came before the app ran: the same as for an end by SIGTERM.
-const EXIT_STOPPED: i32 = 128 + libc::SIGTERM;
+pub const EXIT_STOPPED: i32 = 128 + libc::SIGTERM;
 
 /// Ends everything, tells the emperor and the log, and returns the exit status.
 pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
