@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::process;
 use crate::common::sandbox::{VASSALS, vassal_path};
-use crate::common::{Daemon, Sandbox, UP, cow, run, sandboxed, until, until_passed};
+use crate::common::{Daemon, Sandbox, UP, cow, run, sandboxed, unmount, until, until_passed};
 use rustix::process::Signal;
 
 /// A vassal that runs until it is asked to stop.
@@ -534,6 +534,47 @@ fn an_upgrade_to_a_program_that_hangs_is_refused_and_delays_nobody() {
         emperor.signal(Signal::USR2);
         emperor.wait_for("has taken over 1 vassal");
         end(emperor);
+    });
+}
+
+#[test]
+fn an_upgrade_whose_trial_cannot_even_be_killed_is_refused_once_and_delays_nobody() {
+    sandboxed(|sandbox| {
+        let program = crate::upgrade::installed(sandbox);
+        let [link, init, place] = ["/run/scratch/link", "/run/scratch/sbin/vassal-init", "/run/scratch/far"];
+        symlink(&program, link).unwrap();
+        sandbox.vassal("healthy", STEADY);
+        let options = ["--emperor-throttle", "1", "--vassal-init", init];
+        let emperor = crate::upgrade::start(sandbox, Path::new(link), &options);
+        emperor.wait_running(1, "healthy");
+        let faulty = sandbox.faulty();
+        fs::create_dir(place).unwrap();
+        run("sh", &["-c", &faulty.command(place, "direct")]);
+        let file = Path::new(place).join("file");
+        // It has begun to answer: a question that it has not read could be given up.
+        fs::metadata(&file).unwrap();
+        fs::remove_file(link).unwrap();
+        symlink(file, link).unwrap();
+        faulty.behave("hold");
+        let upgrade = || {
+            let output = sandbox.program("emperor").arg("upgrade").output().unwrap();
+            String::from_utf8(output.stderr).unwrap()
+        };
+        let refused =
+            "upgrade refused: /run/scratch/link: not done after 6.0 s: does its filesystem answer?; ";
+        let said = upgrade();
+        assert!(said.contains(refused), "{said}");
+        others_are_served(sandbox, &emperor);
+        let said = upgrade();
+        assert!(said.contains("try /run/scratch/link: the trial before has not ended: "), "{said}");
+        assert_eq!(emperor.lines("upgrade: trying the new program").len(), 1);
+        faulty.behave("");
+        fs::remove_file(link).unwrap();
+        symlink(&program, link).unwrap();
+        until("there is room for another one", || upgrade().is_empty());
+        emperor.wait_for("has taken over 1 vassal");
+        end(emperor);
+        unmount(place);
     });
 }
 

@@ -5,6 +5,7 @@
 //! everything and does nothing. So a program that is broken, is of another version or has a configuration
 //! that it cannot read is found out, and the old program goes on.
 
+use std::borrow::Cow;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -24,6 +25,7 @@ use crate::emperor::instance::origin::{Origin, STATE_VARIABLE, TRIAL_VARIABLE};
 use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::log;
+use crate::log::Elapsed;
 use crate::protocol::WaitStatus;
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Strings, c_string, exec};
@@ -37,6 +39,8 @@ pub const UNDERSTOOD: i32 = 119;
 const NOT_EXECUTED: i32 = 118;
 /// How long a trial may take. A new program that has not read the state by then is refused.
 const TRIAL_MAX: Duration = Duration::from_secs(5);
+/// How long a trial that is killed may take to end.
+const KILLED_MAX: Duration = Duration::from_secs(1);
 /// How much of a trial's output is read: as much as a pipe holds. A program that prints more blocks, and is
 /// killed.
 const OUTPUT_MAX: usize = 64 << 10;
@@ -121,6 +125,9 @@ pub struct Upgrade {
     program: Result<Program>,
     origin: Rc<Origin>,
     trial: Option<Trial>,
+    /// A trial that was killed and has not ended: it hangs in the kernel. While it does, another one would,
+    /// too.
+    left: Option<Pid>,
     /// The version of the program that was tried last.
     tried: Option<FileVersion>,
 }
@@ -128,8 +135,9 @@ pub struct Upgrade {
 /// A child that tries the new program.
 struct Trial {
     pid: Pid,
-    /// When it is killed.
+    /// When it is killed, or given up.
     until: Instant,
+    is_killed: bool,
     /// The pipe with its standard error.
     output: OwnedFd,
 }
@@ -145,24 +153,33 @@ pub struct Tried {
 impl Upgrade {
     /// Must be called before the program's file can have been replaced.
     pub fn new(origin: Rc<Origin>) -> Self {
-        Self { program: Program::find(), origin, trial: None, tried: None }
+        Self { program: Program::find(), origin, trial: None, left: None, tried: None }
     }
 
     /// Has a child try whether the present program file understands `state`. An earlier trial is forgotten.
     ///
     /// # Errors
-    /// The program is not known, or cannot be executed; memfd_create(2), pipe(2), clone(2).
+    /// The program is not known, or cannot be executed; memfd_create(2), pipe(2), clone(2). An earlier trial
+    /// hangs.
     pub fn try_out(&mut self, state: &[u8], now: Instant) -> Result<()> {
         self.forget_trial();
         let state = memory_file(state)?;
         let (output, written) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
         fcntl_setfl(&output, OFlags::NONBLOCK).context("create", "a pipe")?;
         let program = self.program.as_ref().map_err(Error::clone)?;
+        if self.left.is_some() {
+            let name = program.invoked.to_string_lossy();
+            return Err(Error::new(
+                "try",
+                name,
+                "the trial before has not ended: does its filesystem answer?",
+            ));
+        }
         let parent = rustix::process::getpid();
         // The emperor does not wait for the exec: the filesystem of the program may hang.
         match clone3(0).context("create", "a process")? {
             Side::Parent(child) => {
-                self.trial = Some(Trial { pid: child.pid, until: now + TRIAL_MAX, output });
+                self.trial = Some(Trial { pid: child.pid, until: now + TRIAL_MAX, is_killed: false, output });
                 Ok(())
             }
             Side::Child => {
@@ -196,6 +213,7 @@ impl Upgrade {
 
     /// Called for each child that has ended: the result of the trial, if the child was one.
     pub fn ended(&mut self, pid: Pid, status: WaitStatus) -> Option<Tried> {
+        self.left.take_if(|left| *left == pid);
         let Trial { output, .. } = self.trial.take_if(|trial| trial.pid == pid)?;
         let output = read_all(&output);
         let mut text = &*output;
@@ -204,12 +222,7 @@ impl Upgrade {
         let verdict = match status {
             WaitStatus::Exited(UNDERSTOOD) => Ok(()),
             WaitStatus::Exited(NOT_EXECUTED) => Err(std::mem::take(&mut output)),
-            status => {
-                // Whether the file is still there is not looked for: its filesystem may hang.
-                let name =
-                    self.program.as_ref().map_or(Default::default(), |it| it.invoked.to_string_lossy());
-                Err(format!("{name} {status}"))
-            }
+            status => Err(format!("{} {status}", self.invoked())),
         };
         Some(Tried { verdict, output })
     }
@@ -219,14 +232,24 @@ impl Upgrade {
         self.trial.as_ref().map(|trial| trial.until)
     }
 
-    /// Kills a trial that takes too long. Its end is then its result.
-    pub fn time(&mut self, now: Instant) {
-        if let Some(trial) = &mut self.trial
-            && trial.until <= now
-        {
-            trial.until = now + TRIAL_MAX;
+    /// Kills a trial that takes too long. Its end is then its result. If it does not end, as its program's
+    /// filesystem hangs, that is the result.
+    pub fn time(&mut self, now: Instant) -> Option<Tried> {
+        let trial = self.trial.as_mut().filter(|trial| trial.until <= now)?;
+        if !trial.is_killed {
+            (trial.until, trial.is_killed) = (now + KILLED_MAX, true);
             let _ = signal::kill(trial.pid.as_raw_pid(), libc::SIGKILL);
+            return None;
         }
+        self.left = self.trial.take().map(|trial| trial.pid);
+        let time = Elapsed(TRIAL_MAX + KILLED_MAX);
+        let why = format!("{}: not done after {time}: does its filesystem answer?", self.invoked());
+        Some(Tried { verdict: Err(why), output: String::new() })
+    }
+
+    /// The path of the program. Whether the file is still there is not looked for: its filesystem may hang.
+    fn invoked(&self) -> Cow<'_, str> {
+        self.program.as_ref().map_or(Default::default(), |program| program.invoked.to_string_lossy())
     }
 
     /// Becomes the program that was tried. Returns only after a failure, with everything unchanged. It is a

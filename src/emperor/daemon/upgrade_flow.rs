@@ -54,7 +54,9 @@ fn try_out(emperor: &mut Emperor, reason: Reason, now: Instant) -> Result<(), St
 /// Executes the new program if its trial has succeeded and nothing is half done.
 pub(super) fn go_on(emperor: &mut Emperor, now: Instant) {
     try_again(emperor, now);
-    emperor.upgrades.upgrade.time(now);
+    if let Some(tried) = emperor.upgrades.upgrade.time(now) {
+        take_verdict(emperor, tried, now);
+    }
     for (pid, status) in emperor.supervisor.take_other_children() {
         if let Some(tried) = emperor.upgrades.upgrade.ended(pid, status) {
             take_verdict(emperor, tried, now);
