@@ -283,7 +283,8 @@ impl Machine {
             Input::Leave => self.leave(now),
             Input::Connected => self.connected(now),
             Input::Leaving(within) => self.leaving(within, now),
-            Input::Reloading(within) | Input::Checking(within) => self.reloading(within, now),
+            Input::Reloading(within) => self.reloading(within, false, now),
+            Input::Checking(within) => self.reloading(within, true, now),
             Input::Answered(answer) => self.answered(answer, now),
             Input::Died | Input::DiedInvalid | Input::DiedOfLoss => self.died(input, now),
             Input::SpawnFailed => self.spawn_failed(now),
@@ -434,14 +435,15 @@ impl Machine {
         }
     }
 
-    fn reloading(&self, within: Duration, now: Instant) -> (State, Output) {
+    /// `is_ours` means that the announcement is the emperor's own.
+    fn reloading(&self, within: Duration, is_ours: bool, now: Instant) -> (State, Output) {
         match self.state {
-            Reloading { since, settled: false, again, .. } => {
+            Reloading { since, settled, again, .. } if is_ours || !settled => {
                 let answer_by = later(now, within.min(LONGEST) + GRACE);
                 (Reloading { since, answer_by, settled: true, again }, Output::None)
             }
             // A repeated announcement must not put off the deadline.
-            Reloading { settled: true, .. } => self.stay(),
+            Reloading { .. } => self.stay(),
             // No reload was requested.
             Starting { .. } | Running { .. } | Stopping { .. } => self.stay(),
             Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => self.stay(),

@@ -14,7 +14,7 @@ use super::effect::Effect;
 use super::event::Event;
 use super::file_version::FileVersion;
 use super::history::Runs;
-use super::instance::ProcessFacts;
+use super::instance::{Check, ProcessFacts};
 use super::machine::{Answer, Input, Output, State, Then, next};
 use super::names::{Claim, Names, Renamed};
 use super::sorted_map::SortedMap;
@@ -117,6 +117,11 @@ impl Registry {
     /// The vassal of a file.
     pub fn vassal(&self, file: &VassalFile) -> Option<&Vassal> {
         self.vassals.get(file).map(|vassal| &**vassal)
+    }
+
+    /// Whether the file of any vassal is to be checked that has not been given up.
+    pub fn is_checking(&self) -> bool {
+        self.vassals().any(|(_, vassal)| vassal.instance.check.as_ref().is_some_and(|check| !check.is_late))
     }
 
     /// Whether any vassal has a reload before it.
@@ -490,10 +495,12 @@ impl Registry {
         }
     }
 
-    /// Starts vassals that wait for their turn, as many as may set up at a time.
+    /// Starts vassals that wait for their turn, or checks their files, as many as may at a time.
     fn begin_starts(&mut self, now: Instant) {
         while let Some(file) = self.starts.begin(now) {
-            self.push(&file, Effect::Spawn);
+            let check = self.vassals.get(&file).and_then(|vassal| vassal.instance.check.as_ref());
+            let checks = |check: &Check| Effect::CheckConfig { why: check.why.clone() };
+            self.push(&file, check.map_or(Effect::Spawn, checks));
         }
     }
 
@@ -504,8 +511,10 @@ impl Registry {
         let (is_starting, is_urgent) = (matches!(state, State::Starting { .. }), vassal.is_urgent());
         let owner = vassal.owner;
         if !matches!(output, Output::None | Output::Remind) && vassal.instance.check.take().is_some() {
+            self.starts.give_up(file);
             self.effects.push_back((Rc::clone(file), Effect::ForgetFile));
         }
+        let is_checking = vassal.instance.check.is_some();
         match (output, &mut vassal.instance.process) {
             (Output::Spawn, _) => {
                 self.starts.end(file);
@@ -536,7 +545,7 @@ impl Registry {
             }
             (Output::None | Output::Reload | Output::AskToStop | Output::Kill | Output::Remind, _) => {}
         }
-        if !is_starting {
+        if !is_starting && !is_checking {
             self.starts.end(file);
         }
         self.begin_starts(now);

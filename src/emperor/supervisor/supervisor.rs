@@ -342,7 +342,7 @@ impl Supervisor {
     /// yet to be reported.
     pub fn commands_are_idle(&self, now: Instant) -> bool {
         let is_sweeping = self.leftovers.deadline().is_some();
-        let is_reading = !self.readers.is_idle() || !self.checks.is_idle(now);
+        let is_reading = !self.readers.is_idle() || !self.checks.is_idle(now) || self.registry.is_checking();
         !is_sweeping && !is_reading && self.commands.is_idle() && self.questions.is_idle()
     }
 

@@ -1,10 +1,9 @@
 //! The answers to reloads.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Registry;
-use crate::emperor::core::effect::Effect;
 use crate::emperor::core::instance::Check;
 use crate::emperor::core::machine::{Answer, Input, Output, State};
 use crate::emperor::core::vassal_file::VassalFile;
@@ -21,13 +20,20 @@ impl Registry {
     }
 
     /// Takes in the answer to a reload. If it asks for a fresh start, a separate process first checks whether
-    /// the new file can be used at all, so that the app is not stopped for a file that cannot.
+    /// the new file can be used at all, so that the app is not stopped for a file that cannot. The check
+    /// waits for its turn, as a start does.
     pub(super) fn answered(&mut self, file: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         let is_asked = matches!(vassal.state(), State::Reloading { .. });
         if is_asked && answer == Answer::NeedsRespawn && self.rules.checks_config {
-            vassal.instance.check = Some(Check { why: why.clone(), is_late: false });
-            self.push(file, Effect::CheckConfig { why });
+            vassal.instance.check = Some(Check { why, is_late: false });
+            // Its time begins with its turn.
+            vassal.instance.machine.step(Input::Checking(Duration::MAX), now);
+            self.timers.set(file, vassal.deadline(file));
+            // It may have been said twice.
+            self.starts.give_up(file);
+            self.starts.wait(file, vassal.owner, false);
+            self.begin_starts(now);
         } else {
             self.conclude(file, answer, why, now);
         }
