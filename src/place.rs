@@ -15,6 +15,19 @@ pub enum Place {
     Internet(SocketAddr),
 }
 
+impl Place {
+    /// Whether a connection to `other` comes to a socket that is bound here.
+    pub fn is_reached_by(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Internet(bound), Self::Internet(asked)) => {
+                let is_any = bound.ip().is_unspecified() || asked.ip().is_unspecified();
+                bound.port() == asked.port() && (is_any || bound.ip() == asked.ip())
+            }
+            _ => self == other,
+        }
+    }
+}
+
 /// In the form of a configuration.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

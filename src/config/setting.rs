@@ -22,6 +22,9 @@ pub struct Setting {
     pub(super) state: State,
     /// Whether the value was asked for by name, as a placeholder or by `if-opt`.
     pub(super) used: Cell<bool>,
+    /// Its value in another instance of the vassal, where `%(replica)` is another number. `None` if that is
+    /// not known, as where there is one instance only.
+    pub(super) in_sibling: Option<Vec<u8>>,
 }
 
 /// What remains to be done with a setting.
@@ -75,7 +78,7 @@ impl Setting {
         let PlainSetting { key, value, file, line, column } = plain.clone();
         let at = Location { file: file.into(), line, column };
         let (value_at, used) = (at.clone(), Cell::new(false));
-        Self { key, value, at, value_at, state: State::Open, used }
+        Self { key, value, at, value_at, state: State::Open, used, in_sibling: None }
     }
 
     /// The key as text, to compare it with the names of keys; empty if it is not UTF-8, as all names are.
@@ -92,6 +95,11 @@ impl Setting {
     fn place(&self) -> Located<()> {
         let key = String::from_utf8_lossy(&self.key).into();
         Located { value: (), key, at: self.value_at.clone() }
+    }
+
+    /// Whether another instance has the same value.
+    pub(super) fn is_shared(&self) -> bool {
+        self.in_sibling.as_deref() == Some(self.text())
     }
 
     /// The value; empty without one.

@@ -85,8 +85,11 @@ fn vassal(lines: &str) -> Loaded<VassalPlan> {
 
 /// All findings for a vassal's file, each on one line, hints behind `|`.
 fn findings(lines: &str) -> Vec<String> {
-    let report =
-        load_vassal(&[file(lines)], false, &Fake).map_or_else(|report| report, |loaded| loaded.warnings);
+    findings_of(&[file(lines)])
+}
+
+fn findings_of(inputs: &[Input]) -> Vec<String> {
+    let report = load_vassal(inputs, false, &Fake).map_or_else(|report| report, |loaded| loaded.warnings);
     let line = |found: &vassal::config::diagnostic::Diagnostic| {
         let hint = found.hint.as_ref().map_or(String::new(), |hint| format!(" | {hint}"));
         found.summary().replace("/v/app001.ini:", "") + &hint
@@ -817,4 +820,121 @@ fn the_number_of_an_instance_is_not_the_emperors_to_fill_in() {
     let lines = "emperor = /v\nexec-as-emperor = a %(replica)";
     let plan = load_emperor(&[file(lines)], &Fake).unwrap().plan;
     assert!(format!("{plan:?}").contains("a %(replica)"), "{plan:?}");
+}
+
+/// What the first of several instances is warned of, after a line that says that there are several.
+fn shared(lines: &str) -> Vec<String> {
+    let found = |replica: u16, first: &str| {
+        findings_of(&[Input::Replica(replica), file(&format!("{first}\n{lines}"))])
+    };
+    let told = found(1, "replicas = 2");
+    assert_eq!(found(1, "reload-strategy = rolling"), told, "{lines}");
+    assert_eq!(found(2, "replicas = 2"), [""; 0], "{lines}: told once more");
+    assert_eq!(found(1, "replicas = 1"), [""; 0], "{lines}: there is one");
+    told
+}
+
+#[test]
+fn what_several_instances_would_write_to_is_told_of() {
+    let warning = |at: &str, path: &str| {
+        format!("{at}: warning: two instances would write to '{path}' | write '{path}-%(replica)'")
+    };
+    let union = "unionfs-fuse -o cow";
+    for (line, expected) in [
+        (format!("exec-as-user = {union} /up=RW:/low=RO /app"), vec![warning("3:16", "/up")]),
+        (format!("hook-as-user = exec:{union} /low=RO:/up=rw /app"), vec![warning("3:16", "/up")]),
+        (format!("exec-as-user = {union} /up/%(replica)=RW:/low=RO /app"), vec![]),
+        (format!("set-ph = up=/up-%(replica)\nexec-as-user = {union} %(up)=RW:/low=RO /app"), vec![]),
+        (format!("up = /up-%(replica)\nexec-as-user = {union} %(up)=RW:/low=RO /app\nenv = U=%(up)"), vec![]),
+        (
+            format!("set-ph = replica=own\nexec-as-user = {union} /up-%(replica)=RW:/low=RO /app"),
+            vec![warning("4:16", "/up-own")],
+        ),
+        (
+            "mount-as-root = overlay overlay /r rw lowerdir=/l,upperdir=/u/%(replica),workdir=/w".to_owned(),
+            vec![warning("3:17", "/w")],
+        ),
+        (
+            "mount-pre-jail = tmpfs none /run/own\n\
+             mount-as-root = overlay overlay /r rw lowerdir=/l,upperdir=/run/own/u,workdir=/run/own/w"
+                .to_owned(),
+            vec![],
+        ),
+        (
+            format!("exec-as-user = mount -t tmpfs none /up\nexec-as-user = {union} /up=RW:/low=RO /app"),
+            vec![],
+        ),
+        (
+            format!("chroot = /new\nmount-as-root = tmpfs none /up\nexec-pre-jail = {union} /new/up=RW /app"),
+            vec![warning("5:17", "/new/up")],
+        ),
+        (
+            format!("chroot = /new\nmount-pre-jail = tmpfs none /new/up\nexec-as-user = {union} /up=RW /app"),
+            vec![],
+        ),
+    ] {
+        assert_eq!(shared(&format!("{line}\ncommand = x")), expected, "{line}");
+    }
+}
+
+#[test]
+fn an_address_that_several_instances_would_bind_is_told_of() {
+    let found = |lines: &str| {
+        let inputs = [Input::Replica(1), file(&format!("reload-strategy = rolling\n{lines}"))];
+        findings_of(&inputs)
+    };
+    let warning = |at: &str, address: &str| {
+        let hint = if address.contains(':') { ", as in ':%(replica + 8000)'" } else { " by '%(replica)'" };
+        format!("{at}: warning: two instances would bind '{address}' | tell them apart{hint}")
+    };
+    let bound = |at: &str, key: &str| {
+        let hint = "connections are refused while an instance is replaced";
+        format!("{at}: warning: '{key}' is bound by uWSGI itself | {hint}")
+    };
+    for (lines, expected) in [
+        // PID 1 binds it, or another program does what it likes.
+        ("http-socket = :7000", vec![]),
+        ("command = x\nlisten = :7000", vec![]),
+        ("http = :7000", vec![warning("3:8", ":7000")]),
+        ("https = :7000,/c.pem,/k.pem", vec![warning("3:9", ":7000")]),
+        ("socket = here.sock", vec![warning("3:10", "here.sock")]),
+        ("http-socket = :7000\nstats = /s.sock", vec![warning("4:9", "/s.sock")]),
+        ("http = :%(replica + 7000)", vec![bound("3:8", "http")]),
+        ("http-socket = :7000\nstats = :%(replica + 7000)", vec![]),
+        ("http = :7000\nreuse-port = true", vec![bound("3:8", "http")]),
+        ("http-socket = :0", vec![bound("3:15", "http-socket")]),
+    ] {
+        assert_eq!(found(lines), expected, "{lines}");
+    }
+    let both = found("http-socket = :7000\nsocket = :7001");
+    assert_eq!(both.len(), 3, "{both:?}");
+    for expected in [warning("3:15", ":7000"), warning("4:10", ":7001")] {
+        assert!(both.contains(&expected), "{both:?}");
+    }
+    assert_eq!(findings("http = :7000"), [bound("2:8", "http")]);
+}
+
+#[test]
+fn a_number_that_another_instance_could_not_calculate_with_is_not_this_ones_mistake() {
+    let lines = "replicas = 2\ntwo = %(replica - 2)\nenv = A=%(8 / two)\ncommand = x";
+    assert_eq!(findings_of(&[Input::Replica(1), file(lines)]), [""; 0]);
+}
+
+#[test]
+fn a_connection_that_tells_nothing_of_the_app_is_told_of() {
+    let hint = "its socket is bound ahead of the app: ask the app itself, by 'exec:COMMAND'";
+    let message = "connections to this address are accepted before there is an app";
+    for (listen, asked, is_told) in [
+        ("command = x\nlisten = :7000", "127.0.0.1:7000", true),
+        ("command = x\nlisten = 127.0.0.1:7000", ":7000", true),
+        ("command = x\nlisten = 127.0.0.1:7000", "127.0.0.1:7001", false),
+        ("command = x\nlisten = 127.0.0.1:7000", "127.0.0.2:7000", false),
+        ("command = x\nlisten = /run/s", "/run/s", true),
+        ("uid = 1\nhttp-socket = :7000", "[::1]:7000", true),
+        ("command = x\nlisten = @s", "/run/s", false),
+    ] {
+        let expected = is_told.then(|| format!("4:15: warning: {message} | {hint}"));
+        let found = findings(&format!("{listen}\nready-check = tcp://{asked}"));
+        assert_eq!(found, Vec::from_iter(expected), "{listen} {asked}");
+    }
 }

@@ -3,6 +3,7 @@
 //! uWSGI takes over the sockets it inherits, but uses one protocol for all of them. So PID 1 binds them only
 //! if they have the same protocol, and if no other option makes uWSGI bind sockets itself.
 
+use super::replicas;
 use crate::config::diagnostic::Diagnostics;
 use crate::config::keys::sockets::Common;
 use crate::config::keys::values;
@@ -60,9 +61,11 @@ pub(super) fn listen(common: &Common, address: Located<Address>) -> Located<List
 }
 
 /// Takes the sockets out of uWSGI's options, and returns them with the protocol that uWSGI uses for sockets
-/// that it inherits; no sockets if uWSGI has to bind them itself.
+/// that it inherits; no sockets if uWSGI has to bind them itself. With `are_several`, warns of those that
+/// several instances would bind.
 pub(super) fn take_over(
     common: &Common,
+    are_several: bool,
     options: &mut Vec<&Setting>,
     found: &mut Diagnostics,
 ) -> (Vec<Located<Listen>>, Option<&'static str>) {
@@ -87,11 +90,18 @@ pub(super) fn take_over(
         let keys = format!("'{}' and '{}'", first.name(), other.name());
         let message = format!("{keys} speak different protocols, so uWSGI binds its sockets itself");
         found.warning(&last.at, message).hint("connections are refused while it is restarted");
+        for setting in options.iter().filter(|setting| are_several && is_uwsgis(setting)) {
+            replicas::warn_of_address(setting, common.reuse_port, found);
+        }
         return (Vec::new(), None);
     }
     for setting in options.iter() {
         let is_left = bound.is_none() && protocol(setting).is_some();
-        if is_left || is_any(&[ITS_SOCKETS, ROUTERS], setting) {
+        let is_its = is_left || is_any(&[ITS_SOCKETS, ROUTERS], setting);
+        let is_address = is_its || replicas::is_other_address(setting);
+        let is_told =
+            are_several && is_address && replicas::warn_of_address(setting, common.reuse_port, found);
+        if is_its && !is_told {
             let message = format!("'{}' is bound by uWSGI itself", setting.name());
             let hint = "connections are refused while an instance is replaced";
             found.warning(&setting.value_at, message).hint(hint);

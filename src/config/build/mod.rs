@@ -4,8 +4,8 @@
 //! and place. A plan with mistakes is not to be used.
 //!
 //! `vassal` and `emperor` each read one program's keys, with what they share in `settings`; `listen` decides
-//! which sockets PID 1 binds, `maps` checks the IDs of a user namespace, and `uwsgi_ini` writes what is left
-//! over for uWSGI.
+//! which sockets PID 1 binds, `maps` checks the IDs of a user namespace, `replicas` warns of what instances
+//! cannot share, and `uwsgi_ini` writes what is left over for uWSGI.
 //!
 //! May not be done here: to read a file or to expand a value. The grammar of one value is in `keys`.
 
@@ -14,5 +14,6 @@ pub(super) mod vassal;
 
 mod listen;
 mod maps;
+mod replicas;
 mod settings;
 mod uwsgi_ini;

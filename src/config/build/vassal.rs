@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::settings::{emperor_key, strict, unknown};
 use super::uwsgi_ini::uwsgi_ini;
-use super::{listen, maps};
+use super::{listen, maps, replicas};
 use crate::config::diagnostic::{Diagnostics, command_line};
 use crate::config::keys::draft::VassalDraft;
 use crate::config::keys::hooks::{FAMILIES, Family, HookKey, phase_names};
@@ -14,7 +14,9 @@ use crate::config::keys::row::Read;
 use crate::config::keys::sockets::{self, Common};
 use crate::config::keys::values;
 use crate::config::keys::vassal::VASSAL_INIT;
-use crate::config::plan::{Action, App, Hook, Listen, Located, Location, Phase, Privileges, VassalPlan};
+use crate::config::plan::{
+    Action, App, Hook, Listen, Located, Location, Phase, Privileges, ReadyCheck, VassalPlan,
+};
 use crate::config::setting::{Setting, State};
 use crate::names;
 
@@ -115,6 +117,7 @@ pub(crate) fn plan(
         plan.hooks.insert(place, safe_proc_hook(key, at));
     }
     plan.listen = addresses.into_iter().map(|address| listen::listen(&sockets, address)).collect();
+    plan.replication.is_rolling = is_rolling.unwrap_or(plan.replication.replicas > 1);
     if let Some(argv) = command {
         plan.app = App::Program { argv: argv.to_vec(), privileged: false };
         plan.app_source = Located { value: (), key: "command".into(), at: command_line() };
@@ -128,13 +131,16 @@ pub(crate) fn plan(
             }
             None => "uwsgi".into(),
         };
-        plan.app = uwsgi(for_uwsgi, binary, &sockets, &mut plan.listen, found);
+        let are_several = replicas::are_there(&plan);
+        plan.app = uwsgi(for_uwsgi, binary, &sockets, are_several, &mut plan.listen, found);
     }
-    let replication = &mut plan.replication;
-    replication.is_rolling = is_rolling.unwrap_or(replication.replicas > 1);
+    if replicas::are_there(&plan) {
+        replicas::warn_of_directories(settings, &plan, found);
+    }
+    warn_of_own_socket(&plan, found);
     // uWSGI says that it is ready. Nobody asks as long as one instance is stopped before the next one starts.
-    let is_told = replication.is_rolling && matches!(plan.app, App::Uwsgi { .. });
-    replication.says_ready = is_told || plan.readiness.check.is_some();
+    let is_told = plan.replication.is_rolling && matches!(plan.app, App::Uwsgi { .. });
+    plan.replication.says_ready = is_told || plan.readiness.check.is_some();
     plan
 }
 
@@ -154,11 +160,23 @@ fn bar_new_privileges(privileges: &mut Privileges, is_command: bool, found: &mut
     privileges.no_new_privs = true;
 }
 
+/// Warns of a check that asks a socket which PID 1 binds: the kernel accepts connections there ahead of the
+/// app.
+fn warn_of_own_socket(plan: &VassalPlan, found: &mut Diagnostics) {
+    let Some(Located { value: ReadyCheck::Connect(asked), at, .. }) = &plan.readiness.check else { return };
+    if plan.listen.iter().any(|listen| listen.value.address.place.is_reached_by(&asked.place)) {
+        let message = "connections to this address are accepted before there is an app";
+        let hint = "its socket is bound ahead of the app: ask the app itself, by 'exec:COMMAND'";
+        found.warning(at, message).hint(hint);
+    }
+}
+
 /// uWSGI as the app. The sockets that it can take over go to `listen`.
 fn uwsgi(
     mut options: Vec<&Setting>,
     binary: OsString,
     sockets: &Common,
+    are_several: bool,
     listen: &mut Vec<Located<Listen>>,
     found: &mut Diagnostics,
 ) -> App {
@@ -168,7 +186,7 @@ fn uwsgi(
         let message = "there is no app: neither 'command' nor an option for uWSGI";
         found.error(&at, message).hint("add 'command = PROGRAM ARGS', or uWSGI's own options");
     }
-    let (taken_over, protocol) = listen::take_over(sockets, &mut options, found);
+    let (taken_over, protocol) = listen::take_over(sockets, are_several, &mut options, found);
     listen.extend(taken_over);
     App::Uwsgi { binary, ini: uwsgi_ini(&options, protocol, found) }
 }

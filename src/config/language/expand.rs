@@ -144,6 +144,7 @@ impl Expander<'_> {
             value_at,
             state,
             used: Cell::default(),
+            in_sibling: None,
         });
     }
 
@@ -237,6 +238,7 @@ impl Expander<'_> {
                 value_at: place(entry.value_at),
                 state: State::Open,
                 used: Cell::default(),
+                in_sibling: None,
             });
         }
         let open_here = self.block.as_ref().is_some_and(|block| Rc::ptr_eq(&block.at.file, &name));
@@ -317,7 +319,15 @@ impl Expander<'_> {
             if block.for_uwsgi() {
                 let (key, state) = (b"endif".to_vec(), State::ForUwsgi);
                 let (at, value_at, used) = (block.at.clone(), block.at.clone(), Cell::default());
-                self.push(Setting { key, value: Some(Vec::new()), at, value_at, state, used });
+                self.push(Setting {
+                    key,
+                    value: Some(Vec::new()),
+                    at,
+                    value_at,
+                    state,
+                    used,
+                    in_sibling: None,
+                });
             }
             let message = format!("'{}' is never closed: it ends with its file", block.key.escape_ascii());
             let closing = if block.key.starts_with(b"for") { "endfor" } else { "endif" };
@@ -405,59 +415,90 @@ impl Expander<'_> {
 
     /// The three passes, each over all options in order.
     fn passes(&mut self) {
-        for symbol in [b'$', b'@', b'%'] {
-            for index in 0..self.settings.list().len() {
-                let setting = self.settings.list().get(index);
-                let Some(setting) = setting.filter(|one| one.state == State::Open) else { continue };
-                let mut left_open = false;
-                let lookup = |name: &[u8], current: &[u8]| match symbol {
-                    b'$' => {
-                        Ok(self.world.env(OsStr::from_bytes(name)).map(|value| value.as_bytes().to_vec()))
-                    }
-                    b'@' => {
-                        let value = self.file_value(name, index);
-                        left_open |= matches!(value, Ok(None));
-                        value
-                    }
-                    // A value that refers to itself gets its own text, as far as it is expanded.
-                    _ => placeholder::evaluate(name, &self.budget, |name| {
-                        match self.settings.find(name, index) {
-                            Some(place) if place == index => Some(current),
-                            None if name == REPLICA => self.replica.as_deref(),
-                            _ => self.settings.value_of(name, index),
-                        }
-                    }),
-                };
-                let expanded = placeholder::expand(setting.text(), symbol, &self.budget, lookup);
-                if left_open {
-                    let at = setting.value_at.clone();
-                    if let Some(setting) = self.settings.list_mut().get_mut(index) {
-                        setting.state = State::LeftOpen;
-                    }
-                    self.not_run(&at);
-                    continue;
+        self.pass(b'$');
+        self.pass(b'@');
+        let before = self.has_siblings().then(|| self.settings.list().to_vec());
+        self.pass(b'%');
+        if let Some(before) = before.filter(|_| !self.found.failed()) {
+            self.note_siblings(before);
+        }
+    }
+
+    /// Whether it is of interest what other instances have in the place of these values. One instance finds
+    /// that out, for all of them.
+    fn has_siblings(&self) -> bool {
+        self.replica.as_deref() == Some(b"1")
+            && self.settings.list().iter().any(|one| matches!(one.name(), "replicas" | "reload-strategy"))
+    }
+
+    /// Does the last pass once more, as another instance does it: `before` are the settings before that pass.
+    fn note_siblings(&mut self, before: Vec<Setting>) {
+        let ours = self.replica.replace(text_of(2));
+        let (bytes, budget) = (self.bytes, std::mem::replace(&mut self.budget, Budget::new()));
+        // What goes wrong with that number is not ours to tell.
+        let found = std::mem::take(self.found);
+        let mut finished = Vec::new();
+        for (setting, before) in self.settings.list_mut().iter_mut().zip(before) {
+            finished.push(std::mem::replace(setting, before));
+        }
+        self.pass(b'%');
+        for (setting, finished) in self.settings.list_mut().iter_mut().zip(finished) {
+            let in_sibling = setting.value.take();
+            *setting = Setting { in_sibling, ..finished };
+        }
+        (self.replica, self.bytes, self.budget, *self.found) = (ours, bytes, budget, found);
+    }
+
+    /// One pass, over all options in order.
+    fn pass(&mut self, symbol: u8) {
+        for index in 0..self.settings.list().len() {
+            let setting = self.settings.list().get(index);
+            let Some(setting) = setting.filter(|one| one.state == State::Open) else { continue };
+            let mut left_open = false;
+            let lookup = |name: &[u8], current: &[u8]| match symbol {
+                b'$' => Ok(self.world.env(OsStr::from_bytes(name)).map(|value| value.as_bytes().to_vec())),
+                b'@' => {
+                    let value = self.file_value(name, index);
+                    left_open |= matches!(value, Ok(None));
+                    value
                 }
-                match expanded {
-                    Ok(None) => {}
-                    Ok(Some(value)) => {
-                        self.bytes = (self.bytes + value.len()).saturating_sub(setting.text().len());
-                        if self.bytes > BYTES_MAX {
-                            let at = setting.at.clone();
-                            let message =
-                                format!("more than {} MiB of values once expanded", BYTES_MAX >> 20);
-                            self.found.error(&at, message);
-                            return;
-                        }
-                        if let Some(setting) = self.settings.list_mut().get_mut(index) {
-                            setting.value = Some(value);
-                        }
+                // A value that refers to itself gets its own text, as far as it is expanded.
+                _ => {
+                    placeholder::evaluate(name, &self.budget, |name| match self.settings.find(name, index) {
+                        Some(place) if place == index => Some(current),
+                        None if name == REPLICA => self.replica.as_deref(),
+                        _ => self.settings.value_of(name, index),
+                    })
+                }
+            };
+            let expanded = placeholder::expand(setting.text(), symbol, &self.budget, lookup);
+            if left_open {
+                let at = setting.value_at.clone();
+                if let Some(setting) = self.settings.list_mut().get_mut(index) {
+                    setting.state = State::LeftOpen;
+                }
+                self.not_run(&at);
+                continue;
+            }
+            match expanded {
+                Ok(None) => {}
+                Ok(Some(value)) => {
+                    self.bytes = (self.bytes + value.len()).saturating_sub(setting.text().len());
+                    if self.bytes > BYTES_MAX {
+                        let at = setting.at.clone();
+                        let message = format!("more than {} MiB of values once expanded", BYTES_MAX >> 20);
+                        self.found.error(&at, message);
+                        return;
                     }
-                    Err(message) => {
-                        let at = setting.value_at.clone();
-                        self.found.error(&at, format!("'{}': {message}", setting.key.escape_ascii()));
-                        if self.budget.is_spent() {
-                            return;
-                        }
+                    if let Some(setting) = self.settings.list_mut().get_mut(index) {
+                        setting.value = Some(value);
+                    }
+                }
+                Err(message) => {
+                    let at = setting.value_at.clone();
+                    self.found.error(&at, format!("'{}': {message}", setting.key.escape_ascii()));
+                    if self.budget.is_spent() {
+                        return;
                     }
                 }
             }
