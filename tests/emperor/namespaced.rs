@@ -190,3 +190,38 @@ fn what_root_is_granted_is_neither_root_nor_somebody_elses() {
         emperor.stop();
     });
 }
+
+#[test]
+fn the_switch_of_a_distribution_that_forbids_it_is_named() {
+    sandboxed(|sandbox| {
+        user(sandbox);
+        // Whoever has another root directory gets EPERM, too, and the switches are files.
+        fs::create_dir("/run/root").unwrap();
+        sandbox.mount(&["--rbind", "/"], "/run/root");
+        sandbox.mount(&["-t", "tmpfs", "sandbox"], "/run/root/proc");
+        fs::create_dir_all("/run/root/proc/sys/kernel").unwrap();
+        let says = |expected: &str| {
+            let wrapper = ["chroot", "--userspec=user001:user001", "/run/root"];
+            let mut command = sandbox.wrapped(&wrapper, "vassal-init");
+            let output = command.args(["--unshare=user,fs,pid", "--", "true"]).output().unwrap();
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.code() == Some(71) && text.contains(expected), "{text}");
+        };
+        says("create the namespaces: Operation not permitted (EPERM)\n");
+        for (switch, value, means) in [
+            ("unprivileged_userns_clone", "0", "lets only root make them; root can change it"),
+            (
+                "apparmor_restrict_unprivileged_userns",
+                "1",
+                "lets only programs with a profile use them; root can change it",
+            ),
+        ] {
+            let file = format!("/run/root/proc/sys/kernel/{switch}");
+            fs::write(&file, format!("{}\n", 1 - value.parse::<i32>().unwrap())).unwrap();
+            says("create the namespaces: Operation not permitted (EPERM)\n");
+            fs::write(&file, format!("{value}\n")).unwrap();
+            says(&format!("Operation not permitted (EPERM): the sysctl kernel.{switch} = {value} {means}"));
+            fs::remove_file(&file).unwrap();
+        }
+    });
+}

@@ -224,6 +224,12 @@ fn ids_that_a_user_is_granted_are_other_users_inside() {
             "/proc/self/uid_map",
         ];
         let (status, text) = vassal_init(sandbox, &words);
+        let groups =
+            ["--unshare=user,pid", "--map-groups=0:1001:1", "--map-groups=7:300007:1", "--user=root:7"];
+        let words =
+            [&groups[..], &["--", "sh", "-c", "cat /proc/self/uid_map /proc/self/gid_map; id -g"]].concat();
+        let maps = vassal_init(sandbox, &words).1.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(maps, "0 1001 1 0 1001 1 7 300007 1 7");
         let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
         assert_eq!((status, lines), (0, vec![vec!["0", "1001", "1"], vec!["5", "300005", "2"]]));
     });
