@@ -135,8 +135,8 @@ pub fn serve(socket: &OwnedFd, mut set_limit: Option<&SetLimit<'_>>) {
 
 /// Outside: answers the next question, if there is one. Returns whether there can be more.
 pub fn answer(socket: impl AsFd, set_limit: &mut Option<&SetLimit<'_>>) -> bool {
-    let asker = match receive(socket) {
-        Ok(Received::Packet(_, Some(asker))) => asker,
+    let client = match receive(socket) {
+        Ok(Received::Packet(_, Some(client))) => client,
         Ok(Received::Packet(_, None)) => {
             *set_limit = None;
             return true;
@@ -144,11 +144,11 @@ pub fn answer(socket: impl AsFd, set_limit: &mut Option<&SetLimit<'_>>) -> bool 
         Ok(Received::Nothing) => return true,
         Ok(Received::Closed) | Err(_) => return false,
     };
-    match receive(&asker) {
+    match receive(&client) {
         Ok(Received::Packet(_, Some(file))) => {
             let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
             if let Ok(there) = statx(&file, c"", flags, StatxFlags::UID) {
-                let _ = send(&asker, &Owner::here(there.stx_uid).to_bytes(), None);
+                let _ = send(&client, &Owner::here(there.stx_uid).to_bytes(), None);
             }
         }
         Ok(Received::Packet(limit, None)) => {
@@ -156,7 +156,7 @@ pub fn answer(socket: impl AsFd, set_limit: &mut Option<&SetLimit<'_>>) -> bool 
             if let (Some(set_limit), Some(file), Some(value)) = (set_limit, parts.next(), parts.next()) {
                 let file = Path::new(OsStr::from_bytes(file));
                 let errno = set_limit(file, value).err().map_or(0, Errno::raw_os_error);
-                let _ = send(&asker, &errno.to_le_bytes(), None);
+                let _ = send(&client, &errno.to_le_bytes(), None);
             }
         }
         _ => {}
