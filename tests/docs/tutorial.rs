@@ -64,7 +64,13 @@ fn a_killed_filesystem_takes_the_instance_along_and_a_new_one_serves() {
 /// by SIGKILL)`.
 fn assert_names_daemons_death(line: &str) {
     let (_, rest) = line.split_once("mountpoint /app lost: ").expect(line);
-    let (_, rest) = rest.split_once(" (ENOTCONN), ").expect(line);
+    let (_, rest) = rest.split_once(" (ENOTCONN)").expect(line);
+    // On one processor the prober may have its answer before the daemon is dead as a whole.
+    let is_single = std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
+    if is_single && rest.starts_with("; ") {
+        return;
+    }
+    let rest = rest.strip_prefix(", ").expect(line);
     let (time, rest) = rest.split_once(" ms after the daemon died (pid ").expect(line);
     assert!(time.parse::<f64>().is_ok(), "{line}");
     assert!(rest.contains("killed by SIGKILL"), "{line}");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::cgroups::OutermostCgroup;
 use crate::common::sandbox::vassal_path;
-use crate::common::{eventually, process, run, sandboxed, until};
+use crate::common::{eventually, process, run, sandboxed, slowness, until};
 use rustix::process::Signal;
 
 /// A vassal that runs until it is asked to stop.
@@ -139,11 +139,10 @@ fn a_cgroup_full_of_processes_is_removed_when_they_have_ended() {
         }
         let group = Group::unified("full");
         // What is killed has not ended when the kill has been sent.
-        sandbox.vassal(
-            "a",
-            "hook-timeout = 5m\nexec-as-root = for i in $(seq 300); do setsid sleep 2000 & done\n\
-             command = sleep 1000",
-        );
+        let processes = 300 / slowness();
+        let fill = format!("for i in $(seq {processes}); do setsid sleep 2000 & done");
+        let lines = format!("hook-timeout = 5m\nexec-as-root = {fill}\ncommand = sleep 1000");
+        sandbox.vassal("a", &lines);
         let options = ["--emperor-cgroup", group.path(), "--emperor-use-clone", "fs"];
         // No next instance comes and removes it, unless the app was up for a second, on a busy machine.
         let emperor = sandbox.emperor(&[&options[..], &["--emperor-throttle", "100000"]].concat());
