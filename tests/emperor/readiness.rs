@@ -77,6 +77,25 @@ fn the_emperor_is_told_and_a_reloaded_app_says_it_again() {
     });
 }
 
+#[test]
+fn an_app_that_fails_its_check_is_replaced_and_the_reason_is_told() {
+    sandboxed(|sandbox| {
+        go(sandbox);
+        let check = "exec:test -e /run/scratch/go || { echo the database is gone; exit 1; }";
+        let lines = format!("ready-check = {check}\nready-check-interval = 20ms\ncommand = sleep 1000");
+        sandbox.vassal("app", &format!("uid = user001\n{lines}"));
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("emperor: app: ready to accept requests after ");
+        fs::remove_file(sandbox.path("go")).unwrap();
+        let why = "ready-check: exited with status 1: the database is gone, 3 failures in a row (";
+        let line = emperor.wait_for(&format!("emperor: app: {why}"));
+        assert!(line.contains("app.ini:3:15); up "), "{line}");
+        go(sandbox);
+        emperor.wait_for_nth(2, "emperor: app: ready to accept requests after ");
+        emperor.stop();
+    });
+}
+
 /// Says it a hundred times, and ends when all that was read (SIOCOUTQ).
 const STRANGER: &str = r#"
 use Socket;

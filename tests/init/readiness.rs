@@ -277,7 +277,7 @@ fn the_command_of_a_container_is_checked_as_well() {
 fn a_slow_app_is_told_of_once_with_the_reason() {
     sandboxed(|sandbox| {
         let (_link, vassal) = Link::start(sandbox, &format!("{APP}\n{CHECK}"));
-        let line = vassal.wait_for("the app is not ready 5.");
+        let line = vassal.wait_for("the app is not ready ");
         assert!(
             line.contains("ready-check: exited with status 1: cat: /run/scratch/good: No such file"),
             "{line}"
