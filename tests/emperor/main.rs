@@ -20,6 +20,7 @@ mod monitors;
 mod namespaced;
 mod readiness;
 mod reload;
+mod replicas;
 mod rootless;
 mod seeing;
 mod sockets;

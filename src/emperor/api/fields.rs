@@ -36,9 +36,10 @@ const fn field(
 }
 
 /// The keys in JSON and the columns have this order.
-pub(super) static FIELDS: [Field; 13] = [
+pub(super) static FIELDS: [Field; 14] = [
     field("name", Some("NAME"), |vassal| Value::Text(Some((*vassal.name).into()))),
     field("file", None, |vassal| Value::Text(Some(readable(vassal.path.as_os_str())))),
+    field("replica", None, |vassal| Value::Number(Some(vassal.replica.into()))),
     field("state", Some("STATE"), |vassal| Value::Text(Some(vassal.state.into()))),
     field("pid", Some("PID"), |vassal| Value::Number(vassal.pid.map(|pid| pid.unsigned_abs().into()))),
     field("uptime", Some("UPTIME"), |vassal| Value::Seconds(vassal.uptime)),
@@ -48,7 +49,7 @@ pub(super) static FIELDS: [Field; 13] = [
     field("on_demand", None, |vassal| text(vassal.on_demand)),
     field("status", None, |vassal| text(vassal.said)),
     field("last", None, |vassal| text(vassal.history.last_end.as_deref())),
-    field("reload_refused", None, |vassal| text(vassal.history.refused.as_deref())),
+    field("reload_refused", None, |vassal| text(vassal.refused)),
     field("mountpoints", Some("MOUNTS"), |vassal| Value::Mountpoints(vassal.mountpoints)),
 ];
 

@@ -114,7 +114,10 @@ fn push_sample(
     let Some(value) = value else { return };
     text.push_str(name);
     text.push_str("{vassal=\"");
-    push_label(text, &vassal.name);
+    push_label(text, &vassal.path.shown());
+    if vassal.is_one_of_several() {
+        let _ = write!(text, "\",replica=\"{}", vassal.replica);
+    }
     if let Some(state) = state {
         text.push_str("\",state=\"");
         text.push_str(state);

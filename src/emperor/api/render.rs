@@ -132,7 +132,7 @@ fn last(vassal: &Status<'_>) -> String {
         ("", Some(AWAITS_TURN).filter(|_| vassal.awaits_turn)),
         ("", vassal.said),
         (before, ended),
-        ("reload refused: ", vassal.history.refused.as_deref()),
+        ("reload refused: ", vassal.refused),
         ("mountpoint ", losses.as_deref()),
     ];
     let mut told = String::new();
@@ -174,12 +174,7 @@ mod tests {
     static NONE: Mountpoints = Mountpoints::none();
 
     fn files() -> [(VassalFile, History); 2] {
-        let up = History {
-            instances: 2,
-            last_end: Some("stopped".to_owned()),
-            refused: Some("app.ini:1: no".to_owned()),
-            ..History::default()
-        };
+        let up = History { instances: 2, last_end: Some("stopped".to_owned()), ..History::default() };
         let file = |path: &str| VassalFile::new(path.into(), 3);
         [(file("/v/app.ini"), up), (file("/v/long\nname.ini"), History::default())]
     }
@@ -193,6 +188,7 @@ mod tests {
             pid: Some(42),
             uptime: Some(Duration::from_millis(3_725_500)),
             on_demand: Some("127.0.0.1:80"),
+            refused: Some("app.ini:1: no"),
             ..Status::down(&first.0, "running", &first.1, &NONE)
         };
         [up, down]
@@ -232,11 +228,13 @@ mod tests {
         );
         let vassals = [
             r#""held_back":null,"not_answering":null,"#,
-            r#""vassals":[{"name":"app","file":"/v/app.ini","state":"running","pid":42,"uptime":3725.500,"#,
-            r#""restarts":1,"next_try":null,"ready":false,"on_demand":"127.0.0.1:80","status":null,"#,
+            r#""vassals":[{"name":"app","file":"/v/app.ini","replica":1,"state":"running","pid":42,"#,
+            r#""uptime":3725.500,"restarts":1,"next_try":null,"ready":false,"#,
+            r#""on_demand":"127.0.0.1:80","status":null,"#,
             r#""last":"stopped","reload_refused":"app.ini:1: no","mountpoints":[]},"#,
-            r#"{"name":"long\nname","file":"/v/long\nname.ini","state":"backoff","pid":null,"uptime":null,"#,
-            r#""restarts":0,"next_try":59.000,"ready":false,"on_demand":null,"status":null,"last":null,"#,
+            r#"{"name":"long\nname","file":"/v/long\nname.ini","replica":1,"state":"backoff","#,
+            r#""pid":null,"uptime":null,"restarts":0,"next_try":59.000,"ready":false,"#,
+            r#""on_demand":null,"status":null,"last":null,"#,
             r#""reload_refused":null,"mountpoints":[]}]}"#,
         ]
         .concat();
@@ -255,8 +253,7 @@ mod tests {
         let [up, _] = vassals(&files);
         let said = Status { said: Some("at\nwork"), ..up };
         assert_eq!(last(&said), "at\\nwork; before: stopped; reload refused: app.ini:1: no");
-        let refused = History { refused: Some("no".to_owned()), ..History::default() };
-        assert_eq!(last(&Status { history: &refused, ..down }), "reload refused: no");
+        assert_eq!(last(&Status { refused: Some("no"), ..down }), "reload refused: no");
     }
 
     #[test]

@@ -17,8 +17,7 @@ use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::origin::Origin;
 use crate::emperor::instance::process::Process;
 use crate::error::Result;
-use crate::log::Elapsed;
-use crate::log_of;
+use crate::log::{self, Elapsed};
 use crate::protocol::WaitStatus;
 use crate::shell::Shell;
 
@@ -40,7 +39,8 @@ struct Running {
 
 /// The commands for one instance.
 struct Job {
-    path: Rc<VassalFile>,
+    /// The name of the instance, as log lines show it.
+    name: String,
     instance: Pid,
     variables: Vec<(OsString, OsString)>,
     /// The index of the command that runs.
@@ -58,8 +58,8 @@ impl Commands {
         Self { commands, origin, running: Vec::new() }
     }
 
-    /// Begins the commands for an instance of the vassal whose file is at `path`.
-    pub fn begin(&mut self, path: &Rc<VassalFile>, process: &Process, now: Instant) {
+    /// Begins the commands for an instance of the vassal whose file is at `path`. `name` is the instance's.
+    pub fn begin(&mut self, path: &VassalFile, name: String, process: &Process, now: Instant) {
         let variable = |name: &str, value: &OsStr| (OsString::from(name), value.to_owned());
         let number = |name, number: u32| variable(name, number.to_string().as_ref());
         // uWSGI's four variables, and the vassal's name, which commands would otherwise have to cut out of
@@ -72,7 +72,7 @@ impl Commands {
             variable("UWSGI_VASSAL_NAME", path.name()),
         ];
         self.run(Job {
-            path: Rc::clone(path),
+            name,
             instance: process.pid,
             variables,
             index: 0,
@@ -94,7 +94,7 @@ impl Commands {
         let Running { mut job, .. } = self.running.swap_remove(index);
         if let (Some(_), Some(command)) = (job.kill_at, self.commands.get(job.index)) {
             let took = Elapsed(now.saturating_duration_since(job.began));
-            log_of!(job.path, "{} ({}): {status} after {took}", command.key, command.at);
+            log::line(&job.name, format_args!("{} ({}): {status} after {took}", command.key, command.at));
         }
         if !job.last {
             job.index += 1;
@@ -125,7 +125,10 @@ impl Commands {
                 && let Some(command) = self.commands.get(job.index)
             {
                 let took = Elapsed(now.saturating_duration_since(job.began));
-                log_of!(job.path, "{} ({}): still running after {took}: killed", command.key, command.at);
+                log::line(
+                    &job.name,
+                    format_args!("{} ({}): still running after {took}: killed", command.key, command.at),
+                );
                 job.kill_at = None;
                 kill_group(*pid);
             }
@@ -137,7 +140,7 @@ impl Commands {
         self.commands.clear();
         for Running { pid, job } in &mut self.running {
             if job.kill_at.take().is_some() {
-                log_of!(job.path, "as-emperor commands cut short");
+                log::line(&job.name, format_args!("as-emperor commands cut short"));
                 kill_group(*pid);
             }
         }
@@ -151,7 +154,7 @@ impl Commands {
                     self.running.push(Running { pid, job });
                     return;
                 }
-                Err(error) => log_of!(job.path, "{} ({}): {error}", command.key, command.at),
+                Err(error) => log::line(&job.name, format_args!("{} ({}): {error}", command.key, command.at)),
             }
             job.index += 1;
         }
@@ -188,6 +191,7 @@ mod tests {
             owned: false,
             cgroup: None,
             noted: Vec::new(),
+            sockets: None,
             ids: None,
         }
     }
@@ -213,7 +217,7 @@ mod tests {
         let append = format!("echo second >> {0}; [ $(ps -o pgid= -p $$) = $$ ]", out.display());
         let mut commands = commands(&[&write, &append]);
         let now = Instant::now();
-        commands.begin(&Rc::new(VassalFile::new("/v/a.ini".into(), 3)), &process(), now);
+        commands.begin(&VassalFile::new("/v/a.ini".into(), 3), "a".to_owned(), &process(), now);
         assert_eq!(commands.deadline(), Some(now + TIMEOUT));
         assert_eq!(reap(&mut commands), WaitStatus::Exited(3));
         assert_eq!(reap(&mut commands), WaitStatus::Exited(0));
@@ -227,7 +231,7 @@ mod tests {
     fn a_command_that_hangs_is_killed_with_its_group_and_the_next_one_runs() {
         let mut commands = commands(&["sleep 1000 & wait", "exit 5"]);
         let now = Instant::now();
-        commands.begin(&Rc::new(VassalFile::new("/v/a.ini".into(), 3)), &process(), now);
+        commands.begin(&VassalFile::new("/v/a.ini".into(), 3), "a".to_owned(), &process(), now);
         commands.time(now + TIMEOUT / 2);
         assert_eq!(commands.deadline(), Some(now + TIMEOUT));
         commands.time(now + TIMEOUT);
@@ -239,11 +243,11 @@ mod tests {
     #[test]
     fn nothing_more_is_begun_for_an_instance_that_has_ended_or_while_stopping() {
         let mut commands = commands(&["exit 0", "exit 0"]);
-        commands.begin(&Rc::new(VassalFile::new("/v/a.ini".into(), 3)), &process(), Instant::now());
+        commands.begin(&VassalFile::new("/v/a.ini".into(), 3), "a".to_owned(), &process(), Instant::now());
         commands.instance_ended(getpid());
         reap(&mut commands);
         assert!(commands.running.is_empty());
-        commands.begin(&Rc::new(VassalFile::new("/v/a.ini".into(), 3)), &process(), Instant::now());
+        commands.begin(&VassalFile::new("/v/a.ini".into(), 3), "a".to_owned(), &process(), Instant::now());
         commands.stop();
         reap(&mut commands);
         assert!(commands.running.is_empty());

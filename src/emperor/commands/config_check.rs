@@ -2,13 +2,12 @@
 //! the output of a program. A separate process reads it before the running app is stopped for it.
 
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
+use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::machine::Answer;
-use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::spawner::{ReadFile, Spawner};
 use crate::error::Result;
 use crate::protocol::{ExitReason, FromVassal, Received, receive};
@@ -25,7 +24,7 @@ pub struct Checks(Vec<Check>);
 struct Check {
     pid: Pid,
     link: OwnedFd,
-    path: Rc<VassalFile>,
+    id: InstanceId,
     /// Why a fresh start is needed; `None` if the result is no longer needed.
     why: Option<String>,
     /// When the reload is refused without a result.
@@ -34,8 +33,8 @@ struct Check {
 
 /// A check that has ended.
 pub struct Checked {
-    /// The vassal's file.
-    pub path: Rc<VassalFile>,
+    /// The instance.
+    pub id: InstanceId,
     /// The result; `None` if it is no longer needed.
     pub verdict: Option<Verdict>,
 }
@@ -49,28 +48,28 @@ pub struct Verdict {
 }
 
 impl Checks {
-    /// Begins to check the configuration of a vassal that needs a fresh start because of `why`.
+    /// Begins to check the configuration of an instance that needs a fresh start because of `why`.
     ///
     /// # Errors
     /// As [`Spawner::check`].
     pub fn begin(
         &mut self,
         spawner: &Spawner,
-        path: &Rc<VassalFile>,
+        id: &InstanceId,
         file: &ReadFile,
         why: &str,
         now: Instant,
     ) -> Result<()> {
-        self.forget(path);
-        let (pid, link) = spawner.check(path, file)?;
-        let (path, why) = (Rc::clone(path), Some(why.to_owned()));
-        self.0.push(Check { pid, link, path, why, until: now + TIMEOUT });
+        self.forget(id);
+        let (pid, link) = spawner.check(id, file)?;
+        let (id, why) = (id.clone(), Some(why.to_owned()));
+        self.0.push(Check { pid, link, id, why, until: now + TIMEOUT });
         Ok(())
     }
 
-    /// Notes that the result for this vassal is no longer needed.
-    pub fn forget(&mut self, path: &VassalFile) {
-        for check in self.0.iter_mut().filter(|check| *check.path == *path) {
+    /// Notes that the result for this instance is no longer needed.
+    pub fn forget(&mut self, id: &InstanceId) {
+        for check in self.0.iter_mut().filter(|check| check.id == *id) {
             if check.why.take().is_some() {
                 let _ = signal::kill(check.pid.as_raw_pid(), libc::SIGKILL);
             }
@@ -91,7 +90,7 @@ impl Checks {
     /// check. After a check without a result, the fresh start has to find out.
     pub fn ended(&mut self, pid: Pid) -> Option<Checked> {
         let index = self.0.iter().position(|check| check.pid == pid)?;
-        let Check { link, path, why, .. } = self.0.swap_remove(index);
+        let Check { link, id, why, .. } = self.0.swap_remove(index);
         let said = match receive(&link) {
             Ok(Received::Packet(packet, _)) => FromVassal::decode(&packet),
             Ok(Received::Nothing | Received::Closed) | Err(_) => None,
@@ -105,6 +104,6 @@ impl Checks {
             }
             _ => Verdict { answer: Answer::NeedsRespawn, reason: why },
         });
-        Some(Checked { path, verdict })
+        Some(Checked { id, verdict })
     }
 }

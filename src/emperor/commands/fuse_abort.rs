@@ -7,7 +7,6 @@
 
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
@@ -15,11 +14,10 @@ use rustix::io::read;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
-use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::instance::process::Process;
 use crate::error::{Context, Result};
 use crate::log;
-use crate::log_of;
 use crate::mount::fuse::{self, Dying};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::{fd, signal};
@@ -33,14 +31,24 @@ const REPORT_MAX: usize = 4096;
 /// The instances that were killed, and the process that looks for their connections.
 #[derive(Default)]
 pub struct Freeing {
-    killed: Vec<(Pid, Vec<u64>, Rc<VassalFile>)>,
+    killed: Vec<Killed>,
     running: Option<Running>,
+}
+
+/// An instance that was sent SIGKILL.
+struct Killed {
+    pid: Pid,
+    id: InstanceId,
+    /// Its name, as log lines show it.
+    name: String,
+    noted: Vec<u64>,
 }
 
 struct Running {
     pid: Pid,
     report: OwnedFd,
-    files: Vec<Rc<VassalFile>>,
+    /// The names of the instances, as log lines show them.
+    names: Vec<String>,
     /// The pid namespaces of the instances, kept open so that no other namespace gets their numbers.
     _held: Vec<OwnedFd>,
     /// When to kill the process; `None` once it was killed.
@@ -49,33 +57,34 @@ struct Running {
 
 impl Freeing {
     /// Notes that an instance was sent SIGKILL.
-    pub fn killed(&mut self, process: &Process, file: &Rc<VassalFile>) {
-        self.killed.push((process.pid, process.noted.clone(), Rc::clone(file)));
+    pub fn killed(&mut self, process: &Process, id: &InstanceId, name: String) {
+        let (id, noted) = (id.clone(), process.noted.clone());
+        self.killed.push(Killed { pid: process.pid, id, name, noted });
     }
 
     /// Starts the process for the instances that were killed since the last call. `is_there` tells whether a
     /// pid still belongs to its instance.
-    pub fn begin(&mut self, now: Instant, is_there: impl Fn(Pid, &VassalFile) -> bool) {
+    pub fn begin(&mut self, now: Instant, is_there: impl Fn(Pid, &InstanceId) -> bool) {
         if self.running.is_some() || self.killed.is_empty() {
             return;
         }
-        let (mut files, mut held, mut dying) = (Vec::new(), Vec::new(), Vec::new());
-        for (pid, noted, file) in std::mem::take(&mut self.killed) {
-            if is_there(pid, &file)
+        let (mut names, mut held, mut dying) = (Vec::new(), Vec::new(), Vec::new());
+        for Killed { pid, id, name, noted } in std::mem::take(&mut self.killed) {
+            if is_there(pid, &id)
                 && let Some((namespace, pid_namespace)) = fuse::hold_namespace(pid)
             {
-                files.push(file);
+                names.push(name);
                 held.push(namespace);
                 dying.push(Dying { pid_namespace, noted });
             }
         }
-        if files.is_empty() {
+        if names.is_empty() {
             return;
         }
         match start(&dying) {
             Ok((pid, report)) => {
                 self.running =
-                    Some(Running { pid, report, files, _held: held, kill_at: Some(now + TIMEOUT) });
+                    Some(Running { pid, report, names, _held: held, kill_at: Some(now + TIMEOUT) });
             }
             Err(error) => left_alone(&error.to_string()),
         }
@@ -83,7 +92,7 @@ impl Freeing {
 
     /// Called for each child that has ended and is not an instance. Returns whether it was this process.
     pub fn ended(&mut self, pid: Pid) -> bool {
-        let Some(Running { report, files, .. }) = self.running.take_if(|running| running.pid == pid) else {
+        let Some(Running { report, names, .. }) = self.running.take_if(|running| running.pid == pid) else {
             return false;
         };
         let mut text = [0; REPORT_MAX];
@@ -92,12 +101,12 @@ impl Freeing {
         if let Some(why) = text.strip_prefix('!') {
             left_alone(why);
         }
-        for (index, file) in files.iter().enumerate() {
+        for (index, name) in names.iter().enumerate() {
             let index = index.to_string();
             let of_it = text.lines().filter_map(|line| line.split_once(' ')).filter(|(of, _)| *of == index);
             let own: Vec<_> = of_it.map(|(_, number)| number).collect();
             if !own.is_empty() {
-                log_of!(file, "aborted its own FUSE connections: {}", own.join(", "));
+                log::line(name, format_args!("aborted its own FUSE connections: {}", own.join(", ")));
             }
         }
         true

@@ -2,14 +2,29 @@
 
 use std::rc::Rc;
 
+use super::instance_id::InstanceId;
 use super::vassal_file::VassalFile;
 
-/// A decision about one vassal. Each variant names the [`Event`](super::event::Event) that its result comes
+/// A decision of the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Write a line to the log.
+    Log {
+        /// Whose line it is, as log lines show it.
+        of: String,
+        /// The line.
+        line: String,
+    },
+    /// About a vassal.
+    OfVassal(Rc<VassalFile>, Effect),
+    /// About an instance.
+    OfInstance(InstanceId, InstanceEffect),
+}
+
+/// A decision about a vassal. Each variant names the [`Event`](super::event::Event) that its result comes
 /// back as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Write a line to the log.
-    Log(String),
     /// Find out the address of the on-demand socket: `Address`. An earlier question gets no answer.
     FindAddress {
         /// Why the vassal is refreshed, for the log. The event returns it.
@@ -17,11 +32,6 @@ pub enum Effect {
     },
     /// The address is no longer needed.
     ForgetAddress,
-    /// The vassal's turn to start has come: read its file, and create a process, with the kept sockets and
-    /// the on-demand socket. `Reading`, then `Spawned` or `SpawnFailed`.
-    Spawn,
-    /// Run the commands of as-emperor for the process that was just created.
-    RunCommands,
     /// Listen on the on-demand socket: `Listening` or `ListenFailed`.
     Listen,
     /// Wait for the first connection to the on-demand socket: `Connected`, or `ListenFailed` at once.
@@ -38,6 +48,22 @@ pub enum Effect {
         /// Its file.
         to: Rc<VassalFile>,
     },
+    /// Stop looking at the on-demand socket, or listening on it.
+    ForgetSocket,
+    /// The vassal was removed from the registry: close and forget everything that the supervisor has for it.
+    /// A process that still exists is left behind.
+    Remove,
+}
+
+/// A decision about an instance. Each variant names the [`InstanceEvent`](super::event::InstanceEvent) that
+/// its result comes back as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstanceEffect {
+    /// Its turn to start has come: read the file, and create a process, with the kept sockets and the
+    /// on-demand socket. `Reading`, then `Spawned` or `SpawnFailed`.
+    Spawn,
+    /// Run the commands of as-emperor for the process that was just created.
+    RunCommands,
     /// Read the file, and send it to PID 1: `Reading`, then `ReloadSent`, `ReloadFailed` or
     /// `ReloadImpossible`.
     Reload,
@@ -55,7 +81,4 @@ pub enum Effect {
     AskToStop,
     /// Send SIGKILL. `Died` follows when it has worked.
     Kill,
-    /// The vassal was removed from the registry: close and forget everything that the supervisor has for it.
-    /// A process that still exists is left behind.
-    Remove,
 }

@@ -47,7 +47,18 @@ pub enum Event {
     Seen(FileVersion),
     /// The file was read in this version.
     Reading(FileVersion),
-    /// The file takes long to read.
+    /// The on-demand socket listens at this address.
+    Listening(String),
+    /// The on-demand socket cannot listen, or cannot be polled.
+    ListenFailed(Error),
+    /// A client connects to the on-demand socket.
+    Connected,
+}
+
+/// An event of one instance.
+#[derive(Debug)]
+pub enum InstanceEvent {
+    /// Its file takes long to read.
     ReadsSlowly,
     /// A process was created.
     Spawned {
@@ -58,12 +69,6 @@ pub enum Event {
     },
     /// No process could be created.
     SpawnFailed(Error),
-    /// The on-demand socket listens at this address.
-    Listening(String),
-    /// The on-demand socket cannot listen, or cannot be polled.
-    ListenFailed(Error),
-    /// A client connects to the on-demand socket.
-    Connected,
     /// PID 1 was sent the file.
     ReloadSent,
     /// The file cannot be read, so that nothing was sent.

@@ -1,32 +1,28 @@
-//! The history of a vassal, over all its instances.
+//! The history of an instance, with that of the instances whose place it has taken.
 
 use std::time::{Duration, Instant};
 
-/// The history of a vassal.
+/// The history of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct History {
-    /// How many instances were created.
+    /// How many processes were created.
     pub instances: u64,
-    /// How often an instance was reloaded without a new process.
+    /// How often an instance was reloaded without a new process, or took the place of another one.
     pub reloads: u64,
     /// When the first and the latest app were started.
     pub runs: Option<Runs>,
     /// The present series of failures.
     pub failures: Option<Failures>,
-    /// Why the last instance ended or could not start.
+    /// Why the last process ended or could not be created.
     pub last_end: Option<String>,
-    /// Why the running instance refused the present version of the file, and goes on with an older one.
-    pub refused: Option<String>,
-    /// Whether an app of the vassal has ever said that it is ready.
-    pub announces: bool,
 }
 
-/// When the apps of a vassal were started.
+/// When apps were started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Runs {
-    /// When the first instance was created.
+    /// When the first process was created.
     pub first: Instant,
-    /// When the latest instance was created or reloaded.
+    /// When the latest process was created, or reloaded its file.
     pub last: Instant,
 }
 
@@ -44,8 +40,18 @@ pub struct Failures {
 }
 
 impl History {
-    /// How many instances there were before the present one.
+    /// How many processes there were before the present one, except those that others took the place of.
     pub fn restarts(&self) -> u64 {
         self.instances.saturating_sub(1)
+    }
+
+    /// Takes the place of another instance.
+    pub(super) fn follow(&mut self, other: &Self) {
+        // Its first process counts as a reload of the other one, as a reload in place does.
+        self.instances += other.restarts();
+        self.reloads += other.reloads + 1;
+        if let (Some(runs), Some(before)) = (&mut self.runs, other.runs) {
+            runs.first = before.first;
+        }
     }
 }

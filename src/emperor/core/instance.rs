@@ -3,10 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
-use super::machine::{Input, Machine};
+use super::history::{Failures, History};
+use super::machine::{Input, Machine, State, Then, next};
+use super::mountpoints::Mountpoints;
 use super::owner::Owner;
+use super::replicas::{Member, Stage};
+use super::text::later;
 use crate::log::Elapsed;
-use crate::protocol::{EXIT_CONFIG, ExitReason, WaitStatus};
+use crate::protocol::{EXIT_CONFIG, ExitReason, Replication, WaitStatus};
 
 /// A program that goes into the background does so within this time after its start.
 const LEAVING: Duration = Duration::from_secs(5);
@@ -14,18 +18,134 @@ const LEAVING: Duration = Duration::from_secs(5);
 /// An instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
+    /// Its number among the instances of its vassal.
+    pub(super) number: u16,
+    /// Whether a new instance is to take its place, because the file has changed since it was started.
+    pub(super) is_old: bool,
+    /// Whether others are stopped for it once it is ready, and go on otherwise.
+    pub(super) is_on_trial: bool,
     /// Its state machine.
     pub(super) machine: Machine,
     /// Its process, if there is one.
     pub(super) process: Option<ProcessFacts>,
     /// The check of its new configuration by a separate process, while one runs.
     pub(super) check: Option<Check>,
+    /// Its history, with that of the instances whose place it has taken.
+    pub(super) history: History,
+    /// The checked mountpoints.
+    pub(super) mountpoints: Mountpoints,
 }
 
 impl Instance {
     /// An instance without a process.
-    pub fn new(backoff: Backoff) -> Self {
-        Self { machine: Machine::new(backoff), process: None, check: None }
+    pub fn new(number: u16, backoff: Backoff) -> Self {
+        Self {
+            number,
+            is_old: false,
+            is_on_trial: false,
+            machine: Machine::new(backoff),
+            process: None,
+            check: None,
+            history: History::default(),
+            mountpoints: Mountpoints::none(),
+        }
+    }
+
+    /// Its number among the instances of its vassal.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Its state.
+    pub fn state(&self) -> State {
+        self.machine.state()
+    }
+
+    /// The facts about its process, if there is one.
+    pub fn process(&self) -> Option<&ProcessFacts> {
+        self.process.as_ref()
+    }
+
+    /// Whether its app runs.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.state(), State::Running { .. } | State::Reloading { .. })
+    }
+
+    /// Whether it is being started and has no process yet, because it waits for its turn.
+    pub fn lacks_process(&self) -> bool {
+        matches!(self.state(), State::Starting { .. }) && self.process.is_none()
+    }
+
+    /// Whether it is ending for good.
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(self.state(), State::Stopping { then: Then::Nothing, .. })
+    }
+
+    /// Whether it was stopped by command.
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.state(), State::Held | State::Stopping { then: Then::Hold, .. })
+    }
+
+    /// What its PID 1 has said about the number of instances.
+    pub(super) fn replication(&self) -> Replication {
+        self.process.as_ref().and_then(|process| process.replication).unwrap_or_default()
+    }
+
+    /// From when on its app counts as ready; `None` if that depends on a word of the app's, or if the app
+    /// does not run. `announces` tells whether apps of the vassal say that they are ready.
+    pub(super) fn ready_at(&self, announces: bool) -> Option<Instant> {
+        let State::Running { since } = self.state() else { return None };
+        let process = self.process.as_ref()?;
+        let replication = self.replication();
+        match process.ready {
+            Some(_) => Some(since),
+            None if announces || replication.says_ready => None,
+            None => Some(later(since, replication.ready_after)),
+        }
+    }
+
+    /// When it is given up because it is not ready, if it is on trial.
+    pub(super) fn trial_until(&self) -> Option<Instant> {
+        let process = self.process.as_ref().filter(|_| self.is_on_trial)?;
+        Some(later(process.born, self.replication().ready_timeout))
+    }
+
+    /// Its place among the others. `announces` as in [`Instance::ready_at`].
+    pub(super) fn member(&self, announces: bool, now: Instant) -> Member {
+        let is_ready = || self.ready_at(announces).is_some_and(|at| at <= now);
+        let stage = match self.state() {
+            _ if self.is_leaving() => Stage::Leaving,
+            State::Running { .. } if !is_ready() => Stage::Up,
+            State::Running { .. } | State::Reloading { .. } => Stage::Ready,
+            // Nothing is wanted of it before something happens.
+            State::Idle | State::Waiting | State::Held => Stage::Resting,
+            State::Starting { .. } | State::Stopping { .. } => Stage::Down,
+            State::Backoff { .. } | State::Invalid { .. } => Stage::Down,
+        };
+        Member { number: self.number, is_old: self.is_old, stage }
+    }
+
+    /// What follows the end of its process, for the log. One on trial does not come back.
+    pub(super) fn what_follows(&self, now: Instant) -> String {
+        if self.is_on_trial { String::new() } else { "; ".to_owned() + &next(self.state(), now) }
+    }
+
+    /// Notes that a process has ended or could not be created, and why. The state that follows tells whether
+    /// this was a failure.
+    pub(super) fn ended(&mut self, why: String, now: Instant) {
+        self.history.last_end = Some(why);
+        self.history.failures = match self.state() {
+            State::Backoff { until } | State::Invalid { until } => {
+                let before = self.history.failures;
+                Some(Failures {
+                    count: before.map_or(0, |before| before.count).saturating_add(1),
+                    first: before.map_or(now, |before| before.first),
+                    last: now,
+                    wait: until.saturating_duration_since(now),
+                })
+            }
+            _ => None,
+        };
     }
 }
 
@@ -71,6 +191,8 @@ pub struct ProcessFacts {
     pub status: String,
     /// The file that PID 1 was waiting for during the setup: `waits for FILE`.
     pub waits: Option<String>,
+    /// What its PID 1 has said about the number of instances; `None` for the default.
+    pub replication: Option<Replication>,
     /// The last message of its PID 1.
     pub exit_reason: Option<ExitReason>,
 }
@@ -94,6 +216,7 @@ impl ProcessFacts {
             heartbeat: None,
             status: String::new(),
             waits: None,
+            replication: None,
             exit_reason: None,
         }
     }

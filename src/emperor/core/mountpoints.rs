@@ -1,7 +1,7 @@
-//! The checked mountpoints of a vassal, over all its instances.
+//! The checked mountpoints of an instance, over all its processes.
 //!
-//! An instance reports its mountpoints with their losses since its own start. The losses of earlier instances
-//! are added here.
+//! A process reports its mountpoints with their losses since its own start. The losses of earlier ones are
+//! added here.
 
 use std::fmt::Write as _;
 
@@ -40,6 +40,14 @@ impl Mountpoints {
                 Mountpoint { report, before: known.map_or(0, |known| known.before) }
             })
             .collect();
+    }
+
+    /// Takes the place of another instance's.
+    pub fn follow(&mut self, other: &Self) {
+        for mountpoint in &mut self.0 {
+            let known = other.0.iter().find(|known| known.report.path == mountpoint.report.path);
+            mountpoint.before += known.map_or(0, Mountpoint::lost);
+        }
     }
 
     /// Notes that the instance has ended.

@@ -10,12 +10,13 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
-use super::effect::Effect;
-use super::event::Event;
+use super::effect::{Decision, Effect, InstanceEffect};
+use super::event::{Event, InstanceEvent};
 use super::file_version::FileVersion;
 use super::history::Runs;
-use super::instance::{Check, ProcessFacts};
-use super::machine::{Answer, Input, Output, State, Then, next};
+use super::instance::{Check, Instance, ProcessFacts};
+use super::instance_id::InstanceId;
+use super::machine::{Input, Output, State};
 use super::names::{Claim, Names, Renamed};
 use super::sorted_map::SortedMap;
 use super::starts::Starts;
@@ -33,8 +34,9 @@ mod orders;
 mod reload;
 mod renames;
 mod report;
+mod rolling;
 
-/// The number of vassals with due timers that get their turn at a time.
+/// The number of instances with due timers that get their turn at a time.
 const TIMERS_PER_TURN: usize = 32;
 
 /// Settings that all vassals have in common.
@@ -46,7 +48,7 @@ pub struct Rules {
     pub heartbeat: Duration,
     /// The longest time to stop that is granted to an instance.
     pub stop_timeout: Duration,
-    /// How many vassals an owner may have.
+    /// How many instances an owner may have, of all vassals together.
     pub max_per_owner: usize,
     /// How many instances are set up at a time.
     pub max_starts: usize,
@@ -66,11 +68,11 @@ pub struct Registry {
     held_back: Vec<(Rc<VassalFile>, u32)>,
     /// The files that have another name now, while their vassals have not ended under the old one.
     renamed: Vec<Renamed>,
-    timers: Timers<Rc<VassalFile>>,
-    /// The vassals whose state is [`State::Starting`]: they set up, or wait for their turn.
+    timers: Timers<InstanceId>,
+    /// The instances whose state is [`State::Starting`]: they set up, or wait for their turn.
     starts: Starts,
-    /// The effects that are to be carried out, the next first.
-    effects: VecDeque<(Rc<VassalFile>, Effect)>,
+    /// What is to be carried out, the next first.
+    decisions: VecDeque<Decision>,
     /// Whether all vassals are to end for good.
     is_ending: bool,
     /// How many processes could not even be killed, and were left behind.
@@ -88,7 +90,7 @@ impl Registry {
             held_back: Vec::new(),
             renamed: Vec::new(),
             timers: Timers::default(),
-            effects: VecDeque::new(),
+            decisions: VecDeque::new(),
             is_ending: false,
             given_up: 0,
         }
@@ -119,9 +121,21 @@ impl Registry {
         self.vassals.get(file).map(|vassal| &**vassal)
     }
 
+    /// An instance.
+    pub fn instance(&self, id: &InstanceId) -> Option<&Instance> {
+        self.vassal(&id.file)?.instance(id.number)
+    }
+
+    /// The name of an instance, as log lines show it.
+    pub fn name_of(&self, id: &InstanceId) -> String {
+        let vassal = self.vassal(&id.file);
+        vassal.map_or_else(|| id.file.shown(), |vassal| vassal.name_of(&id.file, id.number)).into_owned()
+    }
+
     /// Whether the file of any vassal is to be checked that has not been given up.
     pub fn is_checking(&self) -> bool {
-        self.vassals().any(|(_, vassal)| vassal.instance.check.as_ref().is_some_and(|check| !check.is_late))
+        let is_checked = |instance: &Instance| instance.check.as_ref().is_some_and(|check| !check.is_late);
+        self.vassals().any(|(_, vassal)| vassal.instances.iter().any(is_checked))
     }
 
     /// Whether any vassal has a reload before it.
@@ -130,11 +144,17 @@ impl Registry {
     }
 
     /// The next thing to do.
-    pub fn next_effect(&mut self) -> Option<(Rc<VassalFile>, Effect)> {
-        while let Some((file, effect)) = self.effects.pop_front() {
-            // The vassal may have been stopped since it was decided to start it.
-            if effect != Effect::Spawn || self.vassal(&file).is_some_and(Vassal::lacks_process) {
-                return Some((file, effect));
+    pub fn next_decision(&mut self) -> Option<Decision> {
+        while let Some(decision) = self.decisions.pop_front() {
+            // The instance may have been stopped since it was decided to start it.
+            let is_due = match &decision {
+                Decision::OfInstance(id, InstanceEffect::Spawn) => {
+                    self.instance(id).is_some_and(Instance::lacks_process)
+                }
+                _ => true,
+            };
+            if is_due {
+                return Some(decision);
             }
         }
         None
@@ -146,15 +166,20 @@ impl Registry {
     }
 
     /// Goes on with a vassal of another program.
-    pub fn take_over(&mut self, file: &Rc<VassalFile>, mut vassal: Box<Vassal>) {
-        vassal.instance.machine.set_backoff(self.rules.backoff.clone());
+    pub fn take_over(&mut self, file: &Rc<VassalFile>, mut vassal: Box<Vassal>, now: Instant) {
+        for instance in &mut vassal.instances {
+            instance.machine.set_backoff(self.rules.backoff.clone());
+        }
         self.names.claim(file);
-        self.timers.set(file, vassal.deadline(file));
-        if vassal.state() == State::Waiting {
+        if vassal.is_waiting() {
             self.push(file, Effect::Poll);
         }
-        if vassal.lacks_process() {
-            self.starts.wait(file, vassal.owner, vassal.is_urgent());
+        for instance in &vassal.instances {
+            let id = InstanceId::new(file, instance.number);
+            self.timers.set(&id, vassal.deadline(instance, file, now));
+            if instance.lacks_process() {
+                self.starts.wait(&id, vassal.owner, vassal.is_urgent(instance));
+            }
         }
         self.vassals.insert(Rc::clone(file), vassal);
     }
@@ -181,47 +206,61 @@ impl Registry {
             Event::Address { why, address } => self.address_known(file, &why, address, now),
             Event::AddressLate(error) => self.address_late(file, &error),
             // What has a process has used another version.
-            Event::Seen(_) if self.process_mut(file).is_some() => {}
+            Event::Seen(_) if self.vassal(file).is_some_and(Vassal::has_process) => {}
             Event::Seen(version) | Event::Reading(version) => {
                 if let Some(vassal) = self.vassals.get_mut(file) {
                     vassal.file_version = version;
                 }
             }
-            Event::ReadsSlowly => {
-                // Those that wait for their turn do not wait for a filesystem. It sets up once it was read.
-                self.starts.end(file);
-                self.begin_starts(now);
-            }
-            Event::Spawned { pid, owner } => self.spawned(file, ProcessFacts::new(pid, owner, now), now),
-            Event::SpawnFailed(error) => self.spawn_failed(file, "cannot start: ", &error, now),
             Event::Listening(address) => {
                 self.log(file, format!("waiting for a connection to {address}"));
                 self.push(file, Effect::Poll);
             }
-            Event::ListenFailed(error) => self.spawn_failed(file, "", &error, now),
+            Event::ListenFailed(error) => {
+                for id in self.those(file, |instance| instance.state() == State::Waiting) {
+                    self.spawn_failed(&id, "", &error, now);
+                }
+            }
             Event::Connected => self.connected(file, now),
-            Event::ReloadSent => {
-                if let Some(process) = self.process_mut(file) {
+        }
+        self.settle(file, now);
+    }
+
+    /// Takes in an event of an instance.
+    pub fn apply_to(&mut self, id: &InstanceId, event: InstanceEvent, now: Instant) {
+        match event {
+            InstanceEvent::ReadsSlowly => {
+                // Those that wait for their turn do not wait for a filesystem. It sets up once it was read.
+                self.starts.end(id);
+                self.begin_starts(now);
+            }
+            InstanceEvent::Spawned { pid, owner } => {
+                self.spawned(id, ProcessFacts::new(pid, owner, now), now);
+            }
+            InstanceEvent::SpawnFailed(error) => self.spawn_failed(id, "cannot start: ", &error, now),
+            InstanceEvent::ReloadSent => {
+                if let Some(process) = self.process_mut(id) {
                     process.asked_to_reload = Some(now);
                 }
-                self.step(file, Input::Sent, now);
+                self.step(id, Input::Sent, now);
             }
-            Event::ReloadFailed(error) => self.reload_failed(file, &error, now),
-            Event::ReloadImpossible(why) => self.answered(file, Answer::NeedsRespawn, why, now),
-            Event::CheckBegun(within) => self.step(file, Input::Checking(within), now),
-            Event::CheckFailed { error, why } => self.check_failed(file, &error, why, now),
-            Event::Checked(answer, why) => self.checked(file, answer, why, now),
-            Event::Said(message) => self.said(file, message, now),
-            Event::Waits(what) => self.waits(file, what, now),
-            Event::LinkClosed(mistake) => self.link_closed(file, mistake, now),
-            Event::Ended => {
-                if let Some(process) = self.process_mut(file) {
+            InstanceEvent::ReloadFailed(error) => self.reload_failed(id, &error, now),
+            InstanceEvent::ReloadImpossible(why) => self.needs_respawn(id, why, now),
+            InstanceEvent::CheckBegun(within) => self.step(id, Input::Checking(within), now),
+            InstanceEvent::CheckFailed { error, why } => self.check_failed(id, &error, why, now),
+            InstanceEvent::Checked(answer, why) => self.checked(id, answer, why, now),
+            InstanceEvent::Said(message) => self.said(id, message, now),
+            InstanceEvent::Waits(what) => self.waits(id, what, now),
+            InstanceEvent::LinkClosed(mistake) => self.link_closed(id, mistake, now),
+            InstanceEvent::Ended => {
+                if let Some(process) = self.process_mut(id) {
                     process.has_ended = true;
                 }
-                self.timers.set(file, None);
+                self.timers.set(id, None);
             }
-            Event::Died { status, out_of_memory } => self.died(file, status, out_of_memory, now),
+            InstanceEvent::Died { status, out_of_memory } => self.died(id, status, out_of_memory, now),
         }
+        self.settle(&id.file, now);
     }
 
     /// Every vassal is to run as its file says now.
@@ -249,22 +288,32 @@ impl Registry {
     pub fn time(&mut self, now: Instant) {
         self.begin_starts(now);
         for _ in 0..TIMERS_PER_TURN {
-            let Some(file) = self.timers.due(now) else { return };
-            let silence = self.rules.heartbeat;
-            if self.refuses_late_check(&file, now) {
-                continue;
-            }
-            match self.vassals.get_mut(&file).map(|vassal| (vassal.state(), &mut vassal.instance.process)) {
-                Some((State::Reloading { .. }, _)) => {
-                    self.log(&file, "the reload was not answered in time: restarting".to_owned());
-                }
-                Some((State::Running { .. }, Some(process))) => process.condemn(silence),
-                _ => {}
-            }
-            // A process that does not die only gets more SIGKILLs until everything ends: a second instance
-            // beside it could not work.
-            self.step(&file, if self.is_ending { Input::GiveUp } else { Input::Time }, now);
+            let Some(id) = self.timers.due(now) else { return };
+            self.time_of(&id, now);
+            self.settle(&id.file, now);
         }
+    }
+
+    /// Takes in that the timer of an instance is due.
+    fn time_of(&mut self, id: &InstanceId, now: Instant) {
+        let silence = self.rules.heartbeat;
+        if self.refuses_late_check(id, now) || self.ends_trial(id, now) {
+            return;
+        }
+        let Some(instance) = self.of(id) else { return self.timers.set(id, None) };
+        if instance.machine.deadline().is_none_or(|at| at > now) {
+            return self.set_timer(id, now);
+        }
+        match (instance.state(), &mut instance.process) {
+            (State::Reloading { .. }, _) => {
+                self.log_of(id, "the reload was not answered in time: restarting".to_owned());
+            }
+            (State::Running { .. }, Some(process)) => process.condemn(silence),
+            _ => {}
+        }
+        // A process that does not die only gets more SIGKILLs until everything ends: a second instance in
+        // its place could not work.
+        self.step(id, if self.is_ending { Input::GiveUp } else { Input::Time }, now);
     }
 
     fn found(
@@ -291,7 +340,7 @@ impl Registry {
     /// Whether the owner of a file may have one more vassal. Otherwise the file waits for the end of one.
     fn admits(&mut self, file: &Rc<VassalFile>, owner: Option<u32>) -> bool {
         let Some(owner) = owner.filter(|_| self.vassals.get(file).is_none()) else { return true };
-        let count = self.vassals().filter(|(_, vassal)| vassal.is_of(owner)).count();
+        let count = self.instances_of(owner);
         if count < self.rules.max_per_owner {
             return true;
         }
@@ -302,6 +351,29 @@ impl Registry {
         }
         self.held_back.push((Rc::clone(file), owner));
         false
+    }
+
+    /// How many instances a user has, of all vassals together.
+    fn instances_of(&self, owner: u32) -> usize {
+        let count = |vassal: &Vassal| vassal.is_of(owner).then_some(vassal.instances.len());
+        self.vassals().filter_map(|(_, vassal)| count(vassal)).sum()
+    }
+
+    /// Lets files of a user in that had to wait, as many as the user may have.
+    fn admit(&mut self, owner: Option<u32>) {
+        let Some(owner) = owner else { return };
+        while self.instances_of(owner) < self.rules.max_per_owner
+            && let Some(index) = self.held_back.iter().position(|(_, other)| *other == owner)
+        {
+            let (file, _) = self.held_back.remove(index);
+            self.begin_turn(&file);
+            self.note_owner(&file, Some(owner));
+        }
+    }
+
+    fn begin_turn(&mut self, file: &Rc<VassalFile>) {
+        self.log(file, format!("{}: its turn has come", file.display()));
+        self.refresh(file, "");
     }
 
     fn note_owner(&mut self, file: &VassalFile, owner: Option<u32>) {
@@ -344,39 +416,32 @@ impl Registry {
     ) {
         let Some(vassal) = self.vassals.get_mut(file).filter(|vassal| vassal.is_asking) else { return };
         vassal.is_asking = false;
-        vassal.history.refused = None;
+        vassal.refused = None;
         let mistake = address.as_ref().err().map(|error| format!("{error}: not on demand"));
         vassal.on_demand = address.unwrap_or_default();
-        let is_on_demand = vassal.on_demand.is_some();
-        vassal.instance.machine.set_on_demand(is_on_demand);
-        let how = match vassal.state() {
-            State::Idle if vassal.history.instances == 0 => None,
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Waiting => {
-                Some(if is_on_demand { "listening" } else { "starting" })
-            }
-            State::Running { .. } => Some("reloading"),
-            State::Reloading { .. } => Some("reloading once more after the reload that is going on"),
-            State::Starting { .. } if vassal.lacks_process() => Some("starting"),
-            State::Starting { .. } => Some("restarting"),
-            State::Held | State::Stopping { then: Then::Hold, .. } => Some("stays stopped, as commanded"),
-            State::Stopping { .. } => Some("starting again as soon as it has stopped"),
-        };
+        let (rolls, how) = (vassal.rolls(), vassal.how_it_is_refreshed());
         if let Some(mistake) = mistake {
             self.log(file, mistake);
         }
         if let Some(how) = how {
             self.log(file, format!("{why}: {how}"));
         }
-        self.step(file, Input::Refresh, now);
+        if rolls {
+            return self.roll(file, now);
+        }
+        for id in self.staying(file) {
+            self.step(&id, Input::Refresh, now);
+        }
     }
 
     /// Nobody knows where it is to be waited for: whatever there is stays as it is.
     fn address_late(&mut self, file: &Rc<VassalFile>, error: &Error) {
         let Some(vassal) = self.vassals.get_mut(file).filter(|vassal| vassal.is_asking) else { return };
         vassal.is_asking = false;
-        let history = &mut vassal.history;
-        let told =
-            if vassal.instance.process.is_some() { &mut history.refused } else { &mut history.last_end };
+        let told = match (vassal.has_process(), vassal.instances.first_mut()) {
+            (false, Some(instance)) => &mut instance.history.last_end,
+            _ => &mut vassal.refused,
+        };
         *told = Some(error.to_string());
         self.log(file, format!("{error}; it stays as it is"));
     }
@@ -388,68 +453,91 @@ impl Registry {
         self.forget_new_name(file);
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         vassal.is_unclaimed = false;
-        let how = if vassal.instance.process.is_some() { "stopping" } else { "forgotten" };
+        let how = if vassal.has_process() { "stopping" } else { "forgotten" };
         if std::mem::take(&mut vassal.is_asking) {
             self.push(file, Effect::ForgetAddress);
         }
         self.log(file, format!("{why}: {how}"));
-        self.step(file, Input::Stop, now);
+        for id in self.those(file, |_| true) {
+            self.step(&id, Input::Stop, now);
+        }
     }
 
     fn connected(&mut self, file: &Rc<VassalFile>, now: Instant) {
-        if self.vassal(file).is_some_and(|vassal| vassal.state() == State::Waiting) {
+        let waiting = self.those(file, |instance| instance.state() == State::Waiting);
+        if !waiting.is_empty() {
             self.log(file, "somebody connects: starting".to_owned());
-            self.step(file, Input::Connected, now);
+        }
+        for id in waiting {
+            self.step(&id, Input::Connected, now);
         }
     }
 
-    fn spawned(&mut self, file: &Rc<VassalFile>, process: ProcessFacts, now: Instant) {
-        let Some(vassal) = self.vassals.get_mut(file) else { return };
+    fn spawned(&mut self, id: &InstanceId, process: ProcessFacts, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
+        let (owner, refused) = (vassal.owner, vassal.refused.clone());
+        let is_only = vassal.instances.len() == 1;
+        let Some(instance) = vassal.instance_mut(id.number) else { return };
         let pid = process.pid;
-        vassal.instance.process = Some(process);
-        vassal.instance.machine.step(Input::Spawned, now);
-        if matches!(vassal.state(), State::Starting { .. }) {
-            self.starts.set_up(file, vassal.owner, now);
+        instance.process = Some(process);
+        instance.machine.step(Input::Spawned, now);
+        if matches!(instance.state(), State::Starting { .. }) {
+            self.starts.set_up(id, owner, now);
         }
-        self.timers.set(file, vassal.instance.machine.deadline());
-        let history = &mut vassal.history;
+        let history = &mut instance.history;
         history.instances += 1;
         history.runs = Some(Runs { first: history.runs.map_or(now, |runs| runs.first), last: now });
-        let refused = history.refused.take();
-        self.log(file, format!("started (pid {pid})"));
-        if let Some(why) = refused {
-            self.log(file, format!("it was started with the file whose reload was refused: {why}"));
+        if is_only {
+            vassal.refused = None;
         }
-        self.push(file, Effect::RunCommands);
+        self.set_timer(id, now);
+        self.log_of(id, format!("started (pid {pid})"));
+        if let Some(why) = refused {
+            self.log_of(id, format!("it was started with the file whose reload was refused: {why}"));
+        }
+        self.push_to(id, InstanceEffect::RunCommands);
     }
 
-    fn spawn_failed(&mut self, file: &Rc<VassalFile>, what: &str, error: &Error, now: Instant) {
-        let Some(vassal) = self.vassals.get_mut(file) else { return };
-        let output = vassal.instance.machine.step(Input::SpawnFailed, now);
-        let next = next(vassal.state(), now);
-        vassal.ended(error.to_string(), now);
-        self.log(file, format!("{what}{error}; {next}"));
-        self.follow(file, output, now);
+    fn spawn_failed(&mut self, id: &InstanceId, what: &str, error: &Error, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
+        let output = vassal.step(id.number, Input::SpawnFailed, now);
+        let Some(instance) = vassal.instance_mut(id.number) else { return };
+        let next = instance.what_follows(now);
+        instance.ended(error.to_string(), now);
+        self.log_of(id, format!("{what}{error}{next}"));
+        self.follow(id, output, now);
+        self.trial_failed(id, error.to_string(), now);
     }
 
-    fn died(&mut self, file: &Rc<VassalFile>, status: WaitStatus, out_of_memory: bool, now: Instant) {
+    fn died(&mut self, id: &InstanceId, status: WaitStatus, out_of_memory: bool, now: Instant) {
+        let file = &id.file;
         let Some(vassal) = self.vassals.get_mut(file) else { return };
-        let Some(process) = vassal.instance.process.take() else { return };
+        let is_on_demand = vassal.on_demand.is_some();
+        let Some(instance) = vassal.instance_mut(id.number) else { return };
+        let Some(process) = instance.process.take() else { return };
+        // Its next process has the present file.
+        instance.is_old = false;
         let mut why = process.why_it_ended(status, out_of_memory);
-        if vassal.on_demand.is_none() && process.seems_to_have_left(now) {
+        if !is_on_demand && process.seems_to_have_left(now) {
             why += ": does it go into the background?";
         }
-        let output = vassal.instance.machine.step(process.end(status), now);
-        let next = next(vassal.state(), now);
-        let line = format!("{why}; {}; {next}", process.how_long(now));
-        vassal.mountpoints.instance_ended();
-        vassal.ended(why, now);
-        let (is_back_soon, for_good) = (vassal.is_back_soon(now), vassal.state() == State::Idle);
-        self.log(file, line);
+        let output = vassal.step(id.number, process.end(status), now);
+        let Some(instance) = vassal.instance_mut(id.number) else { return };
+        let line = format!("{why}; {}{}", process.how_long(now), instance.what_follows(now));
+        instance.mountpoints.instance_ended();
+        instance.ended(why.clone(), now);
+        let is_back_soon = vassal.is_back_soon(now);
+        let for_good = !vassal.has(|state| state != State::Idle);
+        self.log_of(id, line);
         if !is_back_soon && !self.has_another_name(file) {
             self.push(file, Effect::CloseSockets { for_good });
         }
-        self.follow(file, output, now);
+        self.follow(id, output, now);
+        self.trial_failed(id, why, now);
+        if !is_back_soon {
+            self.reduce(file, now);
+            self.wait_for_clients(file, now);
+        }
         self.begin_beside(file, now);
     }
 
@@ -463,131 +551,191 @@ impl Registry {
         self.vassals().map(|(file, _)| Rc::clone(file)).collect()
     }
 
-    fn process_mut(&mut self, file: &VassalFile) -> Option<&mut ProcessFacts> {
-        self.vassals.get_mut(file)?.instance.process.as_mut()
+    /// The instances of a vassal that are so.
+    fn those(&self, file: &Rc<VassalFile>, are_so: impl Fn(&Instance) -> bool) -> Vec<InstanceId> {
+        let all = self.vassal(file).map(Vassal::instances).unwrap_or_default();
+        all.iter().filter(|one| are_so(one)).map(|one| InstanceId::new(file, one.number)).collect()
+    }
+
+    /// The instances of a vassal, without those that are stopped because others have taken their place.
+    fn staying(&self, file: &Rc<VassalFile>) -> Vec<InstanceId> {
+        let all_leave = self.vassal(file).is_some_and(Vassal::has_lost_its_file);
+        self.those(file, |instance| all_leave || !instance.is_leaving())
+    }
+
+    fn of(&mut self, id: &InstanceId) -> Option<&mut Instance> {
+        self.vassals.get_mut(&id.file)?.instance_mut(id.number)
+    }
+
+    fn process_mut(&mut self, id: &InstanceId) -> Option<&mut ProcessFacts> {
+        self.of(id)?.process.as_mut()
     }
 
     fn push(&mut self, file: &Rc<VassalFile>, effect: Effect) {
-        self.effects.push_back((Rc::clone(file), effect));
+        self.decisions.push_back(Decision::OfVassal(Rc::clone(file), effect));
     }
 
-    fn log(&mut self, file: &Rc<VassalFile>, line: String) {
-        self.push(file, Effect::Log(line));
+    fn push_to(&mut self, id: &InstanceId, effect: InstanceEffect) {
+        self.decisions.push_back(Decision::OfInstance(id.clone(), effect));
+    }
+
+    fn log(&mut self, file: &VassalFile, line: String) {
+        self.decisions.push_back(Decision::Log { of: file.shown().into_owned(), line });
+    }
+
+    fn log_of(&mut self, id: &InstanceId, line: String) {
+        let of = self.name_of(id);
+        self.decisions.push_back(Decision::Log { of, line });
+    }
+
+    fn set_timer(&mut self, id: &InstanceId, now: Instant) {
+        let vassal = self.vassals.get(&id.file);
+        let at = vassal.and_then(|vassal| vassal.deadline(vassal.instance(id.number)?, &id.file, now));
+        self.timers.set(id, at);
+    }
+
+    fn set_timers(&mut self, file: &Rc<VassalFile>, now: Instant) {
+        for id in self.those(file, |_| true) {
+            self.set_timer(&id, now);
+        }
     }
 
     fn step_all(&mut self, input: Input, now: Instant) {
         for file in self.files() {
-            self.step(&file, input, now);
-        }
-    }
-
-    fn step(&mut self, file: &Rc<VassalFile>, input: Input, now: Instant) {
-        if let Some(vassal) = self.vassals.get_mut(file) {
-            let had_process = !vassal.lacks_process();
-            let mut output = vassal.instance.machine.step(input, now);
-            if !had_process && matches!(vassal.state(), State::Stopping { .. }) {
-                // No death would ever be told.
-                self.starts.give_up(file);
-                self.effects.push_back((Rc::clone(file), Effect::ForgetFile));
-                output = vassal.instance.machine.step(Input::Died, now);
+            for id in self.those(&file, |_| true) {
+                self.step(&id, input, now);
             }
-            self.follow(file, output, now);
+            self.settle(&file, now);
         }
     }
 
-    /// Starts vassals that wait for their turn, or checks their files, as many as may at a time.
+    fn step(&mut self, id: &InstanceId, input: Input, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
+        let Some(instance) = vassal.instance(id.number) else { return };
+        let had_process = !instance.lacks_process();
+        let mut output = vassal.step(id.number, input, now);
+        let is_stopping = |instance: &Instance| matches!(instance.state(), State::Stopping { .. });
+        if !had_process && vassal.instance(id.number).is_some_and(is_stopping) {
+            // No death would ever be told.
+            output = vassal.step(id.number, Input::Died, now);
+            let others_start = vassal.instances.iter().any(Instance::lacks_process);
+            self.starts.give_up(id);
+            self.push_to(id, InstanceEffect::ForgetFile);
+            if !others_start {
+                self.push(&id.file, Effect::ForgetSocket);
+            }
+        }
+        self.follow(id, output, now);
+    }
+
+    /// Starts instances that wait for their turn, or checks their files, as many as may at a time.
     fn begin_starts(&mut self, now: Instant) {
-        while let Some(file) = self.starts.begin(now) {
-            let check = self.vassals.get(&file).and_then(|vassal| vassal.instance.check.as_ref());
-            let checks = |check: &Check| Effect::CheckConfig { why: check.why.clone() };
-            self.push(&file, check.map_or(Effect::Spawn, checks));
+        while let Some(id) = self.starts.begin(now) {
+            let check = self.instance(&id).and_then(|instance| instance.check.as_ref());
+            let checks = |check: &Check| InstanceEffect::CheckConfig { why: check.why.clone() };
+            let effect = check.map_or(InstanceEffect::Spawn, checks);
+            self.push_to(&id, effect);
         }
     }
 
     /// Queues the effects of a step of the state machine. To be called after each step.
-    fn follow(&mut self, file: &Rc<VassalFile>, output: Output, now: Instant) {
-        let Some(vassal) = self.vassals.get_mut(file) else { return };
-        let (state, deadline) = (vassal.state(), vassal.deadline(file));
-        let (is_starting, is_urgent) = (matches!(state, State::Starting { .. }), vassal.is_urgent());
-        let owner = vassal.owner;
-        if !matches!(output, Output::None | Output::Remind) && vassal.instance.check.take().is_some() {
-            self.starts.give_up(file);
-            self.effects.push_back((Rc::clone(file), Effect::ForgetFile));
-        }
-        let is_checking = vassal.instance.check.is_some();
-        match (output, &mut vassal.instance.process) {
-            (Output::Spawn, _) => {
-                self.starts.end(file);
-                self.starts.wait(file, owner, is_urgent);
-            }
-            (Output::Listen, _) => self.push(file, Effect::Listen),
-            (Output::Reload, Some(_)) => self.push(file, Effect::Reload),
+    fn follow(&mut self, id: &InstanceId, output: Output, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
+        let (owner, is_held) = (vassal.owner, !vassal.has(|state| state != State::Held));
+        let Some(instance) = vassal.instance(id.number) else { return };
+        let is_starting = matches!(instance.state(), State::Starting { .. });
+        let is_urgent = vassal.is_urgent(instance);
+        let Some(instance) = vassal.instance_mut(id.number) else { return };
+        let drops_check = !matches!(output, Output::None | Output::Remind) && instance.check.take().is_some();
+        let is_checking = instance.check.is_some();
+        let mut process = instance.process.as_mut();
+        let mut effect = None;
+        match (output, &mut process) {
+            (Output::Reload, Some(_)) => effect = Some(InstanceEffect::Reload),
             // It would not hear of it.
             (Output::AskToStop, Some(process)) if process.waits.is_some() => {
                 process.condemn_for_waiting();
-                return self.step(file, Input::Kill, now);
+                return self.step(id, Input::Kill, now);
             }
             (Output::AskToStop, Some(process)) => {
                 process.asked_to_stop = Some(now);
-                self.push(file, Effect::AskToStop);
+                effect = Some(InstanceEffect::AskToStop);
             }
             (Output::Kill, Some(process)) if !process.has_ended => {
                 let (why, pid) = (process.kill(now), process.pid);
-                self.log(file, format!("{why}: killing pid {pid}"));
-                self.push(file, Effect::Kill);
+                self.log_of(id, format!("{why}: killing pid {pid}"));
+                effect = Some(InstanceEffect::Kill);
             }
-            (Output::Remind, Some(_)) => self.push(file, Effect::Look),
-            (Output::Forget, process) => {
-                let stuck = process.take();
-                self.starts.end(file);
-                self.forget(file, stuck, now);
+            (Output::Remind, Some(_)) => effect = Some(InstanceEffect::Look),
+            _ => {}
+        }
+        if drops_check {
+            self.starts.give_up(id);
+            self.push_to(id, InstanceEffect::ForgetFile);
+        }
+        match output {
+            Output::Spawn => {
+                self.starts.end(id);
+                self.starts.wait(id, owner, is_urgent);
+            }
+            Output::Listen => self.push(&id.file, Effect::Listen),
+            Output::Forget => {
+                self.starts.end(id);
+                self.forget_instance(id, now);
                 return self.begin_starts(now);
             }
-            (Output::None | Output::Reload | Output::AskToStop | Output::Kill | Output::Remind, _) => {}
+            _ => {}
+        }
+        if let Some(effect) = effect {
+            self.push_to(id, effect);
         }
         if !is_starting && !is_checking {
-            self.starts.end(file);
+            self.starts.end(id);
         }
         self.begin_starts(now);
-        if state == State::Held {
+        if is_held {
             // Clients are to be refused.
-            self.push(file, Effect::CloseDemand);
+            self.push(&id.file, Effect::CloseDemand);
         }
-        self.timers.set(file, deadline);
+        self.set_timer(id, now);
     }
 
-    /// There is no such vassal any more; its name is free. A process that is still there is left behind.
-    fn forget(&mut self, file: &Rc<VassalFile>, stuck: Option<ProcessFacts>, now: Instant) {
+    /// There is no such instance any more. A process that is still there is left behind.
+    fn forget_instance(&mut self, id: &InstanceId, now: Instant) {
+        self.timers.set(id, None);
+        let stuck = self.of(id).and_then(|instance| instance.process.take());
         if let Some(process) = stuck {
             let (pid, killed) = (process.pid, process.killed_for(now));
             self.given_up += 1;
-            self.log(
-                file,
-                format!("pid {pid} is stuck in the kernel: not gone {killed} after SIGKILL: given up"),
-            );
+            let line = format!("pid {pid} is stuck in the kernel: not gone {killed} after SIGKILL: given up");
+            self.log_of(id, line);
         }
-        self.timers.set(file, None);
-        let owner = self.vassals.remove(file).and_then(|vassal| vassal.owner);
+        let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
+        vassal.instances.retain(|instance| instance.number != id.number);
+        let owner = vassal.owner;
+        if vassal.instances.is_empty() {
+            self.forget(&id.file, now);
+        }
+        self.set_timers(&id.file, now);
+        if !self.is_ending {
+            self.admit(owner);
+        }
+    }
+
+    /// There is no such vassal any more; its name is free.
+    fn forget(&mut self, file: &Rc<VassalFile>, now: Instant) {
+        self.vassals.remove(file);
         let named = self.names.release(file);
-        let (mut goes_on, mut has_them) = (0, true);
+        let mut has_them = true;
         while !self.is_ending
             && let Some(renamed) = self.take_renamed(file)
         {
-            goes_on += usize::from(self.go_on_as(renamed, has_them, now));
+            self.go_on_as(renamed, has_them, now);
             has_them = false;
         }
         self.push(file, Effect::Remove);
-        if self.is_ending {
-            return;
-        }
-        let of_owner = self.held_back.iter().position(|(_, other)| Some(*other) == owner);
-        let admitted = of_owner.filter(|_| goes_on == 0).map(|index| self.held_back.remove(index).0);
-        for next in named.iter().chain(&admitted) {
-            self.log(next, format!("{}: its turn has come", next.display()));
-            self.refresh(next, "");
-        }
-        if let Some(admitted) = admitted {
-            self.note_owner(&admitted, owner);
+        if let Some(next) = named.filter(|_| !self.is_ending) {
+            self.begin_turn(&next);
         }
     }
 }

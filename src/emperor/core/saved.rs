@@ -20,7 +20,7 @@ pub mod decode;
 pub mod encode;
 
 /// Must be raised with each change of the format.
-const VERSION: u8 = 16;
+const VERSION: u8 = 17;
 
 /// The saved state. To write it, a vassal is borrowed (`V`); after reading, it is owned.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,8 +87,8 @@ pub struct SavedVassal<V = Box<Vassal>> {
     pub file: Rc<VassalFile>,
     /// Everything that the core knows of it.
     pub vassal: V,
-    /// The descriptors of its process.
-    pub process: Option<SavedProcess>,
+    /// The descriptors of the processes, for each of its instances in their order.
+    pub processes: Vec<Option<SavedProcess>>,
     /// Its sockets, which the emperor holds.
     pub sockets: SavedSockets,
 }
@@ -132,8 +132,8 @@ impl<V> Saved<V> {
     pub fn each_descriptor(&mut self, visit: &mut dyn FnMut(&mut i32)) {
         visit(&mut self.basis.vassal_init);
         visit(&mut self.basis.null);
-        for SavedVassal { process, sockets, .. } in &mut self.vassals {
-            if let Some(process) = process {
+        for SavedVassal { processes, sockets, .. } in &mut self.vassals {
+            for process in processes.iter_mut().flatten() {
                 visit(&mut process.pidfd);
                 process.link.iter_mut().for_each(&mut *visit);
             }

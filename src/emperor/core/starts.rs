@@ -1,19 +1,18 @@
 //! How many instances are set up at a time: with hundreds at once, at boot or after a failure that all have
 //! in common, each would take as long as all of them together.
 
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::instance_id::InstanceId;
 use super::text::later;
-use super::vassal_file::VassalFile;
 
 /// An instance that takes longer than this to set up is not waited for any more by the others.
 pub const SLOW: Duration = Duration::from_secs(1);
 
-/// The vassals that set up, and those that wait for their turn.
+/// The instances that set up, and those that wait for their turn.
 ///
-/// Nobody can keep the others from starting. A vassal whose clients know it comes before one that they do
-/// not know yet, but no more than every second time: one that lasts for two seconds each time would always
+/// Nobody can keep the others from starting. One whose clients know it comes before one that they do not
+/// know yet, but no more than every second time: one that lasts for two seconds each time would always
 /// come first. In tyrant mode the turn is that of the user who has the fewest that set up, and one turn is
 /// left for other users.
 #[derive(Debug)]
@@ -29,19 +28,19 @@ pub struct Starts {
     was_urgent: bool,
 }
 
-/// A vassal that sets up.
+/// An instance that sets up.
 #[derive(Debug)]
 struct Begun {
-    file: Rc<VassalFile>,
+    id: InstanceId,
     user: Option<u32>,
     /// Until when it is waited for.
     until: Instant,
 }
 
-/// A vassal that waits.
+/// An instance that waits.
 #[derive(Debug)]
 struct Waiting {
-    file: Rc<VassalFile>,
+    id: InstanceId,
     /// Whose it is; `None` where that does not matter.
     user: Option<u32>,
 }
@@ -53,14 +52,14 @@ impl Starts {
         Self { max: max.max(1), begun, urgent, patient, was_urgent: false }
     }
 
-    /// A vassal of this user waits for its turn. An urgent one has clients already.
-    pub fn wait(&mut self, file: &Rc<VassalFile>, user: Option<u32>, is_urgent: bool) {
+    /// An instance for this user waits for its turn. An urgent one has clients already.
+    pub fn wait(&mut self, id: &InstanceId, user: Option<u32>, is_urgent: bool) {
         let queue = if is_urgent { &mut self.urgent } else { &mut self.patient };
-        queue.push(Waiting { file: Rc::clone(file), user });
+        queue.push(Waiting { id: id.clone(), user });
     }
 
-    /// The next vassal whose turn has come; it sets up from now on.
-    pub fn begin(&mut self, now: Instant) -> Option<Rc<VassalFile>> {
+    /// The next instance whose turn has come; it sets up from now on.
+    pub fn begin(&mut self, now: Instant) -> Option<InstanceId> {
         self.begun.retain(|begun| begun.until > now);
         if self.begun.len() >= self.max {
             return None;
@@ -73,10 +72,10 @@ impl Starts {
         };
         let (queue, found) =
             if is_urgent { (&mut self.urgent, urgent) } else { (&mut self.patient, patient) };
-        let Waiting { file, user } = queue.remove(found?.1);
+        let Waiting { id, user } = queue.remove(found?.1);
         self.was_urgent = is_urgent;
-        self.set_up(&file, user, now);
-        Some(file)
+        self.set_up(&id, user, now);
+        Some(id)
     }
 
     /// Whose turn it is in a queue: how many of that user set up, and the place. `None` if the next turn is
@@ -100,21 +99,21 @@ impl Starts {
         first
     }
 
-    /// A vassal of this user sets up from now on, whether or not there is room.
-    pub fn set_up(&mut self, file: &Rc<VassalFile>, user: Option<u32>, now: Instant) {
-        self.end(file);
-        self.begun.push(Begun { file: Rc::clone(file), user, until: later(now, SLOW) });
+    /// An instance for this user sets up from now on, whether or not there is room.
+    pub fn set_up(&mut self, id: &InstanceId, user: Option<u32>, now: Instant) {
+        self.end(id);
+        self.begun.push(Begun { id: id.clone(), user, until: later(now, SLOW) });
     }
 
-    /// A vassal does not set up any more.
-    pub fn end(&mut self, file: &VassalFile) {
-        self.begun.retain(|begun| *begun.file != *file);
+    /// An instance does not set up any more.
+    pub fn end(&mut self, id: &InstanceId) {
+        self.begun.retain(|begun| begun.id != *id);
     }
 
-    /// A vassal does not wait any more, if it did.
-    pub fn give_up(&mut self, file: &VassalFile) {
+    /// An instance does not wait any more, if it did.
+    pub fn give_up(&mut self, id: &InstanceId) {
         for queue in [&mut self.urgent, &mut self.patient] {
-            queue.retain(|waiting| *waiting.file != *file);
+            queue.retain(|waiting| waiting.id != *id);
         }
     }
 
@@ -128,29 +127,33 @@ impl Starts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::emperor::core::instance_id::FIRST;
+    use crate::emperor::core::vassal_file::VassalFile;
+    use std::rc::Rc;
 
-    fn file(name: &str) -> Rc<VassalFile> {
-        Rc::new(VassalFile::new(format!("/v/{name}.ini").into(), 3))
+    fn id(name: &str) -> InstanceId {
+        let file = Rc::new(VassalFile::new(format!("/v/{name}.ini").into(), 3));
+        InstanceId::new(&file, FIRST)
     }
 
     fn begin(starts: &mut Starts, now: Instant) -> Option<String> {
-        starts.begin(now).map(|file| file.name().display().to_string())
+        starts.begin(now).map(|id| id.file.name().display().to_string())
     }
 
     #[test]
     fn urgent_ones_without_end_keep_nobody_from_starting() {
         let (mut starts, now) = (Starts::new(1), Instant::now());
         for number in 0..13 {
-            starts.wait(&file(&format!("urgent{number}")), None, true);
+            starts.wait(&id(&format!("urgent{number}")), None, true);
         }
-        starts.wait(&file("new"), None, false);
-        starts.wait(&file("newer"), None, false);
+        starts.wait(&id("new"), None, false);
+        starts.wait(&id("newer"), None, false);
         let mut order = Vec::new();
         for number in 0..4 {
             let name = begin(&mut starts, now).unwrap();
-            starts.end(&file(&name));
+            starts.end(&id(&name));
             // It is back at once.
-            starts.wait(&file(&format!("again{number}")), None, true);
+            starts.wait(&id(&format!("again{number}")), None, true);
             order.push(name);
         }
         assert_eq!(order, ["urgent0", "new", "urgent1", "newer"]);
@@ -161,18 +164,18 @@ mod tests {
         let (mut starts, now) = (Starts::new(4), Instant::now());
         let (eve, alice, bob) = (Some(1000), Some(1001), Some(1002));
         for number in 0..20 {
-            starts.wait(&file(&format!("eve{number}")), eve, true);
+            starts.wait(&id(&format!("eve{number}")), eve, true);
         }
         let names: Vec<_> = std::iter::from_fn(|| begin(&mut starts, now)).collect();
         assert_eq!(names, ["eve0", "eve1", "eve2"]);
-        starts.wait(&file("alice0"), alice, false);
+        starts.wait(&id("alice0"), alice, false);
         assert_eq!(begin(&mut starts, now).as_deref(), Some("alice0"));
         // Whose turn is next does not depend on who came first.
-        starts.wait(&file("alice1"), alice, false);
-        starts.wait(&file("bob"), bob, false);
-        starts.end(&file("eve0"));
+        starts.wait(&id("alice1"), alice, false);
+        starts.wait(&id("bob"), bob, false);
+        starts.end(&id("eve0"));
         assert_eq!(begin(&mut starts, now).as_deref(), Some("bob"));
-        starts.end(&file("eve1"));
+        starts.end(&id("eve1"));
         assert!([Some("eve3"), Some("alice1")].contains(&begin(&mut starts, now).as_deref()));
         // One that takes long is not waited for.
         assert_eq!(begin(&mut starts, now), None);
@@ -182,11 +185,11 @@ mod tests {
     #[test]
     fn a_single_turn_is_anybodys() {
         let (mut starts, now) = (Starts::new(1), Instant::now());
-        starts.wait(&file("a"), Some(1000), false);
-        starts.wait(&file("b"), Some(1000), false);
+        starts.wait(&id("a"), Some(1000), false);
+        starts.wait(&id("b"), Some(1000), false);
         assert_eq!(begin(&mut starts, now).as_deref(), Some("a"));
         assert_eq!(begin(&mut starts, now), None);
-        starts.give_up(&file("b"));
+        starts.give_up(&id("b"));
         assert!(starts.deadline().is_none());
     }
 }

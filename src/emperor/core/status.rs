@@ -14,13 +14,15 @@ use crate::log::Elapsed;
 /// The text about a vassal that waits until others have set up.
 pub const AWAITS_TURN: &str = "waits for its turn (emperor-max-starts)";
 
-/// The status of one vassal.
+/// The status of one instance of a vassal.
 #[derive(Clone)]
 pub struct Status<'a> {
-    /// Its name.
+    /// The name of the vassal, with the number of the instance if there may be several.
     pub name: Cow<'a, str>,
     /// Its file.
     pub path: &'a VassalFile,
+    /// The number of the instance.
+    pub replica: u16,
     /// Its state, in one word.
     pub state: &'static str,
     /// Whether it waits until others have set up.
@@ -35,6 +37,8 @@ pub struct Status<'a> {
     pub next_try: Option<Duration>,
     /// Its history.
     pub history: &'a History,
+    /// Why the vassal's file was refused, so that the instance goes on with an older version of it.
+    pub refused: Option<&'a str>,
     /// When its file was modified, in seconds since 1970; 0 if it could not be looked at.
     pub modified: u64,
     /// Its checked mountpoints.
@@ -58,6 +62,11 @@ pub struct Status<'a> {
 }
 
 impl Status<'_> {
+    /// Whether its vassal may have several instances.
+    pub fn is_one_of_several(&self) -> bool {
+        self.name != self.path.shown()
+    }
+
     /// The whole status as one line, for the log.
     pub fn line(&self) -> String {
         let mut line = self.state.to_owned();
@@ -79,7 +88,7 @@ impl Status<'_> {
         for (what, why) in [
             (", says: ", self.said),
             (", last: ", self.history.last_end.as_deref()),
-            (", reload refused: ", self.history.refused.as_deref()),
+            (", reload refused: ", self.refused),
             (", mountpoint ", losses),
         ] {
             if let Some(why) = why {
@@ -103,6 +112,7 @@ impl<'a> Status<'a> {
         Self {
             name: path.shown(),
             path,
+            replica: 1,
             state,
             awaits_turn: false,
             stopping: None,
@@ -110,6 +120,7 @@ impl<'a> Status<'a> {
             uptime: None,
             next_try: None,
             history,
+            refused: None,
             modified: 0,
             mountpoints,
             since: None,

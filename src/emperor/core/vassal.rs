@@ -1,23 +1,26 @@
 //! What the emperor knows of one vassal.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::file_version::FileVersion;
-use super::history::{Failures, History};
-use super::instance::{Instance, ProcessFacts};
-use super::machine::{End, State, Then};
-use super::mountpoints::Mountpoints;
+use super::history::History;
+use super::instance::Instance;
+use super::instance_id::FIRST;
+use super::machine::{End, Input, Output, State, Then};
 use super::status::Status;
 use super::text::later;
 use super::vassal_file::VassalFile;
 use crate::config::plan::Address;
+use crate::protocol::Replication;
+use crate::running_time::earliest;
 
 /// The sockets of a vassal that will be down for longer than this are closed, so that clients are refused at
 /// once.
 const SOCKETS_WAIT: Duration = Duration::from_secs(10);
 
-/// A vassal, and its only instance.
+/// A vassal, and its instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vassal {
     /// The version of its file that was last used.
@@ -30,12 +33,14 @@ pub struct Vassal {
     pub(super) on_demand: Option<Address>,
     /// Whether that address was asked for and is not known yet.
     pub(super) is_asking: bool,
-    /// Its history.
-    pub(super) history: History,
-    /// The checked mountpoints.
-    pub(super) mountpoints: Mountpoints,
-    /// The instance.
-    pub(super) instance: Instance,
+    /// Why the present version of the file was refused, so that instances go on with an older one.
+    pub(super) refused: Option<String>,
+    /// Whether an app of the vassal has ever said that it is ready.
+    pub(super) announces: bool,
+    /// How many instances there are to be, and how they are replaced.
+    pub(super) replication: Replication,
+    /// The instances, in the order of their creation. There is at least one.
+    pub(super) instances: Vec<Instance>,
 }
 
 impl Vassal {
@@ -47,20 +52,51 @@ impl Vassal {
             owner: None,
             on_demand: None,
             is_asking: false,
-            history: History::default(),
-            mountpoints: Mountpoints::none(),
-            instance: Instance::new(backoff),
+            refused: None,
+            announces: false,
+            replication: Replication::default(),
+            instances: vec![Instance::new(FIRST, backoff)],
         }
     }
 
-    /// The state of its instance.
-    pub fn state(&self) -> State {
-        self.instance.machine.state()
+    /// The instances, in the order of their creation.
+    pub fn instances(&self) -> &[Instance] {
+        &self.instances
     }
 
-    /// The facts about its process, if there is one.
-    pub fn process(&self) -> Option<&ProcessFacts> {
-        self.instance.process.as_ref()
+    /// The instance with this number.
+    pub fn instance(&self, number: u16) -> Option<&Instance> {
+        self.instances.iter().find(|instance| instance.number == number)
+    }
+
+    /// The instance with this number.
+    pub(super) fn instance_mut(&mut self, number: u16) -> Option<&mut Instance> {
+        self.instances.iter_mut().find(|instance| instance.number == number)
+    }
+
+    /// Whether its instances are told apart by their numbers: there may be several at a time.
+    pub(super) fn is_set(&self) -> bool {
+        self.instances.len() > 1 || self.replication.replicas > 1 || self.replication.is_rolling
+    }
+
+    /// Whether an instance is in such a state.
+    pub fn has(&self, is_so: impl Fn(State) -> bool) -> bool {
+        self.instances.iter().any(|instance| is_so(instance.state()))
+    }
+
+    /// Whether it waits for the first client.
+    pub fn is_waiting(&self) -> bool {
+        self.has(|state| state == State::Waiting)
+    }
+
+    /// Whether an app of its runs.
+    pub fn is_running(&self) -> bool {
+        self.has(|state| matches!(state, State::Running { .. }))
+    }
+
+    /// Whether it has a process.
+    pub fn has_process(&self) -> bool {
+        self.instances.iter().any(|instance| instance.process.is_some())
     }
 
     /// The address of the on-demand socket; `None` if the vassal is not on demand.
@@ -75,35 +111,43 @@ impl Vassal {
 
     /// Whether its instances have reported checked mountpoints.
     pub fn has_mountpoints(&self) -> bool {
-        !self.mountpoints.is_empty()
+        self.instances.iter().any(|instance| !instance.mountpoints.is_empty())
     }
 
-    /// Whether it is being started and has no process yet, because it waits for its turn.
-    pub(super) fn lacks_process(&self) -> bool {
-        matches!(self.state(), State::Starting { .. }) && self.instance.process.is_none()
+    /// Has the state machine of an instance take an input.
+    pub(super) fn step(&mut self, number: u16, input: Input, now: Instant) -> Output {
+        // While another instance accepts connections, none of them is left to wait for.
+        let is_alone = |other: &Instance| other.number == number || other.process.is_none();
+        let waits = self.on_demand.is_some() && self.instances.iter().all(is_alone);
+        let Some(instance) = self.instance_mut(number) else { return Output::None };
+        instance.machine.set_on_demand(waits);
+        instance.machine.step(input, now)
     }
 
-    /// Whether clients know it already: it ran before, or one of them waits at its socket. Not if it keeps
-    /// failing, so that it does not come before all others each time.
-    pub(super) fn is_urgent(&self) -> bool {
-        self.history.failures.is_none() && (self.history.instances > 0 || self.on_demand.is_some())
+    /// Whether clients know an instance already: it ran before, or one of them waits at its socket. Not if it
+    /// keeps failing, so that it does not come before all others each time.
+    pub(super) fn is_urgent(&self, instance: &Instance) -> bool {
+        let History { failures, instances, .. } = &instance.history;
+        failures.is_none() && (*instances > 0 || self.on_demand.is_some())
     }
 
-    /// When [`Input::Time`](super::machine::Input::Time) has something to do. From the second failure in a
-    /// row on, the delay is up to a tenth longer, by chance, so that vassals that failed together do not
-    /// start together.
-    pub(super) fn deadline(&self, file: &VassalFile) -> Option<Instant> {
+    /// When [`Input::Time`] has something to do for an instance, or its place among the others changes. From
+    /// the second failure in a row on, the delay is up to a tenth longer, by chance, so that vassals that
+    /// failed together do not start together.
+    pub(super) fn deadline(&self, instance: &Instance, file: &VassalFile, now: Instant) -> Option<Instant> {
         // The process has ended, so none of its own deadlines applies.
-        if self.process().is_some_and(|process| process.has_ended) {
+        if instance.process.as_ref().is_some_and(|process| process.has_ended) {
             return None;
         }
-        let at = self.instance.machine.deadline()?;
-        match self.history.failures {
-            Some(failures) if failures.count > 1 && matches!(self.state(), State::Backoff { .. }) => {
-                Some(later(at, failures.wait / 1000 * (file.chance(failures.count) % 100)))
+        let of_machine = instance.machine.deadline().map(|at| match instance.history.failures {
+            Some(failures) if failures.count > 1 && matches!(instance.state(), State::Backoff { .. }) => {
+                let chance = file.chance(failures.count ^ u32::from(instance.number - FIRST) << 16);
+                later(at, failures.wait / 1000 * (chance % 100))
             }
-            _ => Some(at),
-        }
+            _ => at,
+        });
+        let ready_at = instance.ready_at(self.announces).filter(|at| *at > now && self.is_set());
+        earliest(&[of_machine, ready_at, instance.trial_until()])
     }
 
     /// The owner of its file; `None` if owners do not matter.
@@ -113,59 +157,84 @@ impl Vassal {
 
     /// Whether it counts as one of the vassals of this user.
     pub(super) fn is_of(&self, owner: u32) -> bool {
-        let process = self.instance.process.as_ref();
+        let process = self.instances.iter().find_map(Instance::process);
         self.owner.or_else(|| process.map(|process| process.owner.uid)) == Some(owner)
     }
 
     /// Whether it is being refreshed.
     pub(super) fn is_reloading(&self) -> bool {
-        self.is_asking
-            || matches!(self.state(), State::Reloading { .. } | State::Stopping { then: Then::Respawn, .. })
+        let is_reloading = |state: State| {
+            matches!(state, State::Reloading { .. } | State::Stopping { then: Then::Respawn, .. })
+        };
+        self.is_asking || self.has(is_reloading) || self.is_rolling()
+    }
+
+    /// Whether new instances are taking the place of others.
+    pub(super) fn is_rolling(&self) -> bool {
+        self.instances.iter().any(|instance| instance.is_old || instance.is_on_trial)
+    }
+
+    /// Whether a change of its file makes new instances take the place of the present ones.
+    pub(super) fn rolls(&self) -> bool {
+        self.replication.is_rolling && !self.is_held() && self.instances.iter().any(Instance::is_up)
+    }
+
+    /// The present action for a change of its file, for the log; `None` at the first start.
+    pub(super) fn how_it_is_refreshed(&self) -> Option<&'static str> {
+        let instance = self.instances.iter().find(|one| one.is_up()).or(self.instances.first())?;
+        match instance.state() {
+            _ if self.rolls() => Some("starting with the new file beside the present one"),
+            State::Idle if instance.history.instances == 0 => None,
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Waiting => {
+                Some(if self.on_demand.is_some() { "listening" } else { "starting" })
+            }
+            State::Running { .. } => Some("reloading"),
+            State::Reloading { .. } => Some("reloading once more after the reload that is going on"),
+            State::Starting { .. } if instance.lacks_process() => Some("starting"),
+            State::Starting { .. } => Some("restarting"),
+            State::Held | State::Stopping { then: Then::Hold, .. } => Some("stays stopped, as commanded"),
+            State::Stopping { .. } => Some("starting again as soon as it has stopped"),
+        }
     }
 
     /// Whether it is ending for good because its file is gone. A start would then fail for ever, because no
     /// scan would report the file as gone again.
     pub(super) fn has_lost_its_file(&self) -> bool {
-        matches!(self.state(), State::Stopping { then: Then::Nothing, .. })
+        self.instances.iter().all(Instance::is_leaving)
     }
 
     /// Whether it was stopped by command.
     pub(super) fn is_held(&self) -> bool {
-        matches!(self.state(), State::Held | State::Stopping { then: Then::Hold, .. })
+        self.instances.iter().any(Instance::is_held)
     }
 
     /// Whether connections are worth keeping until the next instance.
     pub(super) fn is_back_soon(&self, now: Instant) -> bool {
-        match self.state() {
+        self.instances.iter().any(|instance| match instance.state() {
             State::Starting { .. } => true,
             State::Backoff { until } => until.saturating_duration_since(now) <= SOCKETS_WAIT,
-            _ => false,
+            _ => instance.process.is_some(),
+        })
+    }
+
+    /// The name of an instance, as log lines show it.
+    pub(super) fn name_of<'a>(&self, file: &'a VassalFile, number: u16) -> Cow<'a, str> {
+        match self.is_set() {
+            false => file.shown(),
+            true => Cow::Owned(format!("{}/{number}", file.shown())),
         }
     }
 
-    /// Notes that an instance ended or could not be created, and why. The state that follows tells whether
-    /// this was a failure.
-    pub(super) fn ended(&mut self, why: String, now: Instant) {
-        self.history.last_end = Some(why);
-        self.history.failures = match self.state() {
-            State::Backoff { until } | State::Invalid { until } => {
-                let before = self.history.failures;
-                Some(Failures {
-                    count: before.map_or(0, |before| before.count).saturating_add(1),
-                    first: before.map_or(now, |before| before.first),
-                    last: now,
-                    wait: until.saturating_duration_since(now),
-                })
-            }
-            _ => None,
-        };
-    }
-
-    /// The status, for logs, commands, stats and metrics.
-    pub(super) fn status<'a>(&'a self, file: &'a VassalFile, now: Instant) -> Status<'a> {
-        let process = self.instance.process.as_ref();
+    /// The status of an instance, for logs, commands, stats and metrics.
+    pub(super) fn status<'a>(
+        &'a self,
+        instance: &'a Instance,
+        file: &'a VassalFile,
+        now: Instant,
+    ) -> Status<'a> {
+        let process = instance.process.as_ref();
         let (mut since, mut next_try) = (None, None);
-        let state = match self.state() {
+        let state = match instance.state() {
             State::Idle => "idle",
             State::Starting { .. } => "starting",
             State::Running { since: began } => {
@@ -192,19 +261,21 @@ impl Vassal {
             State::Held => "stopped",
             State::Waiting => "waiting",
         };
-        let is_stopping = matches!(self.state(), State::Stopping { .. });
+        let is_stopping = matches!(instance.state(), State::Stopping { .. });
         Status {
-            name: file.shown(),
+            name: self.name_of(file, instance.number),
+            replica: instance.number,
             path: file,
             state,
-            awaits_turn: self.lacks_process(),
+            awaits_turn: instance.lacks_process(),
             stopping: process.filter(|_| is_stopping).map(|process| process.stopping().unwrap_or(now)),
             pid: process.map(|process| process.pid),
             uptime: since.map(|since| now.saturating_duration_since(since)),
             next_try: next_try.map(|until| until.saturating_duration_since(now)),
-            history: &self.history,
+            history: &instance.history,
             modified: u64::try_from(self.file_version.modified).unwrap_or(0),
-            mountpoints: &self.mountpoints,
+            mountpoints: &instance.mountpoints,
+            refused: self.refused.as_deref(),
             since,
             ready: process.and_then(|process| process.ready),
             loyal: process.and_then(|process| process.loyal),

@@ -14,7 +14,7 @@ use rustix::process::getpid;
 use super::cgroup_removal::Removals;
 use crate::cgroup;
 use crate::config::plan::{CgroupOption, CgroupsPlan, Located};
-use crate::emperor::core::text::readable;
+use crate::emperor::core::instance_id::{FIRST, InstanceId};
 use crate::emperor::core::vassal_file::as_file_name;
 use crate::error::{Context, Error, Result};
 
@@ -122,8 +122,8 @@ impl Cgroups {
     /// # Errors
     /// An earlier cgroup of the vassal is not gone yet; mkdir(2), open(2); or an option cannot be set. No
     /// error if cgroups are optional.
-    pub fn make(&self, vassal: &OsStr, removals: &Rc<Removals>) -> Result<Option<(Cgroup, OwnedFd)>> {
-        let (name, path) = (readable(vassal), self.path(vassal));
+    pub fn make(&self, id: &InstanceId, removals: &Rc<Removals>) -> Result<Option<(Cgroup, OwnedFd)>> {
+        let (name, path) = (id.file.shown(), self.path(id));
         // An earlier cgroup is never used again. It has its own limits and counters, and after a write to
         // cgroup.kill newer kernels kill at once what clone3(2) creates in it.
         removals.remove_now(&path)?;
@@ -148,10 +148,11 @@ impl Cgroups {
         Ok((cgroup, fd))
     }
 
-    /// The path of a vassal's cgroup. Its name has a prefix, because a vassal may have the name of one of the
-    /// kernel's files there, and contains no slash.
-    fn path(&self, vassal: &OsStr) -> PathBuf {
-        let name = [b"v-", &as_file_name(vassal)[..]].concat();
+    /// The path of an instance's cgroup: `v-NAME`, and `v2-NAME` for the second instance. The name of the
+    /// vassal has a prefix, because it may be that of one of the kernel's files there, and contains no slash.
+    fn path(&self, InstanceId { file, number }: &InstanceId) -> PathBuf {
+        let number = if *number == FIRST { String::new() } else { number.to_string() };
+        let name = [b"v", number.as_bytes(), b"-", &as_file_name(file.name())].concat();
         self.directory.join(OsStr::from_bytes(&name))
     }
 }

@@ -90,7 +90,8 @@ struct Place {
     maps: Maps,
     /// The vassal that has it, or had it last.
     name: Option<OsString>,
-    is_taken: bool,
+    /// How many of its instances have it now.
+    users: usize,
 }
 
 /// A share that is in use, until it is dropped.
@@ -104,7 +105,7 @@ pub struct Share {
 impl Drop for Share {
     fn drop(&mut self) {
         if let Some(place) = self.of.0.borrow_mut().get_mut(self.number) {
-            place.is_taken = false;
+            place.users = place.users.saturating_sub(1);
         }
     }
 }
@@ -115,7 +116,7 @@ impl Shares {
     /// # Errors
     /// They are not enough for one.
     pub fn new(all: &Maps) -> Result<Rc<Self>> {
-        let place = |maps| Place { maps, name: None, is_taken: false };
+        let place = |maps| Place { maps, name: None, users: 0 };
         let places: Vec<_> = all.parts(SHARE).into_iter().map(place).collect();
         if places.is_empty() {
             let reason = format_args!("/etc/subuid and /etc/subgid must grant at least {SHARE} in one range");
@@ -135,20 +136,21 @@ impl Shares {
         let count = places.len();
         let first = (hash(name.as_bytes().iter().copied()) % count as u64) as usize;
         let find = |is_it: &dyn Fn(&Place) -> bool| {
-            let is_free =
-                |number: &usize| places.get(*number).is_some_and(|place| !place.is_taken && is_it(place));
-            (first..count).chain(0..first).find(is_free)
+            let is_found = |number: &usize| places.get(*number).is_some_and(is_it);
+            (first..count).chain(0..first).find(is_found)
         };
         let is_its = |place: &Place| place.name.as_deref() == Some(name);
-        let number =
-            find(&is_its).or_else(|| find(&|place| place.name.is_none())).or_else(|| find(&|_| true));
+        let number = find(&is_its)
+            .or_else(|| find(&|place| place.users == 0 && place.name.is_none()))
+            .or_else(|| find(&|place| place.users == 0));
         let Some((number, place)) = number.and_then(|number| Some((number, places.get_mut(number)?))) else {
             let reason = format_args!(
                 "all {count} that /etc/subuid and /etc/subgid grant are in use, of {SHARE} IDs each"
             );
             return Err(Error::new("map-users:", "no share is left", reason));
         };
-        (place.name, place.is_taken) = (Some(name.to_owned()), true);
+        place.name = Some(name.to_owned());
+        place.users += 1;
         Ok(Share { number, maps: place.maps.clone(), of: Rc::clone(self) })
     }
 
@@ -165,7 +167,8 @@ impl Shares {
         let mut found = None;
         for (number, place) in self.0.borrow_mut().iter_mut().enumerate() {
             if place.maps.meets(&maps) {
-                (place.name, place.is_taken) = (Some(name.to_owned()), true);
+                place.name = Some(name.to_owned());
+                place.users += 1;
                 if place.maps == maps {
                     found = Some(number);
                 }

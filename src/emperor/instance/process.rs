@@ -18,7 +18,7 @@ use crate::emperor::core::owner::Owner;
 use crate::emperor::core::saved::SavedProcess;
 use crate::error::{Context, Described, Error, Result};
 use crate::files;
-use crate::protocol::{self, FromVassal, Received, ToVassal};
+use crate::protocol::{self, FromVassal, Received, SocketId, ToVassal};
 use crate::sys::fd;
 use crate::sys::signal::kill_pidfd;
 
@@ -48,6 +48,8 @@ pub struct Process {
     pub cgroup: Option<Cgroup>,
     /// The FUSE connections that were [noted](crate::mount::fuse::note) for the process.
     pub noted: Vec<u64>,
+    /// The sockets that it uses, if it has said so to this program.
+    pub sockets: Option<Vec<SocketId>>,
     /// The IDs that no other vassal has, if the emperor has shares of its IDs for them.
     pub ids: Option<Share>,
 }
@@ -93,6 +95,7 @@ impl Process {
             owned: saved.owned,
             cgroup: cgroup.map(|path| Cgroup::new(OsStr::from_bytes(path).into(), removals)),
             noted: Vec::new(),
+            sockets: None,
             ids: None,
         })
     }

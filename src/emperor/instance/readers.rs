@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
@@ -16,8 +15,8 @@ use rustix::event::epoll;
 use super::reading::{self, Job};
 use super::spawner::{ReadFile, Spawner};
 use crate::config::plan::Address;
+use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::text::later;
-use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::deputy::Deputy;
 use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;
@@ -67,7 +66,7 @@ pub enum Purpose {
     Own(Job),
 }
 
-/// What a reading is about. A vassal has no more than one reading of each kind at a time.
+/// What a reading is about. An instance has no more than one reading of each kind at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {
     /// The vassal's file.
@@ -103,11 +102,11 @@ pub struct Readers {
     told: VecDeque<Told>,
 }
 
-/// A result of a reading for this vassal.
+/// A result of a reading for this instance.
 #[derive(Debug)]
 pub struct Told {
-    /// The vassal's file.
-    pub file: Rc<VassalFile>,
+    /// The instance. For what is about a vassal as a whole, or the emperor itself, it is the first one.
+    pub id: InstanceId,
     /// What was read.
     pub about: About,
     /// The result.
@@ -117,8 +116,8 @@ pub struct Told {
 /// A file that is being read, or will be.
 #[derive(Debug)]
 struct Reading {
-    /// The vassal's file.
-    file: Rc<VassalFile>,
+    /// The instance, as in [`Told`].
+    id: InstanceId,
     /// The owner of the file; `None` if owners do not matter.
     user: Option<u32>,
     about: About,
@@ -146,47 +145,37 @@ enum Wanted {
 }
 
 impl Readers {
-    /// Has a file of a vassal of this user read, or looked at. Replaces an earlier request of this kind.
-    /// `other` is the path, if it is not that of the vassal's file.
+    /// Has a file read for an instance of a vassal of this user, or looked at. Replaces an earlier request of
+    /// this kind. `other` is the path, if it is not that of the vassal's file.
     pub fn ask(
         &mut self,
-        file: &Rc<VassalFile>,
+        id: &InstanceId,
         user: Option<u32>,
         other: Option<PathBuf>,
         purpose: Purpose,
         now: Instant,
     ) {
         let about = purpose.about();
-        self.forget(file, about);
-        let (file, wanted) = (Rc::clone(file), Wanted::For(purpose));
+        self.forget(id, about);
+        let (id, wanted) = (id.clone(), Wanted::For(purpose));
         let (since, look_at, is_slow, is_late) = (now, now, false, false);
-        self.waiting.push_back(Reading {
-            file,
-            user,
-            about,
-            other,
-            wanted,
-            since,
-            look_at,
-            is_slow,
-            is_late,
-        });
+        self.waiting.push_back(Reading { id, user, about, other, wanted, since, look_at, is_slow, is_late });
     }
 
     /// Notes that no reading of this kind is needed any longer.
-    pub fn forget(&mut self, file: &VassalFile, about: About) {
-        self.waiting.retain(|reading| !reading.is_of(file, about));
-        self.told.retain(|told| *told.file != *file || told.about != about);
+    pub fn forget(&mut self, id: &InstanceId, about: About) {
+        self.waiting.retain(|reading| !reading.is_of(id, about));
+        self.told.retain(|told| told.id != *id || told.about != about);
         for (_, reading) in &mut self.busy {
-            if reading.is_of(file, about) {
+            if reading.is_of(id, about) {
                 reading.wanted = Wanted::No;
             }
         }
     }
 
     /// Whether a reading of this kind is under way, even if it was given up.
-    pub fn is_asked(&self, file: &VassalFile, about: About) -> bool {
-        self.all().any(|reading| reading.is_of(file, about))
+    pub fn is_asked(&self, id: &InstanceId, about: About) -> bool {
+        self.all().any(|reading| reading.is_of(id, about))
     }
 
     /// Whether no result is waited for. Readings that were given up do not count.
@@ -336,13 +325,13 @@ impl Readers {
 }
 
 impl Reading {
-    fn is_of(&self, file: &VassalFile, about: About) -> bool {
-        self.about == about && *self.file == *file
+    fn is_of(&self, id: &InstanceId, about: About) -> bool {
+        self.about == about && self.id == *id
     }
 
     /// How much room for this reading another one takes, of [`BESIDE_MAX`].
     fn weight_of(&self, other: &Self) -> usize {
-        if other.is_of(&self.file, self.about) {
+        if other.is_of(&self.id, self.about) {
             BESIDE_MAX
         } else if directory(other.path()) != directory(self.path()) {
             0
@@ -355,7 +344,7 @@ impl Reading {
 
     /// The path that it is about.
     fn path(&self) -> &Path {
-        self.other.as_deref().unwrap_or(&self.file)
+        self.other.as_deref().unwrap_or(&self.id.file)
     }
 
     /// What is to be done. If nobody waits for more, the answer only shows that the filesystem answers.
@@ -378,7 +367,7 @@ impl Reading {
     }
 
     fn tell(&self, told: &mut VecDeque<Told>, news: News) {
-        told.push_back(Told { file: Rc::clone(&self.file), about: self.about, news });
+        told.push_back(Told { id: self.id.clone(), about: self.about, news });
     }
 
     /// Reports the result.

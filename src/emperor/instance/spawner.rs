@@ -23,6 +23,7 @@ use super::process::Process;
 use crate::cgroup;
 use crate::config::plan::{Address, EmperorPlan, Located, OnDemand, Tyrant};
 use crate::emperor::core::file_version::FileVersion;
+use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::deputy;
@@ -208,18 +209,18 @@ impl Spawner {
         Ok(ReadFile { version, owner, copy })
     }
 
-    /// Creates an instance of the vassal whose file is at `path`.
+    /// Creates the process of an instance.
     ///
     /// A failure at the exec or later is reported over the link.
     ///
     /// # Errors
     /// The kernel provides no process, namespace or descriptor.
-    pub fn spawn(&self, path: &VassalFile, file: &ReadFile, kept: &mut Kept) -> Result<Process> {
-        let (owner, mut hello) = (file.owner, self.greeting(path, file));
+    pub fn spawn(&self, id: &InstanceId, file: &ReadFile, kept: &mut Kept) -> Result<Process> {
+        let (path, owner, mut hello) = (&id.file, file.owner, self.greeting(id, file));
         let owned = self.is_tyrant();
         kept.belong_to(if owned { owner } else { Owner::default() });
         let made = match &self.cgroups {
-            Some(cgroups) => cgroups.make(path.name(), &self.removals)?,
+            Some(cgroups) => cgroups.make(id, &self.removals)?,
             None => None,
         };
         let (cgroup, into) = made.unzip();
@@ -244,17 +245,18 @@ impl Spawner {
             owned,
             cgroup,
             noted: Vec::new(),
+            sockets: None,
             ids: share.flatten(),
         })
     }
 
-    /// Creates a process that reads the configuration of the vassal whose file is at `path`, as an instance
-    /// would, and ends. Returns the emperor's end of the link, over which the process sends its result.
+    /// Creates a process that reads the configuration of a vassal, as this instance would, and ends. Returns
+    /// the emperor's end of the link, over which the process sends its result.
     ///
     /// # Errors
     /// As [`Spawner::spawn`].
-    pub fn check(&self, path: &VassalFile, file: &ReadFile) -> Result<(Pid, OwnedFd)> {
-        let mut hello = self.greeting(path, file);
+    pub fn check(&self, id: &InstanceId, file: &ReadFile) -> Result<(Pid, OwnedFd)> {
+        let (path, mut hello) = (&id.file, self.greeting(id, file));
         hello.is_check = true;
         let maps = self.ids.as_ref().map(|ids| ids.for_check(path.name())).transpose()?;
         let (ours, theirs, ids) = self.greet(hello, file, maps.as_ref())?;
@@ -269,14 +271,14 @@ impl Spawner {
     }
 
     /// The greeting for a new process.
-    fn greeting(&self, path: &VassalFile, file: &ReadFile) -> Hello {
+    fn greeting(&self, InstanceId { file: path, number }: &InstanceId, file: &ReadFile) -> Hello {
         Hello {
             name: path.name().to_owned(),
             path: path.to_path_buf(),
             namespaces: self.namespaces,
             as_vassal: self.as_vassal.clone(),
             is_program: file.copy.is_none(),
-            replica: 1,
+            replica: *number,
             is_check: false,
             kept: 0,
             owner: self.tyrant.map(|Tyrant { initgroups, .. }| FileOwner {

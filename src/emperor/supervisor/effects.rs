@@ -8,9 +8,10 @@ use std::time::Instant;
 use super::supervisor::Supervisor;
 use crate::config::plan::Address;
 use crate::emperor::commands::config_check;
-use crate::emperor::core::effect::Effect;
-use crate::emperor::core::event::Event;
+use crate::emperor::core::effect::{Decision, Effect, InstanceEffect};
+use crate::emperor::core::event::{Event, InstanceEvent};
 use crate::emperor::core::file_version::FileId;
+use crate::emperor::core::instance_id::{FIRST, InstanceId};
 use crate::emperor::core::machine::{Answer, State};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::vassal::Vassal;
@@ -20,53 +21,49 @@ use crate::emperor::instance::on_demand;
 use crate::emperor::instance::readers::{About, News, Purpose, Told};
 use crate::emperor::instance::spawner::ReadFile;
 use crate::error::Result;
-use crate::log_of;
 use crate::place::Place;
 use crate::protocol::{ToVassal, WaitStatus};
+use crate::{log, log_of};
 
 impl Supervisor {
     /// Carries out all effects that the registry has queued. The registry gets the result of an effect before
     /// the next effect is carried out.
     pub(super) fn run_effects(&mut self, now: Instant) {
         loop {
-            let (file, event) = if let Some((file, effect)) = self.registry.next_effect() {
-                let event = self.carry_out(&file, effect, now);
-                (file, event)
-            } else {
-                self.readers.serve(&self.spawner, self.handles.as_fd(), now);
-                let Some(Told { file, about, news }) = self.readers.take() else { return };
-                if about == About::Own {
-                    self.own_news.push((file, news));
-                    continue;
+            match self.registry.next_decision() {
+                Some(Decision::Log { of, line }) => log::line(&of, format_args!("{line}")),
+                Some(Decision::OfVassal(file, effect)) => {
+                    if let Some(event) = self.carry_out(&file, effect, now) {
+                        self.registry.apply(&file, event, now);
+                    }
                 }
-                let event = self.take_in(&file, about, news, now);
-                (file, event)
-            };
-            if let Some(event) = event {
-                self.registry.apply(&file, event, now);
+                Some(Decision::OfInstance(id, effect)) => {
+                    if let Some(event) = self.carry_out_for(&id, effect, now) {
+                        self.registry.apply_to(&id, event, now);
+                    }
+                }
+                None => {
+                    self.readers.serve(&self.spawner, self.handles.as_fd(), now);
+                    let Some(told) = self.readers.take() else { return };
+                    self.take_in(told, now);
+                }
             }
         }
     }
 
-    /// Carries out one effect. Returns its result if that is known at once.
+    /// Carries out an effect on a vassal. Returns its result if that is known at once.
     fn carry_out(&mut self, file: &Rc<VassalFile>, effect: Effect, now: Instant) -> Option<Event> {
+        let first = InstanceId::new(file, FIRST);
         match effect {
-            Effect::Log(line) => log_of!(file, "{line}"),
             Effect::FindAddress { why } => return self.find_address(file, why, now),
             Effect::ForgetAddress => {
                 self.questions.forget(file);
-                self.readers.forget(file, About::Address);
-            }
-            Effect::Spawn => self.read(file, None, Purpose::Start, now),
-            Effect::RunCommands => {
-                if let Some(process) = self.handles.process(file) {
-                    self.commands.begin(file, process, now);
-                }
+                self.readers.forget(&first, About::Address);
             }
             Effect::Listen => return self.listen(file, now),
             Effect::Poll => return self.handles.poll(file).err().map(Event::ListenFailed),
             Effect::CloseDemand => {
-                self.readers.forget(file, About::Socket);
+                self.readers.forget(&first, About::Socket);
                 self.handles.stop_polling(file);
                 self.handles.with_kept(file, Kept::close_demand);
             }
@@ -81,38 +78,10 @@ impl Supervisor {
                 }
             }
             Effect::HandOverSockets { to } => self.handles.hand_over_sockets(file, &to),
-            Effect::Reload => self.read(file, None, Purpose::Reload, now),
-            Effect::CheckConfig { why } => self.read(file, None, Purpose::Check { why }, now),
-            Effect::ForgetFile => {
-                self.checks.forget(file);
-                self.readers.forget(file, About::File);
-                self.readers.forget(file, About::Socket);
-            }
-            Effect::Look => {
-                return Some(Event::Waits(
-                    self.handles.process(file).and_then(|process| process.waits_for()),
-                ));
-            }
-            Effect::AskToStop => {
-                if let Some(process) = self.handles.process(file) {
-                    process.send(&ToVassal::Stop, None);
-                }
-            }
-            Effect::Kill => {
-                // Once it is killed, no mount table has the filesystems that it mounted since its last
-                // message.
-                self.handles.note_fuse(file, &self.fusectl);
-                if let Some(process) = self.handles.process(file) {
-                    if !process.kill() {
-                        log_of!(file, "pid {} is gone, reaped by another program", process.number());
-                        return self.release(file, WaitStatus::Signaled(libc::SIGKILL));
-                    }
-                    self.freeing.killed(process, file);
-                }
-            }
+            Effect::ForgetSocket => self.readers.forget(&first, About::Socket),
             Effect::Remove => {
                 for about in [About::File, About::Address, About::Socket] {
-                    self.readers.forget(file, about);
+                    self.readers.forget(&first, about);
                 }
                 self.handles.remove(file);
             }
@@ -120,16 +89,58 @@ impl Supervisor {
         None
     }
 
-    /// Has the file of a vassal read, or something done with another path of the vassal's.
-    pub(super) fn read(
+    /// Carries out an effect on an instance. Returns its result if that is known at once.
+    fn carry_out_for(
         &mut self,
-        file: &Rc<VassalFile>,
-        other: Option<PathBuf>,
-        purpose: Purpose,
+        id: &InstanceId,
+        effect: InstanceEffect,
         now: Instant,
-    ) {
-        let user = self.registry.vassal(file).and_then(Vassal::user);
-        self.readers.ask(file, user, other, purpose, now);
+    ) -> Option<InstanceEvent> {
+        match effect {
+            InstanceEffect::Spawn => self.read(id, None, Purpose::Start, now),
+            InstanceEffect::RunCommands => {
+                if let Some(process) = self.handles.process(id) {
+                    self.commands.begin(&id.file, self.registry.name_of(id), process, now);
+                }
+            }
+            InstanceEffect::Reload => self.read(id, None, Purpose::Reload, now),
+            InstanceEffect::CheckConfig { why } => self.read(id, None, Purpose::Check { why }, now),
+            InstanceEffect::ForgetFile => {
+                self.checks.forget(id);
+                self.readers.forget(id, About::File);
+            }
+            InstanceEffect::Look => {
+                return Some(InstanceEvent::Waits(
+                    self.handles.process(id).and_then(|process| process.waits_for()),
+                ));
+            }
+            InstanceEffect::AskToStop => {
+                if let Some(process) = self.handles.process(id) {
+                    process.send(&ToVassal::Stop, None);
+                }
+            }
+            InstanceEffect::Kill => {
+                // Once it is killed, no mount table has the filesystems that it mounted since its last
+                // message.
+                self.handles.note_fuse(id, &self.fusectl);
+                if let Some(process) = self.handles.process(id) {
+                    let name = self.registry.name_of(id);
+                    if !process.kill() {
+                        let pid = process.number();
+                        log::line(&name, format_args!("pid {pid} is gone, reaped by another program"));
+                        return self.release(id, WaitStatus::Signaled(libc::SIGKILL));
+                    }
+                    self.freeing.killed(process, id, name);
+                }
+            }
+        }
+        None
+    }
+
+    /// Has the file of an instance's vassal read, or something done with another path of the vassal's.
+    pub(super) fn read(&mut self, id: &InstanceId, other: Option<PathBuf>, purpose: Purpose, now: Instant) {
+        let user = self.registry.vassal(&id.file).and_then(Vassal::user);
+        self.readers.ask(id, user, other, purpose, now);
     }
 
     /// Finds out the address of a vassal's on-demand socket. If a command or a file must be asked, the answer
@@ -140,32 +151,81 @@ impl Supervisor {
             return None;
         }
         if let address_file @ Some(_) = self.spawner.address_file(file) {
-            self.read(file, address_file, Purpose::Address { why }, now);
+            self.read(&InstanceId::new(file, FIRST), address_file, Purpose::Address { why }, now);
             return None;
         }
         Some(Event::Address { why, address: Ok(self.spawner.demand(file)) })
     }
 
     /// Takes in the result of a reading.
-    fn take_in(&mut self, file: &Rc<VassalFile>, about: About, news: News, now: Instant) -> Option<Event> {
-        if let News::Read(Purpose::Start | Purpose::Reload | Purpose::Check { .. }, Ok(read)) = &news {
-            self.registry.apply(file, Event::Reading(read.version), now);
+    fn take_in(&mut self, Told { id, about, news }: Told, now: Instant) {
+        if about == About::Own {
+            return self.own_news.push((id.file, news));
         }
-        match news {
-            News::Slow => Some(Event::ReadsSlowly),
-            News::Answers if about == About::Socket => {
-                let state = self.registry.vassal(file)?.state();
-                matches!(state, State::Backoff { .. }).then_some(Event::Changed("its address answers by now"))
-            }
-            News::Answers => Some(Event::Changed("its file can be read by now")),
-            News::Read(Purpose::Start, read) => {
-                match read.and_then(|read| self.try_to_spawn(file, &read, now)).transpose()? {
-                    Ok((pid, owner)) => Some(Event::Spawned { pid, owner }),
-                    Err(error) => Some(Event::SpawnFailed(error)),
+        if let News::Read(Purpose::Start | Purpose::Reload | Purpose::Check { .. }, Ok(read)) = &news {
+            self.registry.apply(&id.file, Event::Reading(read.version), now);
+        }
+        match about {
+            About::File => {
+                if let Some(event) = self.file_was_read(&id, news, now) {
+                    self.registry.apply_to(&id, event, now);
                 }
             }
-            News::Read(Purpose::Reload, read) => self.reload(file, read),
-            News::Read(Purpose::Check { why }, Ok(read)) => Some(self.check_config(file, &read, why, now)),
+            About::Address | About::Socket | About::Own => {
+                if let Some(event) = self.take_in_for_vassal(&id.file, about, news, now) {
+                    self.registry.apply(&id.file, event, now);
+                }
+            }
+        }
+    }
+
+    /// Takes in that the file of an instance was read.
+    fn file_was_read(&mut self, id: &InstanceId, news: News, now: Instant) -> Option<InstanceEvent> {
+        match news {
+            News::Slow => Some(InstanceEvent::ReadsSlowly),
+            News::Answers => {
+                self.registry.apply(&id.file, Event::Changed("its file can be read by now"), now);
+                None
+            }
+            News::Read(Purpose::Start, read) => {
+                match read.and_then(|read| self.try_to_spawn(id, &read, now)).transpose()? {
+                    Ok((pid, owner)) => Some(InstanceEvent::Spawned { pid, owner }),
+                    Err(error) => Some(InstanceEvent::SpawnFailed(error)),
+                }
+            }
+            News::Read(Purpose::Reload, read) => self.reload(id, read),
+            News::Read(Purpose::Check { why }, Ok(read)) => Some(self.check_config(id, &read, why, now)),
+            News::Late(Purpose::Start, error) => Some(InstanceEvent::SpawnFailed(error)),
+            News::Late(Purpose::Reload, error) => Some(InstanceEvent::ReloadFailed(error)),
+            News::Read(Purpose::Check { .. }, Err(error)) | News::Late(Purpose::Check { .. }, error) => {
+                Some(InstanceEvent::Checked(Answer::Refused, error.to_string()))
+            }
+            News::Read(..) | News::Late(..) => None,
+        }
+    }
+
+    /// Takes in what was read, or done, for a vassal as a whole.
+    fn take_in_for_vassal(
+        &mut self,
+        file: &Rc<VassalFile>,
+        about: About,
+        news: News,
+        now: Instant,
+    ) -> Option<Event> {
+        match news {
+            News::Slow => {
+                // An instance that is to be created waits for it.
+                for id in self.lacking(file) {
+                    self.registry.apply_to(&id, InstanceEvent::ReadsSlowly, now);
+                }
+                None
+            }
+            News::Answers if about == About::Socket => {
+                let is_backing_off = |state| matches!(state, State::Backoff { .. });
+                let is_due = self.registry.vassal(file)?.has(is_backing_off);
+                is_due.then_some(Event::Changed("its address answers by now"))
+            }
+            News::Answers => Some(Event::Changed("its file can be read by now")),
             News::Read(Purpose::Address { why }, read) => {
                 let address = read.and_then(|read| on_demand::in_file(read.copy, file));
                 Some(Event::Address { why, address })
@@ -181,29 +241,32 @@ impl Supervisor {
                 log_of!(file, "{error}; it stays as it is");
                 None
             }
-            News::Read(Purpose::Own(_), _) | News::Late(Purpose::Own(_), _) => None,
             News::Late(Purpose::Address { .. }, error) => Some(Event::AddressLate(error)),
-            News::Late(Purpose::Start, error) => Some(Event::SpawnFailed(error)),
-            News::Late(Purpose::Reload, error) => Some(Event::ReloadFailed(error)),
-            News::Read(Purpose::Check { .. }, Err(error)) | News::Late(Purpose::Check { .. }, error) => {
-                Some(Event::Checked(Answer::Refused, error.to_string()))
-            }
+            News::Read(..) | News::Late(..) => None,
         }
+    }
+
+    /// The instances of a vassal that are to be created.
+    fn lacking(&self, file: &Rc<VassalFile>) -> Vec<InstanceId> {
+        let all = self.registry.vassal(file).map(Vassal::instances).unwrap_or_default();
+        let lacking = all.iter().filter(|instance| instance.lacks_process());
+        lacking.map(|instance| InstanceId::new(file, instance.number())).collect()
     }
 
     /// Creates an instance; `None` if its on-demand socket has to be opened first.
     fn try_to_spawn(
         &mut self,
-        file: &Rc<VassalFile>,
+        id: &InstanceId,
         read: &ReadFile,
         now: Instant,
     ) -> Result<Option<(i32, Owner)>> {
+        let file = &id.file;
         if !self.open_demand(file, true, now)? {
             return Ok(None);
         }
-        let process = self.handles.with_kept(file, |kept| self.spawner.spawn(file, read, kept))?;
+        let process = self.handles.with_kept(file, |kept| self.spawner.spawn(id, read, kept))?;
         let created = (process.number(), process.owner);
-        self.handles.add_process(file, process)?;
+        self.handles.add_process(id, process)?;
         Ok(Some(created))
     }
 
@@ -239,7 +302,7 @@ impl Supervisor {
         self.handles.close_left();
         if let Place::File(path) = &address.place {
             let path = path.clone();
-            self.read(file, Some(path), Purpose::Listen { address, starts }, now);
+            self.read(&InstanceId::new(file, FIRST), Some(path), Purpose::Listen { address, starts }, now);
             return Ok(false);
         }
         let socket = on_demand::open(&address)?.socket;
@@ -261,13 +324,19 @@ impl Supervisor {
                 let (fd, there) = (copy?, Some(version.id()));
                 self.handles.with_kept(file, |kept| kept.set_demand(address.place, fd, there));
                 if starts {
-                    self.read(file, None, Purpose::Start, now);
+                    for id in self.lacking(file) {
+                        self.read(&id, None, Purpose::Start, now);
+                    }
                     return None;
                 }
-                let is_waiting = self.registry.vassal(file)?.state() == State::Waiting;
-                is_waiting.then_some(Event::Listening(address.name))
+                self.registry.vassal(file)?.is_waiting().then_some(Event::Listening(address.name))
             }
-            Err(error) if starts => Some(Event::SpawnFailed(error)),
+            Err(error) if starts => {
+                for id in self.lacking(file) {
+                    self.registry.apply_to(&id, InstanceEvent::SpawnFailed(error.clone()), now);
+                }
+                None
+            }
             Err(error) => Some(Event::ListenFailed(error)),
         }
     }
@@ -275,22 +344,21 @@ impl Supervisor {
     /// Takes in which file is at the path of an on-demand socket.
     fn looked(&mut self, file: &Rc<VassalFile>, there: FileId) -> Option<Event> {
         let why = self.handles.notice(file, there)?;
-        match self.registry.vassal(file)?.state() {
-            // A restart would not bring clients back to an app that runs.
-            State::Running { .. } if why == TAKEN => {
-                log_of!(file, "{why}");
-                None
-            }
-            State::Running { .. } | State::Waiting => Some(Event::Changed(why)),
-            // The next instance gets a new socket.
-            _ => None,
+        let vassal = self.registry.vassal(file)?;
+        // A restart would not bring clients back to an app that runs.
+        if vassal.is_running() && why == TAKEN {
+            log_of!(file, "{why}");
+            return None;
         }
+        // Without either, the next instance gets a new socket.
+        (vassal.is_running() || vassal.is_waiting()).then_some(Event::Changed(why))
     }
 
-    fn reload(&self, file: &VassalFile, read: Result<ReadFile>) -> Option<Event> {
+    fn reload(&self, id: &InstanceId, read: Result<ReadFile>) -> Option<InstanceEvent> {
+        let file = &id.file;
         // The instance may be ending by now.
-        let State::Reloading { .. } = self.registry.vassal(file)?.state() else { return None };
-        let impossible = |why: &str| Some(Event::ReloadImpossible(why.to_owned()));
+        let State::Reloading { .. } = self.registry.instance(id)?.state() else { return None };
+        let impossible = |why: &str| Some(InstanceEvent::ReloadImpossible(why.to_owned()));
         let kept = self.handles.kept(file)?;
         if !listens_at(kept, self.demand_of(file)) {
             return impossible(if kept.is_lost() {
@@ -299,15 +367,15 @@ impl Supervisor {
                 "another on-demand address"
             });
         }
-        let process = self.handles.process(file)?;
+        let process = self.handles.process(id)?;
         match read {
             // A program can only be run by a fresh start, before there is a jail.
             Ok(ReadFile { copy: None, .. }) => impossible("its file is a program"),
             Ok(ReadFile { copy: Some(copy), owner, .. }) if self.spawner.may_run(process, owner) => {
                 process.send(&ToVassal::Reload, Some(&copy));
-                Some(Event::ReloadSent)
+                Some(InstanceEvent::ReloadSent)
             }
-            Err(error) if !self.spawner.is_tyrant() => Some(Event::ReloadFailed(error)),
+            Err(error) if !self.spawner.is_tyrant() => Some(InstanceEvent::ReloadFailed(error)),
             // The file may belong to another user, or to root, by now. The app must not continue with its
             // present owner then.
             Err(error) => impossible(&error.to_string()),
@@ -317,12 +385,12 @@ impl Supervisor {
         }
     }
 
-    fn check_config(&mut self, file: &Rc<VassalFile>, read: &ReadFile, why: String, now: Instant) -> Event {
+    fn check_config(&mut self, id: &InstanceId, read: &ReadFile, why: String, now: Instant) -> InstanceEvent {
         let processes = self.handles.processes() + self.checks.count() + 1;
         let room = self.spawner.has_room("create", "a process", processes, self.handles.sockets());
-        match room.and_then(|()| self.checks.begin(&self.spawner, file, read, &why, now)) {
-            Ok(()) => Event::CheckBegun(config_check::TIMEOUT),
-            Err(error) => Event::CheckFailed { error, why },
+        match room.and_then(|()| self.checks.begin(&self.spawner, id, read, &why, now)) {
+            Ok(()) => InstanceEvent::CheckBegun(config_check::TIMEOUT),
+            Err(error) => InstanceEvent::CheckFailed { error, why },
         }
     }
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use rustix::event::{Timespec, epoll};
 
 use crate::emperor::core::file_version::FileId;
+use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::sorted_map::SortedMap;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::kept_sockets::{Kept, Left, LeftFile};
@@ -14,6 +15,7 @@ use crate::emperor::instance::readers::READER;
 use crate::error::{Context, Error, Result};
 use crate::mount::fuse;
 use crate::mount::fusectl::Fusectl;
+use crate::protocol::{KeptSocket, SocketId};
 
 /// Set in the events of on-demand sockets, and not in those of links. The lower bits are the number of the
 /// descriptor.
@@ -28,7 +30,7 @@ pub(super) struct Handles {
     /// the pid.
     events: OwnedFd,
     by_file: SortedMap<Rc<VassalFile>, Box<Handle>>,
-    by_pid: SortedMap<i32, Rc<VassalFile>>,
+    by_pid: SortedMap<i32, InstanceId>,
     by_polled_fd: SortedMap<i32, Rc<VassalFile>>,
     /// How many sockets are kept for all vassals together.
     sockets: u64,
@@ -39,7 +41,8 @@ pub(super) struct Handles {
 /// The descriptors of one vassal.
 #[derive(Default)]
 struct Handle {
-    process: Option<Process>,
+    /// The processes of its instances, with their numbers.
+    processes: Vec<(u16, Process)>,
     sockets: Kept,
     /// The descriptor of the on-demand socket while it is polled for the first connection.
     polled_fd: Option<i32>,
@@ -47,8 +50,8 @@ struct Handle {
 
 /// A descriptor that is ready.
 pub(super) enum Ready {
-    /// A link has something to read.
-    Link(Rc<VassalFile>),
+    /// The link of an instance has something to read.
+    Link(InstanceId),
     /// A client has connected to an on-demand socket.
     Client(Rc<VassalFile>),
     /// The reader with this pid has sent something.
@@ -101,14 +104,20 @@ impl Handles {
         self.sockets
     }
 
-    /// The vassal of a process.
-    pub(super) fn file_of(&self, pid: i32) -> Option<&Rc<VassalFile>> {
+    /// The instance of a process.
+    pub(super) fn instance_of(&self, pid: i32) -> Option<&InstanceId> {
         self.by_pid.get(&pid)
     }
 
-    /// The process of a vassal.
-    pub(super) fn process(&self, file: &VassalFile) -> Option<&Process> {
-        self.by_file.get(file)?.process.as_ref()
+    /// The process of an instance.
+    pub(super) fn process(&self, id: &InstanceId) -> Option<&Process> {
+        let processes = &self.by_file.get(&id.file)?.processes;
+        processes.iter().find(|(number, _)| *number == id.number).map(|(_, process)| process)
+    }
+
+    fn process_mut(&mut self, id: &InstanceId) -> Option<&mut Process> {
+        let processes = &mut self.by_file.get_mut(&id.file)?.processes;
+        processes.iter_mut().find(|(number, _)| *number == id.number).map(|(_, process)| process)
     }
 
     /// The kept sockets of a vassal; `None` if it never had a descriptor.
@@ -159,40 +168,73 @@ impl Handles {
         std::mem::take(&mut self.left.files)
     }
 
-    /// Adds the process of a vassal. Its packets are reported from now on.
+    /// Adds the process of an instance. Its packets are reported from now on.
     ///
     /// # Errors
     /// As [`Process::watch_link`]. The process then ends, because its link is closed.
-    pub(super) fn add_process(&mut self, file: &Rc<VassalFile>, process: Process) -> Result<()> {
+    pub(super) fn add_process(&mut self, id: &InstanceId, process: Process) -> Result<()> {
         process.watch_link(&self.events)?;
-        self.by_pid.insert(process.number(), Rc::clone(file));
-        self.handle(file).process = Some(process);
+        self.by_pid.insert(process.number(), id.clone());
+        self.handle(&id.file).processes.push((id.number, process));
         Ok(())
     }
 
-    /// Removes the process of a vassal, and closes its link.
-    pub(super) fn take_process(&mut self, file: &VassalFile) -> Option<Process> {
-        let mut process = self.by_file.get_mut(file)?.process.take()?;
+    /// Removes the process of an instance, and closes its link.
+    pub(super) fn take_process(&mut self, id: &InstanceId) -> Option<Process> {
+        let processes = &mut self.by_file.get_mut(&id.file)?.processes;
+        let index = processes.iter().position(|(number, _)| *number == id.number)?;
+        let (_, mut process) = processes.swap_remove(index);
         self.by_pid.remove(&process.number());
         process.close_link(&self.events);
         Some(process)
     }
 
-    /// Notes the FUSE connections of a vassal, which may keep it from ending later. Called after its
+    /// Notes the FUSE connections of an instance, which may keep it from ending later. Called after its
     /// messages, because it may have mounted a filesystem before them.
-    pub(super) fn note_fuse(&mut self, file: &VassalFile, fusectl: &Fusectl) {
-        let process = self.by_file.get_mut(file).and_then(|handle| handle.process.as_mut());
-        if let Some(process) = process
+    pub(super) fn note_fuse(&mut self, id: &InstanceId, fusectl: &Fusectl) {
+        if let Some(process) = self.process_mut(id)
             && let Some(noted) = fuse::note(fusectl, process.pid)
         {
             process.noted = noted;
         }
     }
 
-    /// Takes the next packet from the link of a vassal.
-    pub(super) fn receive(&mut self, file: &VassalFile) -> Packet {
-        let process = self.by_file.get_mut(file).and_then(|handle| handle.process.as_mut());
-        process.map_or(Packet::Nothing, |process| process.receive(&self.events))
+    /// Takes the next packet from the link of an instance.
+    pub(super) fn receive(&mut self, id: &InstanceId) -> Packet {
+        let processes = self.by_file.get_mut(&id.file).map(|handle| &mut handle.processes);
+        let process = processes.and_then(|all| all.iter_mut().find(|(number, _)| *number == id.number));
+        process.map_or(Packet::Nothing, |(_, process)| process.receive(&self.events))
+    }
+
+    /// Takes in which sockets an instance uses, as it says. Those that no instance uses are given up.
+    pub(super) fn retain(&mut self, id: &InstanceId, ids: Vec<SocketId>) {
+        if let Some(process) = self.process_mut(id) {
+            process.sockets = Some(ids);
+        }
+        self.give_up_unused(&id.file);
+    }
+
+    /// Keeps one more socket, which an instance uses.
+    pub(super) fn keep_socket(&mut self, id: &InstanceId, socket: KeptSocket) {
+        if let Some(sockets) = self.process_mut(id).and_then(|process| process.sockets.as_mut()) {
+            sockets.push(socket.id.clone());
+        }
+        self.with_kept(&id.file, |kept| kept.keep(socket));
+    }
+
+    /// Gives up the kept sockets of a vassal that no instance uses. If there is no instance, the next one may
+    /// use them.
+    pub(super) fn give_up_unused(&mut self, file: &Rc<VassalFile>) {
+        let processes = self.by_file.get(file).map(|handle| &*handle.processes).unwrap_or_default();
+        let mut used = Vec::new();
+        for (_, process) in processes {
+            // One that has not said so may use all of them.
+            let Some(sockets) = &process.sockets else { return };
+            used.extend(sockets.iter().cloned());
+        }
+        if !processes.is_empty() {
+            self.with_kept(file, |kept| kept.retain(&used));
+        }
     }
 
     /// Polls the on-demand socket of a vassal for the first connection.
@@ -227,8 +269,11 @@ impl Handles {
     /// Closes all descriptors of a vassal.
     pub(super) fn remove(&mut self, file: &VassalFile) {
         self.stop_polling(file);
-        drop(self.take_process(file));
         if let Some(mut handle) = self.by_file.remove(file) {
+            for (_, process) in &mut handle.processes {
+                self.by_pid.remove(&process.number());
+                process.close_link(&self.events);
+            }
             self.sockets -= handle.sockets.count();
             handle.sockets.close();
             handle.sockets.close_demand();

@@ -4,17 +4,15 @@
 //! emperor, beside other children such as daemons left by commands of as-emperor, or processes from before
 //! the emperor. The [mark](crate::emperor::instance::mark) tells them apart.
 
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, getpid};
 
-use crate::emperor::core::event::Event;
-use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::core::event::InstanceEvent;
+use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::instance::mark::instance_of;
 use crate::files;
-use crate::log::Elapsed;
-use crate::log_of;
+use crate::log::{self, Elapsed};
 use crate::sys::signal;
 
 /// Processes that remain for longer than this are stuck in the kernel.
@@ -37,9 +35,11 @@ pub(super) struct Leftovers {
 
 struct Dead {
     pid: i32,
-    file: Rc<VassalFile>,
+    id: InstanceId,
+    /// Its name, as log lines show it.
+    name: String,
     /// The event for the registry when no process is left.
-    event: Event,
+    event: InstanceEvent,
     until: Instant,
     /// Some of the remaining processes at the last look, each pid after a space.
     left: String,
@@ -54,11 +54,17 @@ struct Known {
 }
 
 impl Leftovers {
-    /// Notes that an instance was killed. When none of its processes is left, `event` goes to the registry,
-    /// which then starts the next instance.
-    pub(super) fn add(&mut self, pid: Pid, file: &Rc<VassalFile>, event: Event, now: Instant) {
-        let (pid, file) = (pid.as_raw_pid(), Rc::clone(file));
-        self.dead.push(Dead { pid, file, event, until: now + GIVE_UP, left: String::new(), killed: 0 });
+    /// Notes that an instance, with its name for log lines, was killed. When none of its processes is left,
+    /// `event` goes to the registry, which then starts the next one.
+    pub(super) fn add(
+        &mut self,
+        pid: Pid,
+        (id, name): (&InstanceId, String),
+        event: InstanceEvent,
+        now: Instant,
+    ) {
+        let (pid, id, until, left) = (pid.as_raw_pid(), id.clone(), now + GIVE_UP, String::new());
+        self.dead.push(Dead { pid, id, name, event, until, left, killed: 0 });
     }
 
     /// When there is something to do.
@@ -73,7 +79,7 @@ impl Leftovers {
         &mut self,
         now: Instant,
         is_known: impl Fn(i32) -> bool,
-    ) -> Vec<(Rc<VassalFile>, Event)> {
+    ) -> Vec<(InstanceId, InstanceEvent)> {
         let before = std::mem::take(&mut self.known);
         self.more_at = None;
         if self.dead.is_empty() {
@@ -106,14 +112,17 @@ impl Leftovers {
         let is_over = |dead: &Dead| is_complete && dead.left.is_empty() || dead.until <= now;
         let mut gone = Vec::new();
         while let Some(index) = self.dead.iter().position(is_over) {
-            let Dead { pid, file, event, left, killed, .. } = self.dead.swap_remove(index);
+            let Dead { pid, id, name, event, left, killed, .. } = self.dead.swap_remove(index);
             if !left.is_empty() {
                 let time = Elapsed(GIVE_UP);
-                log_of!(file, "pid {pid} has left processes that are not gone {time} after SIGKILL:{left}");
+                let what = format_args!(
+                    "pid {pid} has left processes that are not gone {time} after SIGKILL:{left}"
+                );
+                log::line(&name, what);
             } else if killed > 0 {
-                log_of!(file, "killed what pid {pid} has left, in all {killed}");
+                log::line(&name, format_args!("killed what pid {pid} has left, in all {killed}"));
             }
-            gone.push((file, event));
+            gone.push((id, event));
         }
         if self.dead.is_empty() {
             self.more_at = None;

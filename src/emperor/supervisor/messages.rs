@@ -6,13 +6,12 @@ use std::time::Instant;
 
 use super::handles::Ready;
 use super::supervisor::Supervisor;
-use crate::emperor::core::event::Event;
-use crate::emperor::core::machine::State;
-use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::core::event::{Event, InstanceEvent};
+use crate::emperor::core::instance_id::{FIRST, InstanceId};
 use crate::emperor::instance::kept_sockets::Kept;
 use crate::emperor::instance::process::Packet;
 use crate::emperor::instance::readers::{About, Purpose};
-use crate::log_of;
+use crate::log;
 use crate::protocol::{FromVassal, KeptSocket, SocketId};
 
 /// How many packets of one vassal are read in a turn. This is more than the buffer of a socket holds, so that
@@ -28,7 +27,7 @@ impl Supervisor {
     pub fn listen_to_vassals(&mut self, now: Instant) {
         for ready in self.handles.ready() {
             match ready {
-                Ready::Link(file) => self.read_messages(&file, now),
+                Ready::Link(id) => self.read_messages(&id, now),
                 Ready::Client(file) => self.apply(&file, Event::Connected, now),
                 Ready::Reader(pid) => {
                     self.readers.listen(pid, self.handles.as_fd());
@@ -49,42 +48,41 @@ impl Supervisor {
                 next = index;
                 break;
             }
-            let is_waited_for = matches!(vassal.state(), State::Waiting | State::Running { .. });
-            if is_waited_for
+            if (vassal.is_waiting() || vassal.is_running())
                 && let Some(path) = self.handles.kept(file).and_then(Kept::to_look_at)
-                && !self.readers.is_asked(file, About::Socket)
+                && !self.readers.is_asked(&InstanceId::new(file, FIRST), About::Socket)
             {
                 unknown.push((Rc::clone(file), path.clone()));
             }
         }
         for (file, path) in unknown {
-            self.read(&file, Some(path), Purpose::Look, now);
+            self.read(&InstanceId::new(&file, FIRST), Some(path), Purpose::Look, now);
         }
         self.run_effects(now);
         next
     }
 
-    /// Reads the link of a vassal.
-    pub(super) fn read_messages(&mut self, file: &Rc<VassalFile>, now: Instant) {
+    /// Reads the link of an instance.
+    pub(super) fn read_messages(&mut self, id: &InstanceId, now: Instant) {
         for count in 0..PACKETS_PER_TURN {
-            match self.handles.receive(file) {
-                Packet::Nothing if count > 0 => return self.handles.note_fuse(file, &self.fusectl),
+            match self.handles.receive(id) {
+                Packet::Nothing if count > 0 => return self.handles.note_fuse(id, &self.fusectl),
                 Packet::Nothing => return,
-                Packet::Message(FromVassal::Sockets(ids), _) => {
-                    self.handles.with_kept(file, |kept| kept.retain(&ids));
-                }
-                Packet::Message(FromVassal::Keep(id), Some(fd)) => self.keep_socket(file, id, fd),
-                Packet::Message(message, _) => self.apply(file, Event::Said(message), now),
-                Packet::End(mistake) => self.apply(file, Event::LinkClosed(mistake), now),
+                Packet::Message(FromVassal::Sockets(sockets), _) => self.handles.retain(id, sockets),
+                Packet::Message(FromVassal::Keep(socket), Some(fd)) => self.keep_socket(id, socket, fd),
+                Packet::Message(message, _) => self.apply_to(id, InstanceEvent::Said(message), now),
+                Packet::End(mistake) => self.apply_to(id, InstanceEvent::LinkClosed(mistake), now),
             }
         }
     }
 
-    fn keep_socket(&mut self, file: &Rc<VassalFile>, id: SocketId, fd: OwnedFd) {
+    fn keep_socket(&mut self, of: &InstanceId, id: SocketId, fd: OwnedFd) {
         let (processes, sockets) = (self.handles.processes(), self.handles.sockets() + 1);
         match self.spawner.has_room("keep", &id.to_string(), processes, sockets) {
-            Ok(()) => self.handles.with_kept(file, |kept| kept.keep(KeptSocket { id, fd })),
-            Err(error) => log_of!(file, "{error}: it is not kept"),
+            Ok(()) => self.handles.keep_socket(of, KeptSocket { id, fd }),
+            Err(error) => {
+                log::line(&self.registry.name_of(of), format_args!("{error}: it is not kept"));
+            }
         }
     }
 }

@@ -4,6 +4,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::supervisor::Supervisor;
+use crate::emperor::core::instance::Instance;
+use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::saved::SavedVassal;
 use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
@@ -14,10 +16,15 @@ use crate::log_of;
 impl Supervisor {
     /// The vassals in the form for the next program.
     pub fn save(&self) -> Vec<SavedVassal<&Vassal>> {
+        let processes = |file: &Rc<VassalFile>, vassal: &Vassal| {
+            let id = |instance: &Instance| InstanceId::new(file, instance.number());
+            let save = |instance| self.handles.process(&id(instance)).map(Process::save);
+            vassal.instances().iter().map(save).collect()
+        };
         let save = |(file, vassal)| SavedVassal {
             file: Rc::clone(file),
             vassal,
-            process: self.handles.process(file).map(Process::save),
+            processes: processes(file, vassal),
             sockets: self.handles.kept(file).map(Kept::save).unwrap_or_default(),
         };
         self.registry.vassals().map(save).collect()
@@ -25,25 +32,34 @@ impl Supervisor {
 
     /// Takes over the vassals of the program before the upgrade.
     pub fn take_over(&mut self, saved: Vec<SavedVassal>, now: Instant) {
-        for SavedVassal { file, vassal, process, sockets } in saved {
+        for SavedVassal { file, vassal, processes, sockets } in saved {
             // In any case, so that no socket stays open.
             let kept = Kept::resume(sockets);
-            if let (Some(facts), Some(saved)) = (vassal.process(), process) {
+            let mut is_complete = true;
+            for (instance, saved) in vassal.instances().iter().zip(processes) {
+                let (Some(facts), Some(saved)) = (instance.process(), saved) else { continue };
+                let id = InstanceId::new(&file, instance.number());
                 let process =
                     Process::resume(facts, &saved, self.spawner.removals()).and_then(|mut process| {
                         process.ids = self.spawner.share_of(&file, process.pid);
-                        self.handles.add_process(&file, process)
+                        self.handles.add_process(&id, process)
                     });
                 if let Err(error) = process {
-                    // Dropping it closes its link, so the instance ends. The next scan finds its file as a
-                    // new one.
                     log_of!(file, "{error}: starting it anew");
-                    continue;
+                    is_complete = false;
                 }
             }
+            if !is_complete {
+                // The links of the others are closed with it, so all its instances end. The next scan finds
+                // its file as a new one.
+                self.handles.remove(&file);
+                continue;
+            }
             self.handles.with_kept(&file, |held| *held = kept);
-            self.handles.note_fuse(&file, &self.fusectl);
-            self.registry.take_over(&file, vassal);
+            for instance in vassal.instances() {
+                self.handles.note_fuse(&InstanceId::new(&file, instance.number()), &self.fusectl);
+            }
+            self.registry.take_over(&file, vassal, now);
         }
         self.run_effects(now);
     }

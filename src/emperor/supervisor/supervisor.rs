@@ -15,9 +15,9 @@ use crate::emperor::commands::config_check::{Checked, Checks, Verdict};
 use crate::emperor::commands::fuse_abort::Freeing;
 use crate::emperor::commands::on_demand_exec::{Questions, Reply};
 use crate::emperor::core::backoff::Backoff;
-use crate::emperor::core::event::Event;
+use crate::emperor::core::event::{Event, InstanceEvent};
 use crate::emperor::core::file_version::FileVersion;
-use crate::emperor::core::machine::State;
+use crate::emperor::core::instance_id::{FIRST, InstanceId};
 use crate::emperor::core::order::Order;
 use crate::emperor::core::registry::{Registry, Rules};
 use crate::emperor::core::vassal::Vassal;
@@ -132,7 +132,7 @@ impl Supervisor {
     /// address from a command or a file is only known once that has been asked.
     fn has_old_address(&self, file: &VassalFile, vassal: &Vassal) -> bool {
         let is_right = || self.spawner.demand(file).as_ref() == vassal.on_demand();
-        vassal.state() == State::Waiting && !is_right()
+        vassal.is_waiting() && !is_right()
     }
 
     /// A scan has found that a file was renamed.
@@ -178,9 +178,9 @@ impl Supervisor {
 
     /// Has a reader do something with a file of the emperor's own, unless one does already.
     pub fn have_done(&mut self, path: &Path, job: Job, now: Instant) {
-        let file = Rc::new(VassalFile::new(path.to_owned(), 0));
-        if !self.readers.is_asked(&file, About::Own) {
-            self.readers.ask(&file, None, None, Purpose::Own(job), now);
+        let id = InstanceId::new(&Rc::new(VassalFile::new(path.to_owned(), 0)), FIRST);
+        if !self.readers.is_asked(&id, About::Own) {
+            self.readers.ask(&id, None, None, Purpose::Own(job), now);
             self.run_effects(now);
         }
     }
@@ -232,9 +232,11 @@ impl Supervisor {
         let is_meant = |(file, vassal): &(&Rc<VassalFile>, &Vassal)| {
             vassal.has_mountpoints() && (of.is_empty() || file.name() == of)
         };
-        for (file, _) in self.registry.vassals().filter(is_meant) {
-            if let Some(process) = self.handles.process(file) {
-                process.send(&ToVassal::Mountpoints, None);
+        for (file, vassal) in self.registry.vassals().filter(is_meant) {
+            for instance in vassal.instances() {
+                if let Some(process) = self.handles.process(&InstanceId::new(file, instance.number())) {
+                    process.send(&ToVassal::Mountpoints, None);
+                }
             }
         }
     }
@@ -243,11 +245,11 @@ impl Supervisor {
     pub fn reap(&mut self, now: Instant) {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let Some(status) = WaitStatus::of(status) else { continue };
-            if let Some(file) = self.handles.file_of(pid.as_raw_pid()).cloned() {
-                self.reaped(&file, status, now);
-            } else if let Some(Checked { path, verdict }) = self.checks.ended(pid) {
+            if let Some(id) = self.handles.instance_of(pid.as_raw_pid()).cloned() {
+                self.reaped(&id, status, now);
+            } else if let Some(Checked { id, verdict }) = self.checks.ended(pid) {
                 if let Some(Verdict { answer, reason }) = verdict {
-                    self.apply(&path, Event::Checked(answer, reason), now);
+                    self.apply_to(&id, InstanceEvent::Checked(answer, reason), now);
                 }
             } else if !self.commands.ended(pid, status, now)
                 && !self.questions.ended(pid, status, now)
@@ -265,39 +267,40 @@ impl Supervisor {
     /// Ends the remaining processes of killed instances.
     fn sweep(&mut self, now: Instant) {
         let handles = &self.handles;
-        for (file, event) in self.leftovers.sweep(now, |pid| handles.file_of(pid).is_some()) {
-            self.apply(&file, event, now);
+        for (id, event) in self.leftovers.sweep(now, |pid| handles.instance_of(pid).is_some()) {
+            self.apply_to(&id, event, now);
         }
     }
 
     /// Takes in that the process of an instance has ended.
-    fn reaped(&mut self, file: &Rc<VassalFile>, status: WaitStatus, now: Instant) {
+    fn reaped(&mut self, id: &InstanceId, status: WaitStatus, now: Instant) {
         // First the last messages, which say why it ended.
-        self.read_messages(file, now);
-        let pid = self.handles.process(file).map(|process| process.pid);
-        let Some((event, pid)) = self.release(file, status).zip(pid) else { return };
+        self.read_messages(id, now);
+        let pid = self.handles.process(id).map(|process| process.pid);
+        let Some((event, pid)) = self.release(id, status).zip(pid) else { return };
         // An instance that ends by itself has ended all its processes before.
         if self.spawner.shares_pids() && status.signal().is_some() {
-            self.leftovers.add(pid, file, event, now);
-            self.apply(file, Event::Ended, now);
+            self.leftovers.add(pid, (id, self.registry.name_of(id)), event, now);
+            self.apply_to(id, InstanceEvent::Ended, now);
         } else {
-            self.apply(file, event, now);
+            self.apply_to(id, event, now);
         }
     }
 
     /// Forgets a process that has ended. Its cgroup, if it has one, is killed and removed before the next
     /// instance gets its own.
-    pub(super) fn release(&mut self, file: &VassalFile, status: WaitStatus) -> Option<Event> {
-        let process = self.handles.take_process(file)?;
+    pub(super) fn release(&mut self, id: &InstanceId, status: WaitStatus) -> Option<InstanceEvent> {
+        let process = self.handles.take_process(id)?;
         self.commands.instance_ended(process.pid);
+        self.handles.give_up_unused(&id.file);
         let is_killed = status == WaitStatus::Signaled(libc::SIGKILL);
-        Some(Event::Died { status, out_of_memory: is_killed && process.oom_kills() > 0 })
+        Some(InstanceEvent::Died { status, out_of_memory: is_killed && process.oom_kills() > 0 })
     }
 
     /// Frees the instances that were just killed from FUSE connections that may keep them from ending. One
     /// search does it for all, because hundreds may hang at the same moment.
     pub fn free_killed(&mut self, now: Instant) {
-        let is_its = |pid, file: &VassalFile| self.handles.process(file).is_some_and(|one| one.pid == pid);
+        let is_its = |pid, id: &InstanceId| self.handles.process(id).is_some_and(|one| one.pid == pid);
         self.freeing.begin(now, is_its);
     }
 
@@ -349,6 +352,12 @@ impl Supervisor {
     /// Reports an event to the registry, and carries out its effects.
     pub(super) fn apply(&mut self, file: &Rc<VassalFile>, event: Event, now: Instant) {
         self.registry.apply(file, event, now);
+        self.run_effects(now);
+    }
+
+    /// Reports an event of an instance to the registry, and carries out its effects.
+    pub(super) fn apply_to(&mut self, id: &InstanceId, event: InstanceEvent, now: Instant) {
+        self.registry.apply_to(id, event, now);
         self.run_effects(now);
     }
 

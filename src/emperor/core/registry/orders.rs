@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::time::Instant;
 
 use super::Registry;
+use crate::emperor::core::instance::Instance;
 use crate::emperor::core::machine::{Input, State, UP};
 use crate::emperor::core::order::{Order, Outcome};
 use crate::emperor::core::text::readable;
@@ -20,7 +21,7 @@ impl Registry {
             return Err(self.unknown(name));
         };
         let Some(vassal) = self.vassals.get(&file) else { return Ok(String::new()) };
-        let (is_up, is_held) = (vassal.instance.process.is_some(), vassal.is_held());
+        let (is_up, is_held) = (vassal.has_process(), vassal.is_held());
         let how = match order {
             Order::Reload | Order::Start if vassal.has_lost_its_file() => {
                 return Err(format!("{}: its file is gone", file.shown()));
@@ -35,19 +36,26 @@ impl Registry {
             Order::Stop if is_held && !is_up => "stopped already",
             Order::Stop if is_up => "stopping",
             Order::Stop => "stopped",
-            Order::Start => match vassal.state() {
-                State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => "started already",
-                State::Stopping { .. } => "starting again as soon as it has stopped",
-                State::Idle | State::Backoff { .. } | State::Invalid { .. } => "starting",
-                State::Held | State::Waiting => "starting",
-            },
+            Order::Start if vassal.has(|state| matches!(state, State::Starting { .. })) => "started already",
+            Order::Start if vassal.instances.iter().any(Instance::is_up) => "started already",
+            Order::Start if vassal.has(|state| matches!(state, State::Stopping { .. })) => {
+                "starting again as soon as it has stopped"
+            }
+            Order::Start => "starting",
         };
         let (word, input) = match order {
             Order::Stop => ("stop", Input::Hold),
             Order::Start | Order::Reload => ("start", Input::Release),
         };
         self.log(&file, format!("{word} by command: {how}"));
-        self.step(&file, input, now);
+        if order == Order::Stop {
+            self.stop_rolling(&file, now);
+        }
+        for id in self.staying(&file) {
+            self.step(&id, input, now);
+        }
+        self.reduce(&file, now);
+        self.settle(&file, now);
         Ok(format!("{}: {how}", file.shown()))
     }
 
@@ -60,7 +68,17 @@ impl Registry {
             let outcome = if order == Order::Stop { Outcome::Done } else { Outcome::Failed };
             return (outcome, format!("{shown}: its file is gone"));
         };
-        (outcome_of(order, vassal, now), format!("{shown}: {}", vassal.status(file, now).line()))
+        let all = vassal.instances.iter();
+        let outcomes = all.clone().map(|instance| outcome_of(order, vassal, instance, now));
+        // One that is still waited for, or else one that has failed, says more than the others.
+        let telling = |outcome: &Outcome| match outcome {
+            Outcome::Pending => 2,
+            Outcome::Failed => 1,
+            Outcome::Done => 0,
+        };
+        let found = outcomes.zip(all).max_by_key(|(outcome, _)| telling(outcome));
+        let Some((outcome, instance)) = found else { return (Outcome::Pending, shown.into_owned()) };
+        (outcome, format!("{shown}: {}", vassal.status(instance, file, now).line()))
     }
 
     /// The answer about a name that no vassal has. A client may have used uWSGI's id, which is the name of
@@ -77,27 +95,29 @@ impl Registry {
 
 /// An app counts as started when it has been up for a moment. If apps of this vassal say that they are ready,
 /// that is waited for.
-fn outcome_of(order: Order, vassal: &Vassal, now: Instant) -> Outcome {
-    match vassal.state() {
+fn outcome_of(order: Order, vassal: &Vassal, instance: &Instance, now: Instant) -> Outcome {
+    match instance.state() {
         _ if vassal.is_asking => Outcome::Pending,
         State::Stopping { .. } => Outcome::Pending,
         State::Held if order == Order::Stop => Outcome::Done,
         // Another order was given since.
         State::Held => Outcome::Failed,
         _ if order == Order::Stop => Outcome::Failed,
+        State::Backoff { .. } | State::Invalid { .. } => Outcome::Failed,
+        _ if instance.is_old || instance.is_on_trial => Outcome::Pending,
         State::Starting { .. } | State::Reloading { .. } => Outcome::Pending,
-        State::Running { .. } if order == Order::Reload && vassal.history.refused.is_some() => {
-            Outcome::Failed
-        }
+        State::Running { .. } if order == Order::Reload && vassal.refused.is_some() => Outcome::Failed,
         State::Running { since } => {
-            let is_ready = vassal.instance.process.as_ref().is_some_and(|process| process.ready.is_some());
-            // An app that was only told to read its configuration again may still end because of it.
-            let told = vassal.instance.process.as_ref().and_then(|process| process.asked_to_reload);
+            let process = instance.process();
+            let is_ready = process.is_some_and(|process| process.ready.is_some());
+            // An app that was only told to read its own configuration again may still end because of it.
+            let told = process.and_then(|process| process.asked_to_reload);
             let began = told.map_or(since, |told| told.max(since));
-            let is_up = !vassal.history.announces && now.saturating_duration_since(began) >= UP;
+            let says_ready = vassal.announces || instance.replication().says_ready;
+            let is_up = !says_ready && now.saturating_duration_since(began) >= UP;
             if is_ready || is_up { Outcome::Done } else { Outcome::Pending }
         }
         State::Waiting => Outcome::Done,
-        State::Idle | State::Backoff { .. } | State::Invalid { .. } => Outcome::Failed,
+        State::Idle => Outcome::Failed,
     }
 }

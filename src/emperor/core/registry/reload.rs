@@ -1,87 +1,94 @@
 //! The answers to reloads.
 
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Registry;
 use crate::emperor::core::instance::Check;
+use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::machine::{Answer, Input, Output, State};
-use crate::emperor::core::vassal_file::VassalFile;
 use crate::error::Error;
 
 impl Registry {
     /// Takes in that the file cannot be read, so that nothing was sent. The app goes on.
-    pub(super) fn reload_failed(&mut self, file: &Rc<VassalFile>, error: &Error, now: Instant) {
-        let Some(vassal) = self.vassals.get_mut(file) else { return };
-        vassal.history.refused = Some(error.to_string());
-        let output = vassal.instance.machine.step(Input::Answered(Answer::Refused), now);
-        self.log(file, format!("cannot reload: {error}; the app goes on as it was"));
-        self.follow(file, output, now);
+    pub(super) fn reload_failed(&mut self, id: &InstanceId, error: &Error, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
+        vassal.refused = Some(error.to_string());
+        let output = vassal.step(id.number, Input::Answered(Answer::Refused), now);
+        self.log_of(id, format!("cannot reload: {error}; the app goes on as it was"));
+        self.follow(id, output, now);
     }
 
     /// Takes in the answer to a reload. If it asks for a fresh start, a separate process first checks whether
     /// the new file can be used at all, so that the app is not stopped for a file that cannot. The check
     /// waits for its turn, as a start does.
-    pub(super) fn answered(&mut self, file: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
-        let Some(vassal) = self.vassals.get_mut(file) else { return };
-        let is_asked = matches!(vassal.state(), State::Reloading { .. });
-        if is_asked && answer == Answer::NeedsRespawn && self.rules.checks_config {
-            vassal.instance.check = Some(Check { why, is_late: false });
+    pub(super) fn answered(&mut self, id: &InstanceId, answer: Answer, why: String, now: Instant) {
+        let checks_config = self.rules.checks_config;
+        let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
+        let owner = vassal.owner;
+        let Some(instance) = vassal.instance_mut(id.number) else { return };
+        let is_asked = matches!(instance.state(), State::Reloading { .. });
+        if is_asked && answer == Answer::NeedsRespawn && checks_config {
+            instance.check = Some(Check { why, is_late: false });
             // Its time begins with its turn.
-            vassal.instance.machine.step(Input::Checking(Duration::MAX), now);
-            self.timers.set(file, vassal.deadline(file));
+            instance.machine.step(Input::Checking(Duration::MAX), now);
+            self.set_timer(id, now);
             // It may have been said twice.
-            self.starts.give_up(file);
-            self.starts.wait(file, vassal.owner, false);
+            self.starts.give_up(id);
+            self.starts.wait(id, owner, false);
             self.begin_starts(now);
         } else {
-            self.conclude(file, answer, why, now);
+            self.conclude(id, answer, why, now);
         }
+    }
+
+    /// Takes in that only a fresh start can use the new file.
+    pub(super) fn needs_respawn(&mut self, id: &InstanceId, why: String, now: Instant) {
+        self.answered(id, Answer::NeedsRespawn, why, now);
     }
 
     /// Takes in that no process can be created to read the new configuration.
-    pub(super) fn check_failed(&mut self, file: &Rc<VassalFile>, error: &Error, why: String, now: Instant) {
-        self.log(file, format!("{error}: its file is not read before it is restarted"));
-        self.checked(file, Answer::NeedsRespawn, why, now);
+    pub(super) fn check_failed(&mut self, id: &InstanceId, error: &Error, why: String, now: Instant) {
+        self.log_of(id, format!("{error}: its file is not read before it is restarted"));
+        self.checked(id, Answer::NeedsRespawn, why, now);
     }
 
     /// Takes in the result of the process that read the new configuration.
-    pub(super) fn checked(&mut self, file: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
-        let Some(vassal) = self.vassals.get_mut(file) else { return };
-        let Some(check) = vassal.instance.check.take() else { return };
-        if check.is_late && matches!(vassal.state(), State::Running { .. }) {
+    pub(super) fn checked(&mut self, id: &InstanceId, answer: Answer, why: String, now: Instant) {
+        let Some(instance) = self.of(id) else { return };
+        let Some(check) = instance.check.take() else { return };
+        if check.is_late && matches!(instance.state(), State::Running { .. }) {
             // The app need not be asked a second time.
-            vassal.instance.machine.step(Input::Refresh, now);
+            instance.machine.step(Input::Refresh, now);
         }
-        self.conclude(file, answer, why, now);
+        self.conclude(id, answer, why, now);
     }
 
     /// Whether the vassal's time is over because the check of its new configuration takes too long. It is not
     /// known then whether the configuration can be used, so the reload is refused.
-    pub(super) fn refuses_late_check(&mut self, file: &Rc<VassalFile>, now: Instant) -> bool {
-        let Some(vassal) = self.vassals.get_mut(file) else { return false };
-        let (State::Reloading { .. }, Some(check)) = (vassal.state(), &mut vassal.instance.check) else {
+    pub(super) fn refuses_late_check(&mut self, id: &InstanceId, now: Instant) -> bool {
+        let Some(instance) = self.of(id) else { return false };
+        let (State::Reloading { .. }, Some(check)) = (instance.state(), &mut instance.check) else {
             return false;
         };
         check.is_late = true;
         let why = format!("reading the new file takes too long: {}", check.why);
-        self.conclude(file, Answer::Refused, why, now);
+        self.conclude(id, Answer::Refused, why, now);
         true
     }
 
     /// Carries out the final answer to a reload, if a reload was requested.
-    fn conclude(&mut self, file: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
-        let Some(vassal) = self.vassals.get_mut(file) else { return };
-        let (State::Reloading { .. }, Some(process)) = (vassal.state(), &vassal.instance.process) else {
-            return;
-        };
-        let took = process.reloading_for(now);
-        let history = &mut vassal.history;
+    fn conclude(&mut self, id: &InstanceId, answer: Answer, why: String, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
+        let Some(instance) = vassal.instance_mut(id.number) else { return };
+        let (State::Reloading { .. }, Some(process)) = (instance.state(), &instance.process) else { return };
+        let (took, replication) = (process.reloading_for(now), instance.replication());
+        let history = &mut instance.history;
         if let (Answer::Reloaded, Some(runs)) = (answer, &mut history.runs) {
             history.reloads += 1;
             runs.last = now;
+            vassal.replication = replication;
         }
-        let output = vassal.instance.machine.step(Input::Answered(answer), now);
+        let output = vassal.step(id.number, Input::Answered(answer), now);
         let what = match answer {
             Answer::Reloaded => format!("reloaded after {took}"),
             Answer::Refused => format!("reload refused: {why}"),
@@ -93,8 +100,8 @@ impl Registry {
             (_, Answer::Refused) => "; the app goes on as it was",
             _ => "",
         };
-        history.refused = (answer == Answer::Refused && output == Output::None).then_some(why);
-        self.log(file, format!("{what}{next}"));
-        self.follow(file, output, now);
+        vassal.refused = (answer == Answer::Refused && output == Output::None).then_some(why);
+        self.log_of(id, format!("{what}{next}"));
+        self.follow(id, output, now);
     }
 }

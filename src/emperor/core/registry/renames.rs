@@ -65,7 +65,7 @@ impl Registry {
     /// The instance of a vassal has ended, but the vassal goes on, with another file of the same name. Files
     /// that had this name before now start beside it. They do not get its sockets.
     pub(super) fn begin_beside(&mut self, file: &VassalFile, now: Instant) {
-        let stays = self.vassals.get(file).is_some_and(|vassal| vassal.process().is_none());
+        let stays = self.vassals.get(file).is_some_and(|vassal| !vassal.has_process());
         while stays
             && !self.is_ending
             && let Some(renamed) = self.take_renamed(file)
@@ -75,23 +75,22 @@ impl Registry {
     }
 
     /// Starts a vassal under its new name after it has ended under the old one, with the same sockets if
-    /// `has_them`. Returns whether this has made a new vassal; the name may be taken.
-    pub(super) fn go_on_as(&mut self, renamed: Renamed, has_them: bool, now: Instant) -> bool {
+    /// `has_them`.
+    pub(super) fn go_on_as(&mut self, renamed: Renamed, has_them: bool, now: Instant) {
         let Renamed { from, to, owner, is_held } = renamed;
         // A vassal of that name may exist and be ending. It goes on, with its own sockets.
         let is_new = self.vassals.get(&to).is_none();
         self.log(&to, format!("its file was {} before", readable(from.file())));
         self.found(&to, None, false, owner);
         if !is_new || self.vassals.get(&to).is_none() {
-            return false;
+            return;
         }
-        if is_held {
-            self.step(&to, Input::Hold, now);
+        for id in self.those(&to, |_| is_held) {
+            self.step(&id, Input::Hold, now);
         }
         // The address was asked for, and the vassal does not start before it is known.
         if has_them {
             self.push(&from, Effect::HandOverSockets { to });
         }
-        true
     }
 }

@@ -4,16 +4,21 @@ use std::ffi::OsStr;
 use std::time::Instant;
 
 use super::Registry;
+use crate::emperor::core::instance::Instance;
 use crate::emperor::core::machine::State;
 use crate::emperor::core::status::Status;
 use crate::emperor::core::text::Count;
+use crate::emperor::core::vassal::Vassal;
+use crate::emperor::core::vassal_file::VassalFile;
 
 impl Registry {
     /// Logs one line for every vassal.
     pub fn log_statuses(&mut self, now: Instant) {
         for file in self.files() {
-            if let Some(line) = self.vassal(&file).map(|vassal| vassal.status(&file, now).line()) {
-                self.log(&file, line);
+            for id in self.those(&file, |_| true) {
+                let vassal = self.vassal(&file);
+                let line = vassal.and_then(|it| Some(it.status(it.instance(id.number)?, &file, now).line()));
+                self.log_of(&id, line.unwrap_or_default());
             }
         }
     }
@@ -22,11 +27,10 @@ impl Registry {
     pub fn summary(&self) -> String {
         let (mut running, mut waiting) = (0, 0);
         for (_, vassal) in self.vassals() {
-            match vassal.state() {
-                State::Running { .. } | State::Reloading { .. } => running += 1,
-                State::Backoff { .. } | State::Invalid { .. } => waiting += 1,
-                State::Idle | State::Starting { .. } | State::Stopping { .. } => {}
-                State::Held | State::Waiting => {}
+            if vassal.instances.iter().any(Instance::is_up) {
+                running += 1;
+            } else if vassal.has(|state| matches!(state, State::Backoff { .. } | State::Invalid { .. })) {
+                waiting += 1;
             }
         }
         format!("{}: {running} running, {waiting} waiting to be tried again", self.count())
@@ -47,12 +51,12 @@ impl Registry {
         lines
     }
 
-    /// The status of all vassals.
+    /// The status of all instances.
     pub fn statuses(&self, now: Instant) -> Vec<Status<'_>> {
-        self.vassals().map(|(file, vassal)| vassal.status(file, now)).collect()
+        self.vassals().flat_map(|(file, vassal)| statuses_of(file, vassal, now)).collect()
     }
 
-    /// The status of the vassal of that name, or of all vassals if the name is empty.
+    /// The status of the instances of the vassal of that name, or of all vassals if the name is empty.
     ///
     /// # Errors
     /// There is no such vassal.
@@ -61,6 +65,14 @@ impl Registry {
             return Ok(self.statuses(now));
         }
         let file = self.names.get(name).ok_or_else(|| self.unknown(name))?;
-        Ok(self.vassal(file).map(|vassal| vassal.status(file, now)).into_iter().collect())
+        Ok(self.vassal(file).into_iter().flat_map(|vassal| statuses_of(file, vassal, now)).collect())
     }
+}
+
+fn statuses_of<'a>(
+    file: &'a VassalFile,
+    vassal: &'a Vassal,
+    now: Instant,
+) -> impl Iterator<Item = Status<'a>> {
+    vassal.instances().iter().map(move |instance| vassal.status(instance, file, now))
 }

@@ -4,10 +4,12 @@
 use std::ffi::OsStr;
 
 use super::*;
-use crate::emperor::core::machine::End;
+use crate::emperor::core::instance_id::FIRST;
+use crate::emperor::core::machine::{Answer, End};
 use crate::emperor::core::order::{Order, Outcome};
 use crate::emperor::core::owner::Owner;
-use crate::protocol::{Announcement, ExitReason, FromVassal};
+use crate::emperor::core::status::Status;
+use crate::protocol::{Announcement, ExitReason, FromVassal, Replication};
 
 /// A registry, and the time of the story.
 struct Story {
@@ -36,14 +38,18 @@ impl Story {
         Self { registry: Registry::new(rules), now: Instant::now(), next_pid: 100 }
     }
 
-    /// An event of the vassal of `/v/NAME.ini`, or of that path. Returns the effects.
-    fn event(&mut self, name: &str, event: Event) -> Vec<String> {
-        self.registry.apply(&file(name), event, self.now);
+    /// An event of the vassal of `/v/NAME.ini`, or of that path; or one of its instance with the number that
+    /// follows `#` in the name, or of the first one. Returns the effects.
+    fn event(&mut self, name: &str, event: impl Into<Any>) -> Vec<String> {
+        match event.into() {
+            Any::OfVassal(event) => self.registry.apply(&file(name), event, self.now),
+            Any::OfInstance(event) => self.registry.apply_to(&id(name), event, self.now),
+        }
         self.effects()
     }
 
     fn said(&mut self, name: &str, message: FromVassal) -> Vec<String> {
-        self.event(name, Event::Said(message))
+        self.event(name, InstanceEvent::Said(message))
     }
 
     fn order(&mut self, order: Order, name: &str) -> (Result<String, String>, Vec<String>) {
@@ -63,10 +69,16 @@ impl Story {
 
     /// The effects: `name: Effect`, or `name| log line`.
     fn effects(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.registry.next_effect())
-            .map(|(file, effect)| match effect {
-                Effect::Log(line) => format!("{}| {line}", file.shown()),
-                effect => format!("{}: {effect:?}", file.shown()),
+        std::iter::from_fn(|| self.registry.next_decision())
+            .map(|decision| match decision {
+                Decision::Log { of, line } => format!("{of}| {line}"),
+                Decision::OfVassal(file, effect) => format!("{}: {effect:?}", file.shown()),
+                Decision::OfInstance(id, effect) if id.number == FIRST => {
+                    format!("{}: {effect:?}", id.file.shown())
+                }
+                Decision::OfInstance(id, effect) => {
+                    format!("{}#{}: {effect:?}", id.file.shown(), id.number)
+                }
             })
             .collect()
     }
@@ -79,11 +91,11 @@ impl Story {
     /// A process is created. Returns the effects.
     fn spawned(&mut self, name: &str) -> Vec<String> {
         self.next_pid += 1;
-        self.event(name, Event::Spawned { pid: self.next_pid, owner: OWNER })
+        self.event(name, InstanceEvent::Spawned { pid: self.next_pid, owner: OWNER })
     }
 
     fn died(&mut self, name: &str) -> Vec<String> {
-        self.event(name, Event::Died { status: WaitStatus::Exited(0), out_of_memory: false })
+        self.event(name, InstanceEvent::Died { status: WaitStatus::Exited(0), out_of_memory: false })
     }
 
     /// A vassal is found, and its process is created.
@@ -103,8 +115,31 @@ impl Story {
     }
 
     fn state(&self, name: &str) -> State {
-        self.registry.vassal(&file(name)).unwrap().state()
+        self.registry.instance(&id(name)).unwrap().state()
     }
+}
+
+/// An event, of whatever.
+enum Any {
+    OfVassal(Event),
+    OfInstance(InstanceEvent),
+}
+
+impl From<Event> for Any {
+    fn from(event: Event) -> Self {
+        Self::OfVassal(event)
+    }
+}
+
+impl From<InstanceEvent> for Any {
+    fn from(event: InstanceEvent) -> Self {
+        Self::OfInstance(event)
+    }
+}
+
+fn id(name: &str) -> InstanceId {
+    let (name, number) = name.split_once('#').unwrap_or((name, "1"));
+    InstanceId::new(&file(name), number.parse().unwrap())
 }
 
 fn file(name: &str) -> Rc<VassalFile> {
@@ -139,7 +174,7 @@ fn a_file_that_is_found_becomes_an_instance_and_its_end_is_told() {
     assert_eq!(story.said("a", FromVassal::Running), [""; 0]);
     assert_eq!(story.said("a", FromVassal::Exiting(ExitReason::Stopped)), [""; 0]);
     story.now += Duration::from_secs(3);
-    assert_eq!(story.event("a", Event::LinkClosed(None)), [""; 0]);
+    assert_eq!(story.event("a", InstanceEvent::LinkClosed(None)), [""; 0]);
     assert_eq!(story.died("a"), ["a| stopped; up 3.0 s; respawning now", "a: Spawn"]);
     assert_eq!(story.spawned("a"), ["a| started (pid 102)", "a: RunCommands"]);
     let status = story.registry.statuses(story.now).remove(0);
@@ -164,7 +199,7 @@ fn a_removed_file_ends_its_vassal() {
     // The answer comes too late, as does every other event.
     assert_eq!(story.no_address("b", ""), [""; 0]);
     assert_eq!(story.died("b"), [""; 0]);
-    assert_eq!(story.event("b", Event::SpawnFailed(failed("it"))), [""; 0]);
+    assert_eq!(story.event("b", InstanceEvent::SpawnFailed(failed("it"))), [""; 0]);
     assert!(story.registry.is_empty());
 }
 
@@ -201,7 +236,7 @@ fn a_name_that_is_taken_is_waited_for_in_the_order_of_arrival() {
     // No vassal gets its turn while everything ends.
     story.registry.end(false, story.now);
     story.effects();
-    let effects = story.event("/x/a.ini", Event::SpawnFailed(failed("it")));
+    let effects = story.event("/x/a.ini", InstanceEvent::SpawnFailed(failed("it")));
     assert!(!effects.contains(&next("/y/a.ini")), "{effects:?}");
 }
 
@@ -284,7 +319,7 @@ fn failures_back_off_twice_as_long_each_time_until_they_are_cleared() {
     let mut story = Story::new();
     story.event("a", Event::Found { version: None, has_old_address: false, owner: None });
     story.no_address("a", "");
-    let error = || Event::SpawnFailed(failed("it"));
+    let error = || InstanceEvent::SpawnFailed(failed("it"));
     assert_eq!(story.event("a", error()), ["a| cannot start: do it: no luck; next try in 2.0 s"]);
     assert_eq!((story.pass(1), story.pass(1)), (vec![], vec!["a: Spawn".to_owned()]));
     story.spawned("a");
@@ -314,8 +349,7 @@ fn vassals_that_fail_together_do_not_come_back_together() {
     let mut story = Story::with_starts(100);
     let names: Vec<_> = (0..20).map(|number| format!("app{number}")).collect();
     let due = |story: &Story| -> Vec<Duration> {
-        let deadline = |(file, vassal): (&Rc<VassalFile>, &Vassal)| vassal.deadline(file).unwrap();
-        let mut due: Vec<_> = story.registry.vassals().map(|it| deadline(it) - story.now).collect();
+        let mut due: Vec<_> = deadlines(story).map(|deadline| deadline - story.now).collect();
         due.sort();
         due
     };
@@ -347,7 +381,7 @@ fn queue(story: &mut Story, name: &str) {
     story.event(name, Event::Found { version: None, has_old_address: false, owner: None });
     assert_eq!(story.no_address(name, "file is back"), [""; 0], "{name}");
     let vassal = story.registry.vassal(&file(name)).unwrap();
-    let line = vassal.status(&file(name), story.now).line();
+    let line = vassal.status(&vassal.instances[0], &file(name), story.now).line();
     assert_eq!(line, "starting, waits for its turn (emperor-max-starts), 0 restarts");
 }
 
@@ -356,7 +390,7 @@ fn no_more_than_so_many_set_up_at_a_time() {
     // The events that end a turn, with what is logged about them.
     let running = |story: &mut Story| story.said("a", FromVassal::Running);
     let fails = |story: &mut Story| story.died("a");
-    let has_no_process = |story: &mut Story| story.event("b", Event::SpawnFailed(failed("it")));
+    let has_no_process = |story: &mut Story| story.event("b", InstanceEvent::SpawnFailed(failed("it")));
     let is_slow = |story: &mut Story| story.pass(1);
     let ends: [Act; 4] = [running, fails, has_no_process, is_slow];
     for end in ends {
@@ -400,10 +434,10 @@ fn a_vassal_that_waits_for_its_turn_is_ended_at_once() {
         story.effects().into_iter().filter(|effect| !effect.starts_with("a")).collect()
     };
     let table: [(Act, &[&str], bool); 4] = [
-        (stop, &["b| stop by command: stopped", "b: ForgetFile", "b: CloseDemand"], true),
-        (remove, &["b| file removed: forgotten", "b: ForgetFile", "b: Remove"], false),
-        (end, &["b: ForgetFile", "b: Remove"], false),
-        (kill, &["b: ForgetFile", "b: Remove"], false),
+        (stop, &["b| stop by command: stopped", "b: ForgetFile", "b: ForgetSocket", "b: CloseDemand"], true),
+        (remove, &["b| file removed: forgotten", "b: ForgetFile", "b: ForgetSocket", "b: Remove"], false),
+        (end, &["b: ForgetFile", "b: ForgetSocket", "b: Remove"], false),
+        (kill, &["b: ForgetFile", "b: ForgetSocket", "b: Remove"], false),
     ];
     for (act, effects, stays) in table {
         let mut story = Story::with_starts(1);
@@ -458,8 +492,8 @@ fn a_crash_loop_does_not_come_before_those_that_have_not_run_yet() {
     story.spawned("new");
     queue(&mut story, "newer");
     story.now += Duration::from_secs(2);
-    assert_eq!(story.registry.timers.due(story.now), Some(file("crashes")));
-    story.registry.step(&file("crashes"), Input::Time, story.now);
+    assert_eq!(story.registry.timers.due(story.now), Some(id("crashes")));
+    story.registry.step(&id("crashes"), Input::Time, story.now);
     assert_eq!(story.effects(), ["newer: Spawn"]);
 }
 
@@ -469,7 +503,10 @@ fn one_whose_turn_has_come_may_be_stopped_before_it_is_created() {
     story.event("a", Event::Found { version: None, has_old_address: false, owner: None });
     story.registry.apply(&file("a"), Event::Address { why: String::new(), address: Ok(None) }, story.now);
     let _ = story.registry.handle_order(Order::Stop, OsStr::new("a"), story.now);
-    assert_eq!(story.effects(), ["a| stop by command: stopped", "a: ForgetFile", "a: CloseDemand"]);
+    assert_eq!(
+        story.effects(),
+        ["a| stop by command: stopped", "a: ForgetFile", "a: ForgetSocket", "a: CloseDemand"]
+    );
     let _ = story.registry.handle_order(Order::Start, OsStr::new("a"), story.now);
     assert_eq!(story.effects(), ["a| start by command: starting", "a: Spawn"]);
 }
@@ -481,27 +518,27 @@ fn a_file_that_hangs_takes_nobodys_turn_and_costs_no_app() {
     story.event("far", Event::Found { version: None, has_old_address: false, owner: None });
     assert_eq!(story.no_address("far", ""), ["far: Spawn"]);
     queue(&mut story, "near");
-    assert_eq!(story.event("far", Event::ReadsSlowly), ["near: Spawn"]);
+    assert_eq!(story.event("far", InstanceEvent::ReadsSlowly), ["near: Spawn"]);
     // A change since then is read after the present reading.
     story.event("far", Event::Changed("file changed"));
     assert_eq!(story.no_address("far", "file changed"), ["far| file changed: starting", "far: ForgetFile"]);
-    assert_eq!(story.event("near", Event::SpawnFailed(failed("it"))).last().unwrap(), "far: Spawn");
+    assert_eq!(story.event("near", InstanceEvent::SpawnFailed(failed("it"))).last().unwrap(), "far: Spawn");
     assert_eq!(
-        story.event("far", Event::SpawnFailed(failed("read"))),
+        story.event("far", InstanceEvent::SpawnFailed(failed("read"))),
         ["far| cannot start: do read: no luck; next try in 2.0 s"]
     );
-    assert_eq!(story.event("far", Event::ReadsSlowly), [""; 0]);
+    assert_eq!(story.event("far", InstanceEvent::ReadsSlowly), [""; 0]);
     // A vassal that runs goes on, and has all of its time to answer once it was sent the file.
     story.event("up", Event::Changed("file changed"));
     assert_eq!(story.no_address("up", "file changed").last().unwrap(), "up: Reload");
     assert_eq!(
-        story.event("up", Event::ReloadFailed(failed("read"))),
+        story.event("up", InstanceEvent::ReloadFailed(failed("read"))),
         ["up| cannot reload: do read: no luck; the app goes on as it was"]
     );
     story.event("up", Event::Changed("its file can be read by now"));
     story.no_address("up", "its file can be read by now");
     story.pass(4);
-    story.event("up", Event::ReloadSent);
+    story.event("up", InstanceEvent::ReloadSent);
     let effects = story.pass(4);
     assert!(!effects.iter().any(|effect| effect.starts_with("up")), "{effects:?}");
     assert_eq!(story.pass(1), ["up| the reload was not answered in time: restarting", "up: AskToStop"]);
@@ -509,7 +546,7 @@ fn a_file_that_hangs_takes_nobodys_turn_and_costs_no_app() {
     let mut story = Story::with_starts(1);
     story.event("far", Event::Found { version: None, has_old_address: false, owner: None });
     assert_eq!(story.no_address("far", ""), ["far: Spawn"]);
-    story.event("far", Event::ReadsSlowly);
+    story.event("far", InstanceEvent::ReadsSlowly);
     story.spawned("far");
     queue(&mut story, "near");
     assert_eq!(story.said("far", FromVassal::Running).last().unwrap(), "near: Spawn");
@@ -618,12 +655,12 @@ fn a_reload_is_sent_answered_and_sent_again_after_another_change() {
         effects[1..].to_vec()
     };
     assert_eq!(reload(&mut story, "reloading"), ["a: Reload"]);
-    assert_eq!(story.event("a", Event::ReloadSent), [""; 0]);
+    assert_eq!(story.event("a", InstanceEvent::ReloadSent), [""; 0]);
     assert_eq!(reload(&mut story, "reloading once more after the reload that is going on"), [""; 0]);
     story.now += Duration::from_secs(1);
     let effects = ["a| reloaded after 1.0 s; reloading once more", "a: Reload"];
     assert_eq!(story.said("a", FromVassal::Reloaded), effects);
-    story.event("a", Event::ReloadSent);
+    story.event("a", InstanceEvent::ReloadSent);
     story.now += Duration::from_secs(2);
     assert_eq!(
         story.said("a", FromVassal::Refused("no".to_owned())),
@@ -634,7 +671,7 @@ fn a_reload_is_sent_answered_and_sent_again_after_another_change() {
     assert_eq!(story.said("a", FromVassal::Reloaded), [""; 0], "nobody has asked");
     assert_eq!(reload(&mut story, "reloading"), ["a: Reload"]);
     assert_eq!(
-        story.event("a", Event::ReloadFailed(failed("it"))),
+        story.event("a", InstanceEvent::ReloadFailed(failed("it"))),
         ["a| cannot reload: do it: no luck; the app goes on as it was"]
     );
     // The reason of the refusal is logged again when an instance is started with that file after all.
@@ -652,18 +689,21 @@ fn a_reload_that_is_impossible_is_checked_before_the_app_is_stopped_for_it() {
     let ask = |story: &mut Story| {
         story.event("a", Event::Changed("file changed"));
         story.no_address("a", "file changed");
-        let effects = story.event("a", Event::ReloadImpossible("its file is a program".to_owned()));
+        let effects = story.event("a", InstanceEvent::ReloadImpossible("its file is a program".to_owned()));
         assert_eq!(effects, ["a: CheckConfig { why: \"its file is a program\" }"]);
-        assert_eq!(story.event("a", Event::CheckBegun(Duration::from_secs(11))), [""; 0]);
+        assert_eq!(story.event("a", InstanceEvent::CheckBegun(Duration::from_secs(11))), [""; 0]);
     };
     ask(&mut story);
     assert_eq!(
-        story.event("a", Event::Checked(Answer::Refused, "a.ini:1: no".to_owned())),
+        story.event("a", InstanceEvent::Checked(Answer::Refused, "a.ini:1: no".to_owned())),
         ["a| reload refused: a.ini:1: no; the app goes on as it was"]
     );
     ask(&mut story);
     let restart = ["a| needs a fresh jail: another root: restarting", "a: AskToStop"];
-    assert_eq!(story.event("a", Event::Checked(Answer::NeedsRespawn, "another root".to_owned())), restart);
+    assert_eq!(
+        story.event("a", InstanceEvent::Checked(Answer::NeedsRespawn, "another root".to_owned())),
+        restart
+    );
     assert_eq!(story.died("a").last().unwrap(), "a: Spawn");
     story.spawned("a");
     story.said("a", FromVassal::Running);
@@ -677,7 +717,7 @@ fn a_reload_that_is_impossible_is_checked_before_the_app_is_stopped_for_it() {
     story.no_address("a", "file changed");
     story.said("a", FromVassal::NeedsRespawn("another root".to_owned()));
     let effects =
-        story.event("a", Event::CheckFailed { error: failed("it"), why: "another root".to_owned() });
+        story.event("a", InstanceEvent::CheckFailed { error: failed("it"), why: "another root".to_owned() });
     assert_eq!(effects[0], "a| do it: no luck: its file is not read before it is restarted");
     assert_eq!(effects[1..], restart);
     // A check that takes too long means a refusal, but its result still counts.
@@ -689,13 +729,16 @@ fn a_reload_that_is_impossible_is_checked_before_the_app_is_stopped_for_it() {
     assert_eq!((story.pass(11), story.pass(1)), (vec![], refused.to_vec()));
     assert_eq!(story.outcome(Order::Reload, "a"), Outcome::Failed);
     assert_eq!(
-        story.event("a", Event::Checked(Answer::Refused, "a.ini:1: no".to_owned())),
+        story.event("a", InstanceEvent::Checked(Answer::Refused, "a.ini:1: no".to_owned())),
         ["a| reload refused: a.ini:1: no; the app goes on as it was"]
     );
     ask(&mut story);
     assert_eq!(story.pass(12), refused);
     assert_eq!(story.pass(60), [""; 0]);
-    assert_eq!(story.event("a", Event::Checked(Answer::NeedsRespawn, "another root".to_owned())), restart);
+    assert_eq!(
+        story.event("a", InstanceEvent::Checked(Answer::NeedsRespawn, "another root".to_owned())),
+        restart
+    );
     // The result does not count if the file has changed since.
     let mut story = Story::new();
     story.run("a");
@@ -704,8 +747,11 @@ fn a_reload_that_is_impossible_is_checked_before_the_app_is_stopped_for_it() {
     story.event("a", Event::Changed("file changed"));
     let effects = story.no_address("a", "file changed");
     assert_eq!(effects, ["a| file changed: reloading", "a: ForgetFile", "a: Reload"]);
-    story.event("a", Event::ReloadSent);
-    assert_eq!(story.event("a", Event::Checked(Answer::NeedsRespawn, "another root".to_owned())), [""; 0]);
+    story.event("a", InstanceEvent::ReloadSent);
+    assert_eq!(
+        story.event("a", InstanceEvent::Checked(Answer::NeedsRespawn, "another root".to_owned())),
+        [""; 0]
+    );
     // In tyrant mode a file is only read with the rights of its owner.
     let mut story = Story::new();
     story.registry.rules.checks_config = false;
@@ -722,16 +768,16 @@ fn who_changes_many_files_has_no_more_of_them_checked_at_a_time_than_may_start()
     let ask = |story: &mut Story, name: &str| {
         story.event(name, Event::Changed("file changed"));
         story.no_address(name, "file changed");
-        story.event(name, Event::ReloadImpossible("another root".to_owned()))
+        story.event(name, InstanceEvent::ReloadImpossible("another root".to_owned()))
     };
-    let begun = || Event::CheckBegun(Duration::from_secs(11));
+    let begun = || InstanceEvent::CheckBegun(Duration::from_secs(11));
     let check = |name: &str| format!("{name}: CheckConfig {{ why: \"another root\" }}");
     assert_eq!(ask(&mut story, "a"), [check("a")]);
     story.event("a", begun());
     assert_eq!(ask(&mut story, "b"), [""; 0]);
     assert!(story.registry.is_checking());
     let refused = "reload refused: no; the app goes on as it was";
-    let effects = story.event("a", Event::Checked(Answer::Refused, "no".to_owned()));
+    let effects = story.event("a", InstanceEvent::Checked(Answer::Refused, "no".to_owned()));
     assert_eq!(effects, [format!("a| {refused}"), check("b")]);
     story.event("b", begun());
     // One that takes long keeps nobody waiting. Its time began with its turn.
@@ -741,7 +787,7 @@ fn who_changes_many_files_has_no_more_of_them_checked_at_a_time_than_may_start()
     assert_eq!(ask(&mut story, "a"), [""; 0]);
     let stop = ["a| file removed: stopping", "a: ForgetFile", "a: AskToStop"];
     assert_eq!(story.event("a", Event::Removed("file removed")), stop);
-    let effects = story.event("c", Event::Checked(Answer::Refused, "no".to_owned()));
+    let effects = story.event("c", InstanceEvent::Checked(Answer::Refused, "no".to_owned()));
     assert_eq!(effects, [format!("c| {refused}")], "what is stopped is not checked");
     story.died("a");
     let late =
@@ -761,8 +807,10 @@ fn a_reload_that_nobody_answers_becomes_a_restart() {
     let killed = ["a| not gone 5.0 s after the request to stop: killing pid 101", "a: Kill"];
     assert_eq!(story.pass(5), killed);
     assert_eq!(story.pass(10), ["a| not gone 10.0 s after SIGKILL: killing pid 101", "a: Kill"]);
-    let effects =
-        story.event("a", Event::Died { status: WaitStatus::Signaled(libc::SIGKILL), out_of_memory: false });
+    let effects = story.event(
+        "a",
+        InstanceEvent::Died { status: WaitStatus::Signaled(libc::SIGKILL), out_of_memory: false },
+    );
     let why = "killed: not gone 5.0 s after the request to stop";
     assert_eq!(effects, [&format!("a| {why}; 15.0 s after the request; respawning now"), "a: Spawn"]);
 }
@@ -862,7 +910,7 @@ fn an_app_that_stops_to_give_heartbeats_is_killed_and_one_that_says_that_it_stop
     assert_eq!(say(&mut story, Announcement::Heartbeat), [""; 0]);
     let killed = ["a| the app has given no heartbeat for 30.0 s: killing pid 101", "a: Kill"];
     assert_eq!(story.pass(30), killed);
-    let died = Event::Died { status: WaitStatus::Signaled(libc::SIGKILL), out_of_memory: true };
+    let died = InstanceEvent::Died { status: WaitStatus::Signaled(libc::SIGKILL), out_of_memory: true };
     let effects = story.event("a", died);
     assert!(
         effects[0].starts_with("a| killed: the app has given no heartbeat for 30.0 s; up "),
@@ -870,7 +918,7 @@ fn an_app_that_stops_to_give_heartbeats_is_killed_and_one_that_says_that_it_stop
     );
     // Others may send SIGKILL as well: the kernel, when memory is short.
     story.spawned("a");
-    let died = Event::Died { status: WaitStatus::Signaled(libc::SIGKILL), out_of_memory: true };
+    let died = InstanceEvent::Died { status: WaitStatus::Signaled(libc::SIGKILL), out_of_memory: true };
     let effects = story.event("a", died);
     assert!(effects[0].starts_with("a| vassal-init killed by SIGKILL: out of memory; "), "{effects:?}");
 }
@@ -893,7 +941,7 @@ fn what_an_app_announces_is_known_and_logged() {
     assert_eq!(story.outcome(Order::Start, "a"), Outcome::Pending);
     let stuck = story.said("a", FromVassal::Announced(Announcement::Stuck));
     assert_eq!(stuck, ["a| the app has triggered its watchdog: killing pid 101", "a: Kill"]);
-    let mistake = Event::LinkClosed(Some("sent 3 bytes that are no message".to_owned()));
+    let mistake = InstanceEvent::LinkClosed(Some("sent 3 bytes that are no message".to_owned()));
     assert_eq!(story.event("a", mistake), ["a| sent 3 bytes that are no message: link closed"]);
 }
 
@@ -913,14 +961,15 @@ fn a_reload_of_all_leaves_out_what_is_on_its_way_out() {
 fn a_process_that_has_ended_is_not_killed_while_what_it_has_left_is() {
     let mut story = Story::new();
     story.run("a");
-    assert_eq!(story.event("a", Event::LinkClosed(None)), [""; 0]);
-    assert_eq!(story.event("a", Event::Ended), [""; 0]);
+    assert_eq!(story.event("a", InstanceEvent::LinkClosed(None)), [""; 0]);
+    assert_eq!(story.event("a", InstanceEvent::Ended), [""; 0]);
     assert_eq!(story.pass(30), [""; 0]);
     for kill in [false, true] {
         story.registry.end(kill, story.now);
         assert_eq!(story.effects(), [""; 0]);
     }
-    let effects = story.event("a", Event::Died { status: WaitStatus::Signaled(9), out_of_memory: false });
+    let effects =
+        story.event("a", InstanceEvent::Died { status: WaitStatus::Signaled(9), out_of_memory: false });
     assert_eq!(effects[0], "a| vassal-init killed by SIGKILL without a reason; up 30.0 s; not respawned");
     assert!(story.registry.is_empty());
 }
@@ -931,7 +980,7 @@ fn everything_ends_and_what_cannot_be_killed_is_given_up() {
     story.run("a");
     story.event("b", Event::Found { version: None, has_old_address: false, owner: None });
     story.no_address("b", "");
-    story.event("b", Event::SpawnFailed(failed("it")));
+    story.event("b", InstanceEvent::SpawnFailed(failed("it")));
     story.registry.end(false, story.now);
     assert_eq!(story.effects(), ["a: AskToStop", "b: Remove"]);
     let kill = ["a| not gone 5.0 s after the request to stop: killing pid 101", "a: Kill"];
@@ -960,7 +1009,7 @@ fn after_an_upgrade_only_a_file_that_has_changed_is_news() {
     }
     let mut story = Story::new();
     for (file, vassal) in before.registry.vassals() {
-        story.registry.take_over(file, Box::new(Vassal { is_unclaimed: true, ..vassal.clone() }));
+        story.registry.take_over(file, Box::new(Vassal { is_unclaimed: true, ..vassal.clone() }), story.now);
     }
     assert_eq!(story.effects(), [""; 0]);
     assert_eq!(
@@ -992,152 +1041,201 @@ fn whatever_happens_in_whatever_order_fits_together() {
     let mut story = Story::with_starts(1);
     let mut random = Random(7);
     let names = ["a", "b", "/w/a.ini", "c"];
-    // The part of the supervisor: the files that have a process.
-    let mut processes = Vec::<Rc<VassalFile>>::new();
-    // The files that are being read for a start.
-    let mut readings = Vec::<Rc<VassalFile>>::new();
+    // The part of the supervisor: the instances that have a process.
+    let mut processes = Vec::<InstanceId>::new();
+    // The instances whose file is being read for a start.
+    let mut readings = Vec::<InstanceId>::new();
     for _ in 0..200_000 {
         story.now += Duration::from_millis(random.below(3000));
         let [file, from] = [(); 2].map(|()| file(names[random.below(4) as usize]));
-        let has_process = processes.contains(&file);
-        match random.below(17) {
-            16 if readings.contains(&file) => {
+        let its: Vec<_> = processes.iter().filter(|id| id.file == file).cloned().collect();
+        let process = its.get(random.below(its.len().max(1) as u64) as usize).cloned();
+        let reading = readings.iter().find(|id| id.file == file).cloned();
+        match (random.below(17), process, reading) {
+            (16, _, Some(id)) => {
                 let event = match random.below(4) {
-                    0 => Event::SpawnFailed(failed("read")),
+                    0 => InstanceEvent::SpawnFailed(failed("read")),
                     1 => {
-                        processes.push(Rc::clone(&file));
+                        processes.push(id.clone());
                         story.next_pid += 1;
-                        Event::Spawned { pid: story.next_pid, owner: OWNER }
+                        InstanceEvent::Spawned { pid: story.next_pid, owner: OWNER }
                     }
-                    _ => Event::ReadsSlowly,
+                    _ => InstanceEvent::ReadsSlowly,
                 };
-                readings.retain(|other| *other != file || matches!(event, Event::ReadsSlowly));
-                story.registry.apply(&file, event, story.now);
+                readings.retain(|other| *other != id || matches!(event, InstanceEvent::ReadsSlowly));
+                story.registry.apply_to(&id, event, story.now);
             }
-            0 => story.registry.apply(
+            (0, ..) => story.registry.apply(
                 &file,
                 Event::Found { version: None, has_old_address: false, owner: None },
                 story.now,
             ),
-            1 => story.registry.apply(&file, Event::Changed("file changed"), story.now),
-            2 => story.registry.apply(&file, Event::Removed("file removed"), story.now),
-            3 => drop(story.registry.handle_order(Order::Stop, file.name(), story.now)),
-            4 => drop(story.registry.handle_order(Order::Start, file.name(), story.now)),
-            5 => drop(story.registry.handle_order(Order::Reload, file.name(), story.now)),
-            6 => story.registry.apply(&file, Event::Connected, story.now),
-            7 if random.below(50) == 0 => story.registry.clear_backoffs(story.now),
-            7 if from != file => {
+            (1, ..) => story.registry.apply(&file, Event::Changed("file changed"), story.now),
+            (2, ..) => story.registry.apply(&file, Event::Removed("file removed"), story.now),
+            (3, ..) => drop(story.registry.handle_order(Order::Stop, file.name(), story.now)),
+            (4, ..) => drop(story.registry.handle_order(Order::Start, file.name(), story.now)),
+            (5, ..) => drop(story.registry.handle_order(Order::Reload, file.name(), story.now)),
+            (6, ..) => story.registry.apply(&file, Event::Connected, story.now),
+            (7, ..) if random.below(50) == 0 => story.registry.clear_backoffs(story.now),
+            (7, ..) if from != file => {
                 story.registry.apply(&file, Event::Renamed { from, owner: None }, story.now);
             }
-            8 if has_process => {
-                processes.retain(|other| *other != file);
+            (8, Some(id), _) => {
+                processes.retain(|other| *other != id);
                 let status = WaitStatus::Exited(if random.below(4) == 0 { 78 } else { 1 });
-                story.registry.apply(&file, Event::Died { status, out_of_memory: false }, story.now);
+                story.registry.apply_to(&id, InstanceEvent::Died { status, out_of_memory: false }, story.now);
             }
-            9.. if has_process => {
-                let message = match random.below(9) {
-                    0..3 => FromVassal::Running,
-                    3 => FromVassal::Stopping(Duration::from_secs(random.below(3))),
-                    4 => FromVassal::Reloaded,
-                    5 => FromVassal::NeedsRespawn("why".to_owned()),
-                    6 => FromVassal::Announced(Announcement::Heartbeat),
-                    7 => FromVassal::Announced(Announcement::Leave),
+            (9.., Some(id), _) => {
+                let message = match random.below(12) {
+                    0..4 => FromVassal::Running,
+                    4 => FromVassal::Stopping(Duration::from_secs(random.below(3))),
+                    5 => FromVassal::Reloaded,
+                    6 => FromVassal::NeedsRespawn("why".to_owned()),
+                    7 => FromVassal::Announced(Announcement::Heartbeat),
+                    8 => FromVassal::Announced(Announcement::Leave),
+                    9 => FromVassal::Replication(Replication {
+                        replicas: 1 + random.below(3) as u16,
+                        is_rolling: random.below(3) > 0,
+                        ready_after: Duration::from_secs(random.below(3)),
+                        ready_timeout: Duration::from_secs(random.below(30)),
+                        says_ready: random.below(3) == 0,
+                    }),
+                    10 => FromVassal::Announced(Announcement::Ready),
                     _ => FromVassal::Announced(Announcement::Stuck),
                 };
-                story.registry.apply(&file, Event::Said(message), story.now);
+                story.registry.apply_to(&id, InstanceEvent::Said(message), story.now);
             }
             _ => story.registry.time(story.now),
         }
         carry_out(&mut story, &mut random, &mut processes, &mut readings);
+        let mut lacking = Vec::new();
         for (file, vassal) in story.registry.vassals() {
-            let (state, is_up) = (vassal.state(), processes.contains(file));
-            let wants_process = matches!(
-                state,
-                State::Starting { .. }
-                    | State::Running { .. }
-                    | State::Reloading { .. }
-                    | State::Stopping { .. }
-            );
-            let has_process = vassal.process().is_some();
-            assert_eq!((wants_process && !vassal.lacks_process(), has_process), (is_up, is_up), "{state:?}");
+            for instance in vassal.instances() {
+                let id = InstanceId::new(file, instance.number());
+                let (state, is_up) = (instance.state(), processes.contains(&id));
+                let wants_process = matches!(
+                    state,
+                    State::Starting { .. }
+                        | State::Running { .. }
+                        | State::Reloading { .. }
+                        | State::Stopping { .. }
+                );
+                let (has_process, lacks) = (instance.process().is_some(), instance.lacks_process());
+                assert_eq!((wants_process && !lacks, has_process), (is_up, is_up), "{state:?}");
+                if lacks {
+                    lacking.push(id);
+                }
+            }
+            let mut numbers: Vec<_> = vassal.instances().iter().map(Instance::number).collect();
+            numbers.sort_unstable();
+            numbers.dedup();
+            // At most one more than are wanted, or than were there before fewer were wanted.
+            assert!((1..=4).contains(&numbers.len()) && numbers.len() == vassal.instances().len());
             assert_eq!(story.registry.names.get(file.name()), Some(file));
         }
-        let deadlines = story.registry.vassals().filter_map(|(file, vassal)| vassal.deadline(file));
-        let deadlines = deadlines.chain(story.registry.starts.deadline());
-        assert_eq!(story.registry.deadline(), deadlines.min());
-        let mut vassals = story.registry.vassals();
+        let deadlines = deadlines(&story).chain(story.registry.starts.deadline());
+        let (said, deadline) = (story.registry.deadline(), deadlines.min());
+        // The time at which an app became ready is over by now, and was not noticed yet.
+        assert!(said == deadline || said.is_some_and(|at| at <= story.now), "{said:?}, {deadline:?}");
         let far = story.now + Duration::from_secs(100);
-        let awaits_check =
-            |vassal: &Vassal| matches!(vassal.state(), State::Reloading { answer_by, .. } if answer_by > far);
-        let waits = vassals
-            .any(|(file, vassal)| vassal.lacks_process() && !readings.contains(file) || awaits_check(vassal));
+        let awaits_check = |state| matches!(state, State::Reloading { answer_by, .. } if answer_by > far);
+        let waits = lacking.iter().any(|id| !readings.contains(id))
+            || story.registry.vassals().any(|(_, vassal)| vassal.has(awaits_check));
         assert_eq!(waits, story.registry.starts.deadline().is_some(), "somebody would wait for ever");
-        let known = |file: &Rc<VassalFile>| story.registry.vassal(file).is_some();
-        assert!(processes.iter().all(known), "a process without a vassal");
-        let is_read = |file: &Rc<VassalFile>| story.registry.vassal(file).is_some_and(Vassal::lacks_process);
-        assert!(readings.iter().all(is_read), "a file is read in vain");
+        assert!(processes.iter().all(|id| story.registry.instance(id).is_some()), "a process of nobody");
+        assert!(readings.iter().all(|id| lacking.contains(id)), "a file is read in vain");
     }
     assert_eq!(story.registry.given_up(), 0);
+}
+
+/// The deadlines of all instances.
+fn deadlines(story: &Story) -> impl Iterator<Item = Instant> {
+    story.registry.vassals().flat_map(|(file, vassal)| {
+        vassal.instances().iter().filter_map(|instance| vassal.deadline(instance, file, story.now))
+    })
 }
 
 /// Plays the part of the supervisor.
 fn carry_out(
     story: &mut Story,
     random: &mut Random,
-    processes: &mut Vec<Rc<VassalFile>>,
-    readings: &mut Vec<Rc<VassalFile>>,
+    processes: &mut Vec<InstanceId>,
+    readings: &mut Vec<InstanceId>,
 ) {
     let mut count = 0;
-    while let Some((file, effect)) = story.registry.next_effect() {
+    while let Some(decision) = story.registry.next_decision() {
         count += 1;
-        assert!(count < 1000, "effects without an end: {effect:?}");
+        assert!(count < 1000, "effects without an end: {decision:?}");
         let is_lucky = random.below(3) > 0;
-        let event = match effect {
-            Effect::FindAddress { why } => {
-                let address = (random.below(2) == 0).then(|| address("/run/x"));
-                Some(Event::Address { why, address: Ok(address) })
+        match decision {
+            Decision::Log { .. } => {}
+            Decision::OfVassal(file, effect) => {
+                let has_process = |file: &Rc<VassalFile>| processes.iter().any(|id| id.file == *file);
+                let event = match effect {
+                    Effect::FindAddress { why } => {
+                        let address = (random.below(2) == 0).then(|| address("/run/x"));
+                        Some(Event::Address { why, address: Ok(address) })
+                    }
+                    Effect::Listen if is_lucky => Some(Event::Listening("/run/x".to_owned())),
+                    Effect::Listen => Some(Event::ListenFailed(failed("it"))),
+                    Effect::Remove => {
+                        assert!(!has_process(&file), "removed with a process");
+                        None
+                    }
+                    Effect::HandOverSockets { to } => {
+                        assert!(story.registry.vassal(&to).is_some(), "sockets for no vassal");
+                        assert!(!has_process(&to), "too late");
+                        None
+                    }
+                    Effect::CloseSockets { .. } => {
+                        assert!(!has_process(&file), "sockets in use are closed");
+                        None
+                    }
+                    Effect::Poll | Effect::ForgetAddress | Effect::ForgetSocket => None,
+                    Effect::CloseDemand => None,
+                };
+                if let Some(event) = event {
+                    story.registry.apply(&file, event, story.now);
+                }
             }
-            Effect::Spawn if random.below(3) == 0 => {
-                readings.push(file.clone());
-                None
+            Decision::OfInstance(id, effect) => {
+                let event = match effect {
+                    InstanceEffect::Spawn if random.below(3) == 0 => {
+                        readings.push(id.clone());
+                        None
+                    }
+                    InstanceEffect::ForgetFile => {
+                        readings.retain(|other| *other != id);
+                        None
+                    }
+                    InstanceEffect::Spawn if is_lucky => {
+                        assert!(!processes.contains(&id), "a second process");
+                        processes.push(id.clone());
+                        story.next_pid += 1;
+                        Some(InstanceEvent::Spawned { pid: story.next_pid, owner: OWNER })
+                    }
+                    InstanceEffect::Spawn => Some(InstanceEvent::SpawnFailed(failed("it"))),
+                    InstanceEffect::Reload if is_lucky => Some(InstanceEvent::ReloadSent),
+                    InstanceEffect::Reload if random.below(2) == 0 => {
+                        Some(InstanceEvent::ReloadFailed(failed("it")))
+                    }
+                    InstanceEffect::Reload => Some(InstanceEvent::ReloadImpossible("why".to_owned())),
+                    InstanceEffect::CheckConfig { .. } if is_lucky => {
+                        Some(InstanceEvent::CheckBegun(Duration::from_secs(11)))
+                    }
+                    InstanceEffect::CheckConfig { why } => {
+                        Some(InstanceEvent::CheckFailed { error: failed("it"), why })
+                    }
+                    InstanceEffect::Look => Some(InstanceEvent::Waits(is_lucky.then(|| "/x".to_owned()))),
+                    InstanceEffect::AskToStop | InstanceEffect::Kill | InstanceEffect::RunCommands => {
+                        assert!(processes.contains(&id), "{effect:?} for no process");
+                        None
+                    }
+                };
+                if let Some(event) = event {
+                    story.registry.apply_to(&id, event, story.now);
+                }
             }
-            Effect::ForgetFile => {
-                readings.retain(|other| *other != file);
-                None
-            }
-            Effect::Spawn if is_lucky => {
-                assert!(!processes.contains(&file), "a second process");
-                processes.push(Rc::clone(&file));
-                story.next_pid += 1;
-                Some(Event::Spawned { pid: story.next_pid, owner: OWNER })
-            }
-            Effect::Spawn => Some(Event::SpawnFailed(failed("it"))),
-            Effect::Listen if is_lucky => Some(Event::Listening("/run/x".to_owned())),
-            Effect::Listen => Some(Event::ListenFailed(failed("it"))),
-            Effect::Reload if is_lucky => Some(Event::ReloadSent),
-            Effect::Reload if random.below(2) == 0 => Some(Event::ReloadFailed(failed("it"))),
-            Effect::Reload => Some(Event::ReloadImpossible("why".to_owned())),
-            Effect::CheckConfig { .. } if is_lucky => Some(Event::CheckBegun(Duration::from_secs(11))),
-            Effect::CheckConfig { why } => Some(Event::CheckFailed { error: failed("it"), why }),
-            Effect::Look => Some(Event::Waits(is_lucky.then(|| "/x".to_owned()))),
-            Effect::AskToStop | Effect::Kill | Effect::RunCommands => {
-                assert!(processes.contains(&file), "{effect:?} for no process");
-                None
-            }
-            Effect::Remove => {
-                assert!(!processes.contains(&file), "removed with a process");
-                None
-            }
-            Effect::Poll | Effect::ForgetAddress | Effect::Log(_) => None,
-            Effect::HandOverSockets { to } => {
-                assert!(story.registry.vassal(&to).is_some(), "sockets for no vassal");
-                assert!(!processes.contains(&to), "too late");
-                None
-            }
-            Effect::CloseDemand | Effect::CloseSockets { .. } => None,
-        };
-        if let Some(event) = event {
-            story.registry.apply(&file, event, story.now);
         }
     }
 }
@@ -1180,7 +1278,7 @@ fn what_was_told_to_read_its_configuration_again_has_to_stay_up_for_a_moment() {
     story.now += Duration::from_secs(60);
     story.event("a", Event::Changed("file changed"));
     story.no_address("a", "file changed");
-    story.event("a", Event::ReloadSent);
+    story.event("a", InstanceEvent::ReloadSent);
     assert_eq!(story.said("a", FromVassal::Reloaded), ["a| reloaded after 0.00 ms"]);
     assert_eq!(story.outcome(Order::Reload, "a"), Outcome::Pending);
     story.now += Duration::from_secs(1);
@@ -1193,7 +1291,7 @@ fn what_was_told_to_read_its_configuration_again_has_to_stay_up_for_a_moment() {
 fn a_start_that_waits_for_the_same_file_at_two_looks_is_ended_and_one_that_is_to_stop_at_once() {
     let mut story = Story::new();
     let waits = |story: &mut Story, name: &str, what: &str| {
-        story.event(name, Event::Waits(Some(what.to_owned()).filter(|what| !what.is_empty())))
+        story.event(name, InstanceEvent::Waits(Some(what.to_owned()).filter(|what| !what.is_empty())))
     };
     let said = |story: &Story, name: &str| {
         let all = story.registry.statuses_of(OsStr::new(name), story.now).unwrap();
@@ -1226,4 +1324,295 @@ fn a_start_that_waits_for_the_same_file_at_two_looks_is_ended_and_one_that_is_to
     assert_eq!(said(&story, "c"), None);
     assert_eq!(story.order(Order::Stop, "c").1.last().unwrap(), "c: AskToStop");
     assert_eq!(waits(&mut story, "c", "/x"), [""; 0]);
+}
+
+/// The default for vassals with several instances.
+fn rolling(replicas: u16) -> Replication {
+    Replication { replicas, is_rolling: true, ..Replication::default() }
+}
+
+/// A vassal that wants so many instances is found, and all of them run.
+fn run_set(story: &mut Story, replicas: u16) {
+    story.start("a");
+    story.said("a", FromVassal::Replication(rolling(replicas)));
+    let effects = story.said("a", FromVassal::Running);
+    let others: Vec<_> = (2..=replicas).map(|number| format!("a#{number}: Spawn")).collect();
+    // As many as may set up at a time.
+    assert_eq!(effects[1..], others[..others.len().min(3)]);
+    for number in 2..=replicas {
+        run_one(story, number, rolling(replicas));
+    }
+    assert_eq!(story.pass(1), [""; 0], "they are ready");
+}
+
+/// An instance is created, and its app runs.
+fn run_one(story: &mut Story, number: u16, replication: Replication) -> Vec<String> {
+    let name = format!("a#{number}");
+    story.spawned(&name);
+    story.said(&name, FromVassal::Replication(replication));
+    story.said(&name, FromVassal::Running)
+}
+
+/// The file of the vassal has changed. Returns the effects.
+fn touch(story: &mut Story) -> Vec<String> {
+    story.event("a", Event::Changed("file changed"));
+    story.no_address("a", "file changed")
+}
+
+fn id_name(number: u16) -> String {
+    if number == FIRST { "a".to_owned() } else { format!("a#{number}") }
+}
+
+fn numbers(story: &Story) -> Vec<u16> {
+    story.registry.vassal(&file("a")).unwrap().instances().iter().map(Instance::number).collect()
+}
+
+const ROLLS: &str = "a/1| file changed: starting with the new file beside the present one";
+const TAKES_OVER: &str = "takes over 1.0 s after its start";
+const CHANGED: &str = "a/3| stopping: its file has changed since";
+const TAKEN: &str = "stopping: another one has taken its place";
+
+#[test]
+fn a_rolling_reload_stops_an_old_instance_for_each_new_one_that_is_ready() {
+    let mut story = Story::new();
+    run_set(&mut story, 2);
+    assert_eq!(touch(&mut story), [&ROLLS.replace("/1", ""), "a#3: Spawn"]);
+    assert_eq!(story.outcome(Order::Reload, "a"), Outcome::Pending);
+    assert_eq!(run_one(&mut story, 3, rolling(2)), ["a/3| running after 0.00 ms"]);
+    let stops = |number: u16, old: u16| {
+        [
+            format!("a/{number}| {TAKES_OVER}"),
+            format!("a/{old}| {TAKEN}"),
+            format!("{}: AskToStop", id_name(old)),
+        ]
+    };
+    assert_eq!(story.pass(1), stops(3, 2));
+    // The next one waits until the number is free.
+    let effects = story.died("a#2");
+    let why = "vassal-init exited with status 0 without a reason";
+    assert_eq!(effects, [&format!("a/2| {why}; 0.00 ms after the request; not respawned"), "a#2: Spawn"]);
+    run_one(&mut story, 2, rolling(2));
+    assert_eq!(story.pass(1), stops(2, 1));
+    assert_eq!(story.outcome(Order::Reload, "a"), Outcome::Pending);
+    assert_eq!(story.died("a#1").len(), 1);
+    assert_eq!((numbers(&story), story.outcome(Order::Reload, "a")), (vec![3, 2], Outcome::Done));
+    // Its history goes on.
+    let restarts = |status: &Status<'_>| (status.history.restarts(), status.history.reloads);
+    assert_eq!(story.registry.statuses(story.now).iter().map(restarts).collect::<Vec<_>>(), [(0, 1); 2]);
+    assert_eq!(story.pass(60), [""; 0]);
+}
+
+#[test]
+fn a_new_file_that_does_not_work_stops_nobody() {
+    let mut story = Story::new();
+    run_set(&mut story, 1);
+    touch(&mut story);
+    story.spawned("a#2");
+    story.said("a#2", FromVassal::Exiting(ExitReason::Config("a.ini:3:1: unknown".to_owned())));
+    let why = "invalid configuration: a.ini:3:1: unknown";
+    let goes_on = "1 instance with the file of before go on";
+    assert_eq!(
+        story.died("a#2"),
+        [
+            format!("a/2| {why}; 0.00 ms after its start, never ran"),
+            format!("a/2| reload refused: {why}; {goes_on}")
+        ]
+    );
+    assert_eq!((numbers(&story), story.outcome(Order::Reload, "a")), (vec![1], Outcome::Failed));
+    assert_eq!(story.registry.statuses(story.now)[0].refused, Some(why));
+    // One that cannot be created, that does not get ready, or that ends a moment too early.
+    touch(&mut story);
+    assert_eq!(story.event("a#2", InstanceEvent::SpawnFailed(failed("it"))).len(), 2);
+    touch(&mut story);
+    let says_ready = Replication { says_ready: true, ready_timeout: Duration::from_secs(5), ..rolling(1) };
+    run_one(&mut story, 2, says_ready);
+    let why = "not ready after 5.0 s (ready-timeout)";
+    assert_eq!(
+        (story.pass(4), story.pass(1)),
+        (vec![], vec![format!("a/2| reload refused: {why}; {goes_on}"), "a#2: AskToStop".to_owned(),])
+    );
+    assert_eq!(story.outcome(Order::Reload, "a"), Outcome::Pending, "it is still ending");
+    story.died("a#2");
+    assert_eq!(story.outcome(Order::Reload, "a"), Outcome::Failed);
+    touch(&mut story);
+    run_one(&mut story, 2, rolling(1));
+    assert_eq!(story.died("a#2").len(), 2);
+    // The next change tries again.
+    touch(&mut story);
+    run_one(&mut story, 2, rolling(1));
+    assert_eq!(story.pass(1).last().unwrap(), "a: AskToStop");
+    story.died("a#1");
+    assert_eq!((numbers(&story), story.outcome(Order::Reload, "a")), (vec![2], Outcome::Done));
+    assert_eq!(story.registry.statuses(story.now)[0].refused, None);
+}
+
+#[test]
+fn a_file_that_changes_during_a_rolling_reload_is_the_one_that_counts() {
+    let mut story = Story::new();
+    run_set(&mut story, 2);
+    touch(&mut story);
+    run_one(&mut story, 3, rolling(2));
+    let effects = touch(&mut story);
+    assert_eq!(effects[1..], [CHANGED, "a#3: AskToStop"]);
+    assert_eq!(story.died("a#3")[1..], ["a#3: Spawn"]);
+    // Once more, while it sets up or waits for its turn.
+    assert_eq!(
+        touch(&mut story)[1..],
+        [
+            CHANGED.to_owned(),
+            "a#3: ForgetFile".to_owned(),
+            "a: ForgetSocket".to_owned(),
+            "a#3: Spawn".to_owned()
+        ]
+    );
+    run_one(&mut story, 3, rolling(2));
+    story.pass(1);
+    // One of the first file is left, and one of the third.
+    touch(&mut story);
+    story.died("a#2");
+    assert_eq!(numbers(&story), [1, 3, 2]);
+    run_one(&mut story, 2, rolling(2));
+    assert_eq!(story.pass(1).last().unwrap(), "a#3: AskToStop");
+}
+
+#[test]
+fn one_that_is_lost_comes_back_by_itself_and_the_others_keep_the_sockets() {
+    let mut story = Story::new();
+    run_set(&mut story, 2);
+    story.said("a#2", FromVassal::Exiting(ExitReason::MountLost("mountpoint /x lost".to_owned())));
+    let effects = story.died("a#2");
+    assert_eq!(effects, ["a/2| mountpoint /x lost; up 1.0 s; respawning now", "a#2: Spawn"]);
+    run_one(&mut story, 2, rolling(2));
+    // Both at once: the sockets are kept for as long as one is back soon.
+    story.pass(1);
+    story.died("a#1");
+    assert!(!story.died("a#2").iter().any(|effect| effect.contains("CloseSockets")));
+}
+
+#[test]
+fn the_first_one_binds_the_sockets_whenever_none_is_left() {
+    let mut story = Story::new();
+    run_set(&mut story, 3);
+    story.order(Order::Stop, "a").0.unwrap();
+    story.died("a#1");
+    story.died("a#2");
+    let effects = story.died("a#3");
+    assert_eq!(effects[1..3], ["a: CloseSockets { for_good: false }", "a: CloseDemand"]);
+    assert_eq!((numbers(&story), story.state("a")), (vec![1], State::Held));
+    assert_eq!(story.order(Order::Start, "a").1[1..], ["a: Spawn"]);
+    story.spawned("a");
+    story.said("a", FromVassal::Replication(rolling(3)));
+    assert_eq!(story.said("a", FromVassal::Running)[1..], ["a#2: Spawn", "a#3: Spawn"]);
+}
+
+#[test]
+fn as_many_instances_run_as_the_file_says() {
+    let mut story = Story::new();
+    run_set(&mut story, 2);
+    // More, while one of the present ones fails.
+    story.said("a#2", FromVassal::Exiting(ExitReason::App(WaitStatus::Exited(1))));
+    story.now -= Duration::from_millis(500);
+    story.died("a#2");
+    touch(&mut story);
+    assert_eq!(numbers(&story), [1, 2], "the one that is down is replaced");
+    run_one(&mut story, 2, rolling(4));
+    assert_eq!(story.pass(1), [&format!("a/2| {TAKES_OVER}"), "a#3: Spawn"]);
+    run_one(&mut story, 3, rolling(4));
+    story.pass(1);
+    run_one(&mut story, 4, rolling(4));
+    story.pass(1);
+    run_one(&mut story, 5, rolling(4));
+    assert_eq!(story.pass(1).last().unwrap(), "a: AskToStop");
+    story.died("a#1");
+    assert_eq!(numbers(&story), [2, 3, 4, 5]);
+    // Fewer.
+    touch(&mut story);
+    run_one(&mut story, 1, rolling(1));
+    let effects = story.pass(1);
+    let stopped = effects.iter().filter(|effect| effect.contains("AskToStop")).count();
+    assert_eq!(stopped, 4, "{effects:?}");
+    for number in 2..=5 {
+        story.died(&format!("a#{number}"));
+    }
+    assert_eq!(numbers(&story), [1]);
+    // None of it in a reload in place.
+    touch(&mut story);
+    run_one(&mut story, 2, Replication::default());
+    story.pass(1);
+    story.died("a#1");
+    assert_eq!(touch(&mut story), ["a| file changed: reloading", "a#2: Reload"]);
+    story.said("a#2", FromVassal::Replication(rolling(2)));
+    assert_eq!(story.said("a#2", FromVassal::Reloaded)[1..], ["a: Spawn"]);
+}
+
+#[test]
+fn an_order_or_the_end_of_the_file_is_for_all_instances() {
+    let mut story = Story::new();
+    run_set(&mut story, 2);
+    touch(&mut story);
+    run_one(&mut story, 3, rolling(2));
+    // What is on trial is not one of the vassal's.
+    let (_, effects) = story.order(Order::Stop, "a");
+    assert_eq!(effects[1..], ["a#3: AskToStop", "a: AskToStop", "a#2: AskToStop"]);
+    for number in 1..=3 {
+        assert_eq!(story.outcome(Order::Stop, "a"), Outcome::Pending);
+        story.died(&format!("a#{number}"));
+    }
+    assert_eq!((numbers(&story), story.outcome(Order::Stop, "a")), (vec![1], Outcome::Done));
+    let mut story = Story::new();
+    run_set(&mut story, 2);
+    touch(&mut story);
+    story.spawned("a#3");
+    let effects = story.event("a", Event::Removed("file removed"));
+    assert_eq!(effects[1..], ["a: AskToStop", "a#2: AskToStop", "a#3: AskToStop"]);
+    story.died("a#1");
+    story.died("a#3");
+    assert_eq!(story.died("a#2").last().unwrap(), "a: Remove");
+    assert!(story.registry.is_empty() && story.registry.deadline().is_none());
+}
+
+#[test]
+fn on_demand_all_instances_start_with_the_first_client() {
+    let mut story = Story::new();
+    story.event("a", Event::Found { version: None, has_old_address: false, owner: None });
+    let there = Ok(Some(address("/run/x")));
+    assert_eq!(story.event("a", Event::Address { why: String::new(), address: there }), ["a: Listen"]);
+    story.event("a", Event::Connected);
+    run_one(&mut story, 1, rolling(2));
+    run_one(&mut story, 2, rolling(2));
+    story.pass(1);
+    // One that ends is back at once, as the others accept the clients that it would wait for.
+    assert_eq!(story.died("a#2")[1..], ["a#2: Spawn"]);
+    run_one(&mut story, 2, rolling(2));
+    story.pass(1);
+    story.said("a#1", FromVassal::Announced(Announcement::Leave));
+    story.said("a#2", FromVassal::Announced(Announcement::Leave));
+    story.died("a#1");
+    let effects = story.died("a#2");
+    assert!(effects.contains(&"a: Listen".to_owned()), "{effects:?}");
+    assert_eq!((numbers(&story).len(), story.registry.vassal(&file("a")).unwrap().is_waiting()), (1, true));
+}
+
+#[test]
+fn replicas_count_as_vassals_of_their_user() {
+    let mut story = Story::new();
+    let found = || Event::Found { version: None, has_old_address: false, owner: Some(7) };
+    story.event("a", found());
+    story.no_address("a", "");
+    story.spawned("a");
+    story.said("a", FromVassal::Replication(rolling(3)));
+    let effects = story.said("a", FromVassal::Running);
+    let limited = "a| 2 of 3 replicas: its user may have no more (emperor-tyrant-max)";
+    assert_eq!(effects[1..], [limited, "a#2: Spawn"]);
+    run_one(&mut story, 2, rolling(3));
+    let waits = "/v/b.ini has to wait: user 7 has 2 vassals (emperor-tyrant-max)";
+    assert!(story.event("b", found())[0].contains(waits));
+    story.pass(1);
+    // It needs only one, so there is room for the other one.
+    touch(&mut story);
+    run_one(&mut story, 3, rolling(1));
+    story.pass(1);
+    story.died("a#2");
+    let effects = story.died("a#1");
+    assert_eq!(effects[1..], ["b| /v/b.ini: its turn has come", &find("b", "")]);
 }

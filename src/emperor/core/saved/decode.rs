@@ -21,7 +21,7 @@ use crate::emperor::core::mountpoints::{Mountpoint, Mountpoints};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
-use crate::protocol::{self, ExitReason, FromVassal, SocketId};
+use crate::protocol::{self, ExitReason, FromVassal, Replication, SocketId};
 
 /// Reads the bytes of [`encode`](super::encode::encode); `None` if they are of another version or incomplete.
 pub fn decode(bytes: &[u8], now: Instant) -> Option<Saved> {
@@ -89,7 +89,7 @@ impl Reader<'_> {
         Some(SavedVassal {
             file: Rc::new(VassalFile::new(path, self.length())),
             vassal: Box::new(self.vassal()),
-            process: self.maybe(Self::process),
+            processes: self.list(|input| Some(input.maybe(Self::process))),
             sockets: SavedSockets { sockets: self.list(Self::socket), owner: self.owner() },
         })
     }
@@ -110,16 +110,46 @@ impl Reader<'_> {
     fn vassal(&mut self) -> Vassal {
         let file_version = self.file_version();
         let on_demand = self.maybe(Self::address).flatten();
-        let history = self.history();
-        let mountpoints = Mountpoints(self.list(Self::mountpoint));
-        let mut machine = self.machine();
-        machine.set_on_demand(on_demand.is_some());
-        let process = self.maybe(Self::facts);
-        let instance = Instance { machine, process, check: None };
+        let (refused, announces) = (self.maybe(Self::text), self.flag());
+        let replication = self.replication();
+        let instances = self.list(|input| Some(input.instance()));
+        // Nothing can be done with a vassal that has none.
+        self.failed |= instances.is_empty();
         let (is_unclaimed, is_asking) = (true, false);
         // The owner is found out when a scan finds the file.
         let owner = None;
-        Vassal { file_version, is_unclaimed, owner, on_demand, is_asking, history, mountpoints, instance }
+        Vassal {
+            file_version,
+            is_unclaimed,
+            owner,
+            on_demand,
+            is_asking,
+            refused,
+            announces,
+            replication,
+            instances,
+        }
+    }
+
+    fn instance(&mut self) -> Instance {
+        let number = u16::try_from(self.number()).ok();
+        Instance {
+            number: self.valid(number).unwrap_or_default(),
+            is_old: self.flag(),
+            is_on_trial: self.flag(),
+            history: self.history(),
+            mountpoints: Mountpoints(self.list(Self::mountpoint)),
+            machine: self.machine(),
+            process: self.maybe(Self::facts),
+            check: None,
+        }
+    }
+
+    fn replication(&mut self) -> Replication {
+        match FromVassal::decode(&self.bytes()) {
+            Some(FromVassal::Replication(replication)) => replication,
+            _ => self.other(Replication::default()),
+        }
     }
 
     fn address(&mut self) -> Option<Address> {
@@ -155,8 +185,6 @@ impl Reader<'_> {
                 wait: input.duration(),
             }),
             last_end: self.maybe(Self::text),
-            refused: self.maybe(Self::text),
-            announces: self.flag(),
         }
     }
 
@@ -232,6 +260,7 @@ impl Reader<'_> {
             waits: None,
             // No upgrade happens while remaining processes are being ended.
             has_ended: false,
+            replication: self.maybe(Self::replication),
             exit_reason: self.maybe(Self::exit_reason).flatten(),
         }
     }

@@ -11,11 +11,11 @@ use crate::config::PlainSetting;
 use crate::config::plan::Address;
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::history::History;
-use crate::emperor::core::instance::ProcessFacts;
+use crate::emperor::core::instance::{Instance, ProcessFacts};
 use crate::emperor::core::machine::{End, Machine, State, Then};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::vassal::Vassal;
-use crate::protocol::{self, FromVassal, SocketId};
+use crate::protocol::{self, FromVassal, Replication, SocketId};
 
 /// The state as bytes. Times are counted from `now`.
 pub fn encode<V: Deref<Target = Vassal>>(saved: &Saved<V>, now: Instant) -> Vec<u8> {
@@ -66,7 +66,7 @@ impl Writer {
         self.bytes(saved.file.as_os_str().as_bytes());
         self.number(saved.file.name_at() as u64);
         self.vassal(&saved.vassal);
-        self.maybe(saved.process.as_ref(), Self::process);
+        self.list(&saved.processes, |out, process| out.maybe(process.as_ref(), Self::process));
         self.list(&saved.sockets.sockets, |out, socket| {
             out.bytes(&socket.id.to_bytes());
             out.descriptor(socket.socket);
@@ -85,13 +85,27 @@ impl Writer {
         let Vassal { file_version, is_unclaimed: _, owner: _, on_demand, is_asking: _, .. } = vassal;
         self.file_version(file_version);
         self.maybe(on_demand.as_ref(), Self::address);
-        self.history(&vassal.history);
-        self.list(&vassal.mountpoints.0, |out, mountpoint| {
+        self.maybe_text(vassal.refused.as_ref());
+        self.flag(vassal.announces);
+        self.replication(&vassal.replication);
+        self.list(&vassal.instances, Self::instance);
+    }
+
+    fn instance(&mut self, instance: &Instance) {
+        self.number(instance.number.into());
+        self.flag(instance.is_old);
+        self.flag(instance.is_on_trial);
+        self.history(&instance.history);
+        self.list(&instance.mountpoints.0, |out, mountpoint| {
             out.bytes(&FromVassal::Mountpoints(vec![mountpoint.report.clone()]).encode());
             out.number(mountpoint.before);
         });
-        self.machine(&vassal.instance.machine);
-        self.maybe(vassal.instance.process.as_ref(), Self::facts);
+        self.machine(&instance.machine);
+        self.maybe(instance.process.as_ref(), Self::facts);
+    }
+
+    fn replication(&mut self, replication: &Replication) {
+        self.bytes(&FromVassal::Replication(*replication).encode());
     }
 
     /// The place is written as well as the name, because a path that is not UTF-8 cannot be recovered from
@@ -130,8 +144,6 @@ impl Writer {
             out.duration(failures.wait);
         });
         self.maybe_text(history.last_end.as_ref());
-        self.maybe_text(history.refused.as_ref());
-        self.flag(history.announces);
     }
 
     fn machine(&mut self, machine: &Machine) {
@@ -203,6 +215,7 @@ impl Writer {
         self.maybe_time(facts.loyal);
         self.maybe_time(facts.heartbeat);
         self.bytes(facts.status.as_bytes());
+        self.maybe(facts.replication.as_ref(), Self::replication);
         self.maybe(facts.exit_reason.as_ref(), |out, reason| out.bytes(&reason.encode()));
     }
 

@@ -15,7 +15,7 @@ use crate::emperor::core::instance::{Instance, ProcessFacts};
 use crate::emperor::core::machine::{End, Machine, State, Then};
 use crate::emperor::core::mountpoints::{Mountpoint, Mountpoints};
 use crate::place::Place;
-use crate::protocol::{ExitReason, MountReport, WaitStatus};
+use crate::protocol::{ExitReason, MountReport, Replication, WaitStatus};
 
 fn socket_id(number: i32, is_on_demand: bool) -> SocketId {
     let file = is_on_demand.then_some(FileId { device: 8, inode: number as u64 });
@@ -73,15 +73,22 @@ fn setting(key: &str, value: Option<&str>) -> PlainSetting {
 fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Instant) -> SavedVassal {
     let owner = Owner { uid: 1000, gid: u32::MAX };
     let delay = Duration::from_millis(1500);
-    let mut machine = Machine::resume(state, Backoff::new(delay, delay), Some(future));
+    let machine = Machine::resume(state, Backoff::new(delay, delay), Some(future));
     // Neither path can be recovered from its text.
     let path = [&b"/run/caf\xe9 y"[..], b"relative"][index % 2];
     let path = || OsStr::from_bytes(path).into();
     let on_demand = index.is_multiple_of(3).then(|| Address::file(path()));
-    machine.set_on_demand(on_demand.is_some());
     let mountpoint = |number: usize| Mountpoint {
         report: MountReport::sample(&format!("/{number}"), 2, "hung"),
         before: number as u64,
+    };
+    let has_process = index.is_multiple_of(2);
+    let replication = Replication {
+        replicas: 1 + index as u16,
+        is_rolling: has_process,
+        ready_after: Duration::from_secs(7),
+        ready_timeout: delay,
+        says_ready: index.is_multiple_of(3),
     };
     let facts = ProcessFacts {
         pid: 42,
@@ -99,9 +106,9 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
         status: "s".to_owned(),
         waits: None,
         has_ended: false,
+        replication: has_process.then_some(replication),
         exit_reason: Some(ExitReason::App(WaitStatus::Signaled(9))),
     };
-    let has_process = index.is_multiple_of(2);
     SavedVassal {
         file: Rc::new(VassalFile::new(format!("/v/\n{index}.ini").into(), 3)),
         vassal: Box::new(Vassal {
@@ -117,29 +124,43 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
             owner: None,
             on_demand,
             is_asking: false,
-            history: History {
-                instances: 7,
-                reloads: 8,
-                runs: Some(Runs { first: past, last: now }),
-                failures: has_process.then_some(Failures {
-                    count: 3,
-                    first: past,
-                    last: future,
-                    wait: delay,
-                }),
-                last_end: Some("stopped".to_owned()),
-                refused: None,
-                announces: has_process,
-            },
-            mountpoints: Mountpoints((0..index % 3).map(mountpoint).collect()),
-            instance: Instance { machine, process: has_process.then_some(facts), check: None },
+            refused: has_process.then(|| "no".to_owned()),
+            announces: has_process,
+            replication,
+            instances: vec![
+                Instance {
+                    number: 1 + index as u16,
+                    is_old: index.is_multiple_of(3),
+                    is_on_trial: index.is_multiple_of(4),
+                    machine,
+                    process: has_process.then_some(facts),
+                    check: None,
+                    history: History {
+                        instances: 7,
+                        reloads: 8,
+                        runs: Some(Runs { first: past, last: now }),
+                        failures: has_process.then_some(Failures {
+                            count: 3,
+                            first: past,
+                            last: future,
+                            wait: delay,
+                        }),
+                        last_end: Some("stopped".to_owned()),
+                    },
+                    mountpoints: Mountpoints((0..index % 3).map(mountpoint).collect()),
+                },
+                Instance::new(100, Backoff::new(delay, delay)),
+            ],
         }),
-        process: has_process.then(|| SavedProcess {
-            pidfd: 5,
-            link: index.is_multiple_of(4).then_some(6),
-            owned: true,
-            cgroup: b"/g/v-x".to_vec(),
-        }),
+        processes: vec![
+            has_process.then(|| SavedProcess {
+                pidfd: 5,
+                link: index.is_multiple_of(4).then_some(6),
+                owned: true,
+                cgroup: b"/g/v-x".to_vec(),
+            }),
+            None,
+        ],
         sockets: SavedSockets {
             sockets: (0..index as i32 % 3)
                 .map(|socket| SavedSocket { id: socket_id(socket, has_process), socket })

@@ -1,0 +1,198 @@
+//! The instances of a vassal that has several, or that replaces one by another.
+//!
+//! [`replicas`](crate::emperor::core::replicas) decides which one is started or stopped next. Here its
+//! decisions are carried out, and it is decided when a new instance is good enough for others to be stopped.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::Registry;
+use crate::emperor::core::instance::Instance;
+use crate::emperor::core::instance_id::InstanceId;
+use crate::emperor::core::machine::{Input, State};
+use crate::emperor::core::replicas::{Member, Stage, Step, next_step};
+use crate::emperor::core::text::Count;
+use crate::emperor::core::vassal::Vassal;
+use crate::emperor::core::vassal_file::VassalFile;
+use crate::log::Elapsed;
+
+impl Registry {
+    /// Begins to replace all instances of a vassal by new ones, one after another.
+    pub(super) fn roll(&mut self, file: &Rc<VassalFile>, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(file) else { return };
+        for instance in &mut vassal.instances {
+            (instance.is_old, instance.is_on_trial) = (true, false);
+        }
+        self.set_timers(file, now);
+    }
+
+    /// The instances of a vassal are not replaced any further. One that is on trial is stopped.
+    pub(super) fn stop_rolling(&mut self, file: &Rc<VassalFile>, now: Instant) {
+        let on_trial = self.those(file, |instance| instance.is_on_trial);
+        let Some(vassal) = self.vassals.get_mut(file) else { return };
+        for instance in &mut vassal.instances {
+            (instance.is_old, instance.is_on_trial) = (false, false);
+        }
+        for id in on_trial {
+            self.step(&id, Input::Stop, now);
+        }
+    }
+
+    /// Starts and stops instances until there is nothing to do but to wait. To be called after each event.
+    pub(super) fn settle(&mut self, file: &Rc<VassalFile>, now: Instant) {
+        loop {
+            self.accept_trial(file, now);
+            let Some(vassal) = self.vassal(file).filter(|_| !self.is_ending) else { return };
+            let is_of_interest = vassal.is_set() || vassal.is_rolling();
+            if !is_of_interest || vassal.is_held() || vassal.has_lost_its_file() {
+                return;
+            }
+            let members: Vec<_> =
+                vassal.instances.iter().map(|instance| instance.member(vassal.announces, now)).collect();
+            match next_step(&members, self.wanted(vassal)) {
+                Step::Start(number) => self.add(&InstanceId::new(file, number), now),
+                Step::Stop(number) => {
+                    let id = InstanceId::new(file, number);
+                    let is_old = |member: &&Member| member.is_old;
+                    let why = match members.iter().filter(is_old).any(|member| member.number == number) {
+                        true if members.iter().all(|member| member.is_old) => "its file has changed since",
+                        true => "another one has taken its place",
+                        false => "fewer are wanted",
+                    };
+                    self.log_of(&id, format!("stopping: {why}"));
+                    self.step(&id, Input::Stop, now);
+                }
+                Step::Wait => return self.set_timers(file, now),
+            }
+        }
+    }
+
+    /// How many instances a vassal is to have. Its user may have only so many, of all vassals together.
+    fn wanted(&self, vassal: &Vassal) -> u16 {
+        let wanted = vassal.replication.replicas;
+        let Some(owner) = vassal.owner else { return wanted };
+        let others = self.instances_of(owner).saturating_sub(vassal.instances.len());
+        let left = self.rules.max_per_owner.saturating_sub(others).max(1);
+        wanted.min(u16::try_from(left).unwrap_or(u16::MAX))
+    }
+
+    /// Adds an instance, and starts it. If it is to take the place of another one, it is on trial.
+    fn add(&mut self, id: &InstanceId, now: Instant) {
+        let backoff = self.rules.backoff.clone();
+        let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
+        let mut instance = Instance::new(id.number, backoff);
+        instance.is_on_trial = vassal.instances.iter().any(|other| other.is_old);
+        vassal.instances.push(instance);
+        self.step(id, Input::Release, now);
+    }
+
+    /// Takes in that an app runs: its vassal has as many instances as its file says. If others are to be
+    /// stopped for it, it has to be ready before that.
+    pub(super) fn adopt_replication(&mut self, id: &InstanceId, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
+        let Some(instance) = vassal.instance(id.number) else { return };
+        let (replication, is_on_trial) = (instance.replication(), instance.is_on_trial);
+        if is_on_trial || instance.is_old || !instance.is_up() || vassal.replication == replication {
+            return;
+        }
+        vassal.replication = replication;
+        let Some(vassal) = self.vassal(&id.file) else { return };
+        let (wanted, asked) = (self.wanted(vassal), replication.replicas);
+        if wanted < asked {
+            let line =
+                format!("{wanted} of {asked} replicas: its user may have no more (emperor-tyrant-max)");
+            self.log(&id.file, line);
+        }
+        self.set_timers(&id.file, now);
+    }
+
+    /// Ends the trial of an instance that is ready: it is one of the vassal's, and others are stopped for it.
+    fn accept_trial(&mut self, file: &Rc<VassalFile>, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(file) else { return };
+        let announces = vassal.announces;
+        let is_ready = |instance: &Instance| {
+            instance.is_on_trial && instance.member(announces, now).stage == Stage::Ready
+        };
+        let Some(number) = vassal.instances.iter().find(|it| is_ready(it)).map(|it| it.number) else {
+            return;
+        };
+        let is_replaced = |instance: &&Instance| instance.is_old && !instance.is_leaving();
+        let before = vassal.instances.iter().rfind(is_replaced);
+        let before = before.map(|old| (old.history.clone(), old.mountpoints.clone()));
+        let Some(instance) = vassal.instance_mut(number) else { return };
+        instance.is_on_trial = false;
+        if let Some((history, mountpoints)) = before {
+            instance.history.follow(&history);
+            instance.mountpoints.follow(&mountpoints);
+        }
+        let born = instance.process().map_or(now, |process| process.born);
+        let id = InstanceId::new(file, number);
+        let after = Elapsed(now.saturating_duration_since(born));
+        self.log_of(&id, format!("takes over {after} after its start"));
+        self.adopt_replication(&id, now);
+        self.set_timer(&id, now);
+    }
+
+    /// Whether an instance is on trial, and its time is over.
+    pub(super) fn ends_trial(&mut self, id: &InstanceId, now: Instant) -> bool {
+        let Some(until) = self.of(id).and_then(|instance| instance.trial_until()) else { return false };
+        if until > now {
+            return false;
+        }
+        // It may have become ready at this very moment.
+        self.accept_trial(&id.file, now);
+        let Some(instance) = self.of(id).filter(|instance| instance.is_on_trial) else { return true };
+        let time = Elapsed(instance.replication().ready_timeout);
+        let what = match instance.state() {
+            State::Starting { .. } => "still setting up",
+            _ => "not ready",
+        };
+        self.trial_failed(id, format!("{what} after {time} (ready-timeout)"), now);
+        true
+    }
+
+    /// An instance on trial has failed: it is stopped, and the others go on. The next change of the file
+    /// tries again.
+    pub(super) fn trial_failed(&mut self, id: &InstanceId, why: String, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
+        if !vassal.instance(id.number).is_some_and(|instance| instance.is_on_trial) {
+            return;
+        }
+        let is_only = vassal.instances.len() == 1;
+        let count = vassal.instances.iter().filter(|instance| instance.is_old).count();
+        for instance in &mut vassal.instances {
+            (instance.is_old, instance.is_on_trial) = (false, false);
+        }
+        vassal.refused = Some(why.clone());
+        let others = Count(count as u64, "instance");
+        self.log_of(id, format!("reload refused: {why}; {others} with the file of before go on"));
+        if !is_only {
+            self.step(id, Input::Stop, now);
+        }
+    }
+
+    /// The apps of a vassal on demand have left one after another: the next client starts it.
+    pub(super) fn wait_for_clients(&mut self, file: &Rc<VassalFile>, now: Instant) {
+        let Some(vassal) = self.vassals.get(file) else { return };
+        if vassal.on_demand.is_none() || vassal.has_process() || self.is_ending {
+            return;
+        }
+        for id in self.those(file, |instance| instance.state() == State::Idle) {
+            self.step(&id, Input::Refresh, now);
+        }
+    }
+
+    /// No instance of a vassal is up or will be soon, and its sockets are closed: one will be the first to
+    /// bind them anew, and the others follow it.
+    pub(super) fn reduce(&mut self, file: &Rc<VassalFile>, now: Instant) {
+        let Some(vassal) = self.vassals.get(file) else { return };
+        if vassal.instances.len() < 2 || vassal.is_back_soon(now) {
+            return;
+        }
+        let order = |instance: &&Instance| (instance.machine.deadline().is_none(), instance.number);
+        let stays = vassal.instances.iter().min_by_key(order).map(|instance| instance.number);
+        for id in self.those(file, |instance| Some(instance.number) != stays) {
+            self.step(&id, Input::Stop, now);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Several instances of a vassal, and new ones in the place of old ones: somebody always answers.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use crate::common::process;
+use crate::common::sandbox::vassal_path;
+use crate::common::tutorial::sees_app_mounted;
+use crate::common::{Daemon, Sandbox, sandboxed, until};
+use rustix::process::Signal;
+
+/// Answers each connection with its replica and the word after it; finishes with the one in its hands when it
+/// is asked to stop.
+const SERVER: &str = r#"
+import os, select, signal, socket, sys
+stop, told = os.pipe()
+os.set_blocking(told, False)
+signal.set_wakeup_fd(told)
+signal.signal(signal.SIGTERM, lambda *_: None)
+s = socket.socket(fileno=3)
+s.setblocking(False)
+print("serving", *sys.argv[1:], flush=True)
+while True:
+    ready = select.select([s, stop], [], [])[0]
+    if stop in ready:
+        break
+    try:
+        c = s.accept()[0]
+    except BlockingIOError:
+        # Another one was faster.
+        continue
+    c.setblocking(True)
+    c.send(" ".join(sys.argv[1:]).encode())
+    c.close()
+"#;
+
+/// The lines of a vassal whose app answers with its replica and a word.
+fn server(sandbox: &Sandbox, word: &str, lines: &str) -> String {
+    let path = sandbox.path("server.py");
+    if !path.exists() {
+        sandbox.file("server.py", SERVER);
+    }
+    format!("listen = 127.0.0.1:80\ncommand = python3 {} %(replica) {word}\n{lines}", path.display())
+}
+
+fn get() -> std::io::Result<String> {
+    let mut text = String::new();
+    TcpStream::connect("127.0.0.1:80")?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// The answers of a while.
+fn answers() -> BTreeSet<String> {
+    (0..100).filter_map(|_| get().ok()).collect()
+}
+
+/// Connects without a pause, and counts answers that are wrong or missing, until `act` has ended. Returns how
+/// many were right.
+fn while_connecting(act: impl FnOnce()) -> usize {
+    let (is_over, good) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    assert!(!get().unwrap().is_empty(), "a connection was closed without an answer");
+                    good.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        // The threads must end, even if this panics.
+        struct Over<'a>(&'a AtomicBool);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let _over = Over(&is_over);
+        act();
+    });
+    good.into_inner()
+}
+
+/// Waits until so many instances answer, each with this word.
+fn wait_for(replicas: &[u16], word: &str) {
+    let wanted: BTreeSet<_> = replicas.iter().map(|number| format!("{number} {word}")).collect();
+    until(format_args!("{wanted:?}"), || answers() == wanted);
+}
+
+#[test]
+fn all_replicas_accept_from_the_same_sockets_and_one_that_dies_takes_nobody_along() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", &server(sandbox, "one", "replicas = 3"));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        emperor.wait_running(1, "app");
+        wait_for(&[1, 2, 3], "one");
+        let status = sandbox.status("app");
+        for number in 1..=3 {
+            assert!(status.contains(&format!("app/{number} ")), "{status}");
+        }
+        let count = while_connecting(|| {
+            for round in 1..=3 {
+                // PID 1 of one of them; the connection in its hands must not be lost, so that it counts.
+                let victim = emperor.pid_of("app/2");
+                process::signal(victim, Signal::TERM);
+                emperor.wait_running(1 + round, "app/2");
+            }
+        });
+        assert!(count > 0);
+        wait_for(&[1, 2, 3], "one");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_rolling_reload_loses_no_connection() {
+    sandboxed(|sandbox| {
+        let lines = "replicas = 2\nready-after = 100ms";
+        sandbox.vassal("app", &server(sandbox, "one", lines));
+        let emperor = sandbox.emperor(&[]);
+        wait_until_set(&emperor, 2);
+        wait_for(&[1, 2], "one");
+        let count = while_connecting(|| {
+            for word in ["two", "three", "four"] {
+                sandbox.vassal("app", &server(sandbox, word, lines));
+                let (status, text) = sandbox.control(&["reload", "--wait", "app"]);
+                assert_eq!(status, 0, "{text}");
+            }
+        });
+        assert!(count > 0);
+        until("both answer from the last file", || {
+            let all = answers();
+            all.len() == 2 && all.iter().all(|answer| answer.ends_with(" four"))
+        });
+        emperor.stop();
+    });
+}
+
+/// Waits until so many instances of the app run.
+fn wait_until_set(emperor: &Daemon, count: usize) {
+    until("all instances run", || {
+        emperor.lines("emperor: app/").iter().filter(|line| line.contains("running")).count()
+            + emperor.lines("emperor: app: running").len()
+            >= count
+    });
+}
+
+#[test]
+fn a_file_that_does_not_work_costs_nothing_and_the_next_one_is_tried() {
+    sandboxed(|sandbox| {
+        let lines = "reload-strategy = rolling\nready-after = 100ms\nready-timeout = 2s";
+        sandbox.vassal("app", &server(sandbox, "good", lines));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        emperor.wait_running(1, "app");
+        wait_for(&[1], "good");
+        let bad = [
+            ("no-such-key = 1\nstrict = true", "unknown option 'no-such-key'"),
+            ("hook-as-root = exec:exit 3", "exited with status 3"),
+            ("hook-as-root = exec:sleep 1000", "still setting up after 2.0 s (ready-timeout)"),
+        ];
+        let count = while_connecting(|| {
+            for (round, (line, why)) in bad.into_iter().enumerate() {
+                sandbox.vassal("app", &server(sandbox, "bad", &format!("{lines}\n{line}")));
+                emperor.wait_for_nth(2 * round + 1, "emperor: app/2: reload refused: ");
+                let status = sandbox.status("app");
+                assert!(status.contains("reload refused: ") && status.contains("running"), "{status}");
+                let (status, text) = sandbox.control(&["reload", "--wait", "app"]);
+                assert_eq!(status, 1, "{text}");
+                assert!(text.contains(why), "{line}: {text}");
+            }
+        });
+        assert!(count > 0);
+        sandbox.vassal("app", &server(sandbox, "better", lines));
+        until("the new one answers", || answers().iter().all(|answer| answer.ends_with(" better")));
+        emperor.stop();
+    });
+}
+
+#[test]
+fn the_number_of_replicas_follows_the_file_up_and_down() {
+    sandboxed(|sandbox| {
+        let with = |replicas: u32| {
+            let lines = format!("replicas = {replicas}\nreload-strategy = rolling\nready-after = 10ms");
+            server(sandbox, &format!("of{replicas}"), &lines)
+        };
+        sandbox.vassal("app", &with(1));
+        let emperor = sandbox.emperor(&[]);
+        wait_for(&[1], "of1");
+        let count = while_connecting(|| {
+            for replicas in [4, 2, 3, 1] {
+                sandbox.vassal("app", &with(replicas));
+                until(format_args!("{replicas} replicas"), || {
+                    let all = answers();
+                    all.len() == replicas as usize
+                        && all.iter().all(|answer| answer.ends_with(&format!("of{replicas}")))
+                });
+            }
+        });
+        assert!(count > 0);
+        until("the others are gone", || process::named("python3").len() == 1);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_replica_whose_daemon_is_killed_comes_back_while_the_others_serve() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        let lines = "replicas = 2\nexec-as-user = fuse-zip -r /var/www/app001.zip /app\nuid = user001\n\
+                     mountpoint-check = /app";
+        sandbox.vassal("app", &server(sandbox, "x", lines));
+        let emperor = sandbox.emperor(&[]);
+        wait_for(&[1, 2], "x");
+        let inits: Vec<_> = ["app/1", "app/2"].iter().map(|name| sandbox.pid_in_status(name)).collect();
+        for init in &inits {
+            assert!(sees_app_mounted(*init));
+        }
+        let count = while_connecting(|| {
+            let daemon = process::all()
+                .into_iter()
+                .find(|process| process.comm == "fuse-zip" && is_below(process.pid, inits[1]));
+            process::signal(daemon.unwrap().pid, Signal::KILL);
+            emperor.wait_for("emperor: app/2: mountpoint /app lost");
+        });
+        assert!(count > 0);
+        wait_for(&[1, 2], "x");
+        assert_eq!(sandbox.pid_in_status("app/1"), inits[0]);
+        assert_ne!(sandbox.pid_in_status("app/2"), inits[1]);
+        emperor.stop();
+    });
+}
+
+/// Whether a process has the mount namespace of another one.
+fn is_below(pid: i32, init: i32) -> bool {
+    let namespace = |pid| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    namespace(pid).is_some() && namespace(pid) == namespace(init)
+}
+
+#[test]
+fn an_upgrade_goes_on_with_all_instances_and_with_a_rolling_reload() {
+    sandboxed(|sandbox| {
+        let lines = "replicas = 2\nready-after = 300ms";
+        sandbox.vassal("app", &server(sandbox, "one", lines));
+        let emperor = sandbox.emperor(&[]);
+        wait_for(&[1, 2], "one");
+        let count = while_connecting(|| {
+            sandbox.vassal("app", &server(sandbox, "two", lines));
+            emperor.wait_for("emperor: app/3: started");
+            let (status, text) = sandbox.control(&["upgrade"]);
+            assert_eq!(status, 0, "{text}");
+            until("the new ones answer", || answers().iter().all(|answer| answer.ends_with(" two")));
+        });
+        assert!(count > 0);
+        until("two are left", || process::named("python3").len() == 2);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn the_sockets_file_stays_while_one_instance_uses_it() {
+    sandboxed(|sandbox| {
+        // The new file has another socket, and does not work: the old one must stay reachable.
+        let lines = |socket: &str, more: &str| {
+            format!(
+                "listen = /run/scratch/{socket}.sock\nreload-strategy = rolling\nready-after = 100ms\n\
+                 ready-timeout = 1s\ncommand = sleep 1000\n{more}"
+            )
+        };
+        sandbox.vassal("app", &lines("one", ""));
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_running(1, "app");
+        sandbox.vassal("app", &lines("two", "exec-post-app = exit 1"));
+        emperor.wait_for("emperor: app/2: reload refused: ");
+        assert!(Path::new("/run/scratch/one.sock").exists());
+        until("what only the new one used is gone", || !Path::new("/run/scratch/two.sock").exists());
+        fs::remove_file(vassal_path("app")).unwrap();
+        until("it is gone", || !Path::new("/run/scratch/one.sock").exists());
+        emperor.stop();
+    });
+}
+
+impl Sandbox {
+    /// Gives a command to the emperor. Returns its exit status and all that it prints.
+    fn control(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.program("emperor").args(arguments).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn status(&self, name: &str) -> String {
+        self.control(&["status", name]).1
+    }
+
+    /// The pid of an instance, from the table of status.
+    fn pid_in_status(&self, instance: &str) -> i32 {
+        let table = self.control(&["status"]).1;
+        let row = table.lines().find(|line| line.split_whitespace().next() == Some(instance));
+        let mut words = row.unwrap_or_else(|| panic!("{instance} in {table}")).split_whitespace();
+        words.nth(2).unwrap().parse().unwrap()
+    }
+}
