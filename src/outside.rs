@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, StatxFlags, statx};
+use rustix::fs::{AtFlags, PROC_SUPER_MAGIC, StatxFlags, fstatfs, statx};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::geteuid;
@@ -43,8 +43,13 @@ pub struct Owner {
 impl Owner {
     /// The owner of a file that was opened with O_PATH, which is `uid` here.
     pub fn of(file: &OwnedFd, uid: u32) -> Self {
-        let told = if uid == OVERFLOW_UID { ask(file) } else { None };
-        told.unwrap_or_else(|| Self::here(uid))
+        if uid != OVERFLOW_UID {
+            return Self::here(uid);
+        }
+        // The names in a procfs, and what its links lead to, are the kernel's word.
+        let is_kernels = || fstatfs(file).is_ok_and(|there| there.f_type == PROC_SUPER_MAGIC);
+        let of_kernel = || is_kernels().then_some(Self { uid, is_ours: true });
+        ask(file).or_else(of_kernel).unwrap_or_else(|| Self::here(uid))
     }
 
     fn here(uid: u32) -> Self {
@@ -181,7 +186,7 @@ mod tests {
             serve(&theirs, Some(&set));
             written.into_inner()
         });
-        let file = rustix::fs::open(c"/proc", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+        let file = rustix::fs::open(c"/run", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
         ask_over(Some(ours));
         assert_eq!(set_limit(Path::new("/c=g/pids.max"), b"7 \n"), Ok(()));
         assert_eq!(set_limit(Path::new("/c=g/pids.max"), b"x"), Err(Errno::INVAL));

@@ -567,7 +567,8 @@ mod tests {
 
     impl Tree {
         fn new(name: &str) -> Self {
-            Self(tempfile::Builder::new().prefix(name).tempdir().unwrap().keep())
+            // What a user has on the stage, where / and /tmp may be of a user without a number.
+            Self(tempfile::Builder::new().prefix(name).tempdir_in("/run").unwrap().keep())
         }
     }
 

@@ -168,6 +168,17 @@ fn where_nobody_outside_can_be_asked_nobody_without_a_number_is_trusted() {
         let text = String::from_utf8(output.stderr).unwrap();
         let says = "/run/way is a symbolic link of user 65534, where user 65534 can change the way";
         assert!(output.status.code() == Some(71) && text.contains(says), "{text}");
+        // The kernel's own links are nobody's. The root directory of a container is its own.
+        let furnish = "mount -t tmpfs -o mode=755 sandbox /mnt && cd /mnt && for directory in /*; do \
+            if [ -L $directory ]; then cp -P $directory .; elif [ $directory != /mnt ]; then \
+            mkdir .$directory && mount --rbind $directory .$directory; fi; done; \
+            exec chroot . \"$@\" >/run/scratch/out";
+        let wrapper = [&wrapper[..], &["sh", "-c", furnish, "sh"]].concat();
+        let mut command = sandbox.wrapped(&wrapper, "vassal-init");
+        let lines = "uid = root\nhook-pre-jail = write:/proc/self/fd/1 told\ncommand = true";
+        let output = command.arg(sandbox.ini("vassal", lines)).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(fs::read_to_string(sandbox.path("out")).unwrap(), "told");
     });
 }
 
