@@ -172,7 +172,11 @@ fn nothing_of_the_old_root_stays_reachable() {
                 assert!(number <= 2 || inner, "{pid}: {number} -> {}", leads_to.display());
             }
         }
-        assert_eq!(cow::mounted_at(init), ["/", "/etc", "/usr", "/proc", "/dev"]);
+        let mut mounted = cow::mounted_at(init);
+        if sandbox.needs_root("a bind without what is mounted below") {
+            mounted.retain(|place| !place.starts_with("/dev/"));
+        }
+        assert_eq!(mounted, ["/", "/etc", "/usr", "/proc", "/dev"]);
         let exe = fs::read_link(format!("/proc/{init}/exe")).unwrap();
         assert!(exe.to_string_lossy().contains("memfd:"), "{}", exe.display());
         let exe = fs::OpenOptions::new().write(true).open(format!("/proc/{init}/exe"));
