@@ -15,8 +15,12 @@ pub struct OutermostCgroup {
     /// Where it is mounted.
     pub path: PathBuf,
     directory: File,
-    before: String,
+    was_used: bool,
 }
+
+/// A controller that nothing else on a machine uses: a test may have it enabled in the outermost cgroup. All
+/// others are systemd's as well, which takes and gives them.
+pub const UNUSED: &str = "hugetlb";
 
 impl OutermostCgroup {
     /// Beside other tests.
@@ -35,21 +39,25 @@ impl OutermostCgroup {
         let path = PathBuf::from(mount.split(' ').nth(1).unwrap());
         let directory = File::open(&path).unwrap();
         until("the use of the outermost cgroup", || flock(&directory, operation).is_ok());
-        let mut outermost = Self { path, directory, before: String::new() };
-        outermost.before = fs::read_to_string(outermost.control()).unwrap();
+        let mut outermost = Self { path, directory, was_used: false };
+        outermost.was_used = outermost.is_used();
         outermost
     }
 
-    /// Takes a controller from the cgroups in it, unless they had it before.
-    pub fn give_back(&self, controller: &str) {
-        if !self.before.contains(controller) {
-            fs::write(self.control(), format!("-{controller}")).unwrap();
+    /// Takes [`UNUSED`] from the cgroups in it, unless they had it before.
+    pub fn give_back(&self) {
+        if !self.was_used {
+            fs::write(self.control(), format!("-{UNUSED}")).unwrap();
         }
     }
 
-    /// The cgroups in it have the same controllers as before.
+    /// The cgroups in it have [`UNUSED`] if they had it before.
     pub fn is_as_it_was(&self) {
-        assert_eq!(fs::read_to_string(self.control()).unwrap(), self.before);
+        assert_eq!(self.is_used(), self.was_used);
+    }
+
+    fn is_used(&self) -> bool {
+        fs::read_to_string(self.control()).unwrap().contains(UNUSED)
     }
 
     /// Also where something is mounted over it.

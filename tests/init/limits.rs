@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::common::cgroups::OutermostCgroup;
+use crate::common::cgroups::{OutermostCgroup, UNUSED};
 use crate::common::sandbox::vassal_path;
 use crate::common::{eventually, process, run, sandboxed, slowness, until};
 use rustix::process::Signal;
@@ -59,9 +59,6 @@ impl Drop for Group {
         }
     }
 }
-
-/// A controller that nothing else on a machine uses: a test may have it enabled in the outermost cgroup.
-const UNUSED: &str = "hugetlb";
 
 /// The cgroup of version 2 that a process is in.
 fn cgroup_of(pid: i32) -> String {
@@ -259,7 +256,7 @@ fn a_controller_is_enabled_on_the_way_down_and_the_emperor_makes_way() {
         drop(vassal);
         until("no process is left in them", || process::named("sleep").is_empty());
         drop(group);
-        machines.give_back(UNUSED);
+        machines.give_back();
         machines.is_as_it_was();
     });
 }
