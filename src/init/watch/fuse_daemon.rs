@@ -30,22 +30,22 @@ struct Silent {
     uid: u32,
 }
 
+/// Reads the mount table, if it can be read.
+type MountTable<'a> = &'a dyn Fn() -> Option<Vec<Mount>>;
+
 /// FUSE connections, each with the child of the process that serves it. `mounts` are asked for where the
 /// kernel does not tell. All pids are those of `proc`, a procfs.
-pub fn among_children(proc: BorrowedFd<'_>, parent: i32, mounts: &dyn Fn() -> Vec<Mount>) -> Vec<(u64, i32)> {
-    let mut told = Vec::new();
-    let mut silent = Vec::new();
-    for pid in children(proc, parent) {
-        let connections = connections_of(proc, pid);
-        if connections.is_empty() && (0..DESCRIPTORS).any(|fd| is_device(proc, pid, fd)) {
-            silent.extend(user_of(proc, pid).map(|uid| Silent { pid, uid }));
-        }
-        told.extend(connections.into_iter().map(|connection| (connection, pid)));
+pub fn among_children(proc: BorrowedFd<'_>, parent: i32, mounts: MountTable<'_>) -> Vec<(u64, i32)> {
+    let children: Vec<_> = children(proc, parent).collect();
+    let its = |&pid: &i32| connections_of(proc, pid).into_iter().map(move |connection| (connection, pid));
+    let told: Vec<_> = children.iter().flat_map(its).collect();
+    if !told.is_empty() {
+        return told;
     }
-    match told.is_empty() && !silent.is_empty() {
-        true => infer(&silent, &mounts()),
-        false => told,
-    }
+    let has_device = |pid: &&i32| (0..DESCRIPTORS).any(|fd| is_device(proc, **pid, fd));
+    let users = children.iter().filter(has_device);
+    let silent: Vec<_> = users.filter_map(|&pid| Some(Silent { pid, uid: user_of(proc, pid)? })).collect();
+    if silent.is_empty() { Vec::new() } else { infer(&silent, &mounts().unwrap_or_default()) }
 }
 
 /// Pairs a user's only daemon with the user's only connection. With more of either nobody knows.
@@ -62,11 +62,11 @@ fn infer(silent: &[Silent], mounts: &[Mount]) -> Vec<(u64, i32)> {
 
 /// The children of a process that serve a FUSE connection no longer, since it has ended. A daemon that runs
 /// ends by itself then; one that is stopped does not hear of it.
-pub fn without_connection(proc: BorrowedFd<'_>, parent: i32, mounts: &dyn Fn() -> Vec<Mount>) -> Vec<Pid> {
+pub fn without_connection(proc: BorrowedFd<'_>, parent: i32, mounts: MountTable<'_>) -> Vec<Pid> {
     let has_ended = |pid: &Pid| match connection_of(proc, *pid) {
         Connection::None | Connection::Lasts => false,
         Connection::Ended => true,
-        Connection::Unknown => is_nowhere(proc, *pid, &mounts()),
+        Connection::Unknown => mounts().is_some_and(|mounts| is_nowhere(proc, *pid, &mounts)),
     };
     children(proc, parent).filter_map(Pid::from_raw).filter(has_ended).collect()
 }

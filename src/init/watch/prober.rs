@@ -376,10 +376,7 @@ fn daemon_of(connection: u64) -> Option<Pid> {
     let proc = files::open_proc().ok()?;
     let proc = proc.as_fd();
     let parent = fuse_daemon::number_in(proc, "self/status", "PPid:")?;
-    let mounts = || {
-        let table = files::read_file_at(proc, "self/mountinfo").unwrap_or_default();
-        mountinfo::parse(&table)
-    };
+    let mounts = || Some(mountinfo::parse(&files::read_file_at(proc, "self/mountinfo").ok()?));
     let daemons = fuse_daemon::among_children(proc, parent, &mounts);
     let (_, daemon) = daemons.into_iter().find(|(served, _)| *served == connection)?;
     Pid::from_raw(fuse_daemon::pid_with_us(proc, daemon)?)

@@ -146,7 +146,7 @@ impl Procfs {
     pub fn fuse_daemons(&self) -> Vec<(u64, Pid)> {
         let Some(proc) = self.open_own() else { return Vec::new() };
         let own = rustix::process::getpid();
-        let mounts = || self.mounts().unwrap_or_default();
+        let mounts = || self.mounts().ok();
         let daemons = fuse_daemon::among_children(proc.as_fd(), own.as_raw_pid(), &mounts);
         daemons.into_iter().filter_map(|(connection, pid)| Some((connection, Pid::from_raw(pid)?))).collect()
     }
@@ -155,7 +155,7 @@ impl Procfs {
     /// look at them.
     pub fn daemons_without_connection(&self, parent: Pid) -> Vec<Pid> {
         let Some(proc) = self.open_own() else { return Vec::new() };
-        let mounts = || self.mounts().unwrap_or_default();
+        let mounts = || self.mounts().ok();
         fuse_daemon::without_connection(proc.as_fd(), parent.as_raw_pid(), &mounts)
     }
 
