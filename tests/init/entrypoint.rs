@@ -311,6 +311,31 @@ fn a_program_on_a_filesystem_that_hangs_makes_no_init_deaf() {
 }
 
 #[test]
+fn a_working_directory_on_a_filesystem_that_hangs_makes_no_init_deaf() {
+    sandboxed(|sandbox| {
+        let place = sandbox.path("mount/sub").display().to_string();
+        let vassal =
+            format!("chdir = {place}\ncommand = sleep 1000\nstop-timeout = 1000\nhook-timeout = 1000");
+        let vassal = sandbox.file("vassal.ini", &format!("[uwsgi]\n{vassal}\n"));
+        let chosen = ["--chdir", &place, "--", "sleep", "1000"];
+        let as_user = [&["--user", "65534"][..], &chosen].concat();
+        for options in [&chosen[..], &as_user, &[vassal.to_str().unwrap()]] {
+            let hanging = sandbox.hanging();
+            let mut running = Running::start(init(sandbox, options).stdin(Stdio::null()));
+            let call = format!("{} ", libc::SYS_chdir);
+            let hangs = |process: &process::Process| {
+                let now = fs::read_to_string(format!("/proc/{}/syscall", process.pid));
+                process.parent == running.pid() && now.is_ok_and(|now| now.starts_with(&call))
+            };
+            until("it hangs", || process::all().iter().any(hangs));
+            process::signal(running.pid(), Signal::TERM);
+            assert_eq!(running.wait(), 128 + Signal::TERM.as_raw(), "{options:?}");
+            hanging.end();
+        }
+    });
+}
+
+#[test]
 fn what_a_program_is_executed_by_is_named_where_that_is_missing() {
     sandboxed(|sandbox| {
         let script = sandbox.file("script", "#!/nonexistent/python -u\r\n");

@@ -139,8 +139,7 @@ impl Launch<'_> {
         if self.needs_nothing() {
             return self.spawn(program, &argv, &envp);
         }
-        self.create(program, &|| {
-            self.signals.restore();
+        self.create(program, true, &|| {
             let errno = self.become_program(&argv, &envp, program);
             Err(self.unexecuted(program, errno))
         })
@@ -212,10 +211,10 @@ impl Launch<'_> {
     /// # Errors
     /// As [`Launch::program`].
     pub fn work(&self, work: impl Fn() -> Result<String>) -> Result<Launched> {
-        self.create(OsStr::new("a child process"), &|| work().map_err(of_step(Step::Work)))
+        self.create(OsStr::new("a child process"), false, &|| work().map_err(of_step(Step::Work)))
     }
 
-    fn create(&self, name: &OsStr, life: &dyn Fn() -> Outcome) -> Result<Launched> {
+    fn create(&self, name: &OsStr, has_program: bool, life: &dyn Fn() -> Outcome) -> Result<Launched> {
         let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
         let (report, mut child_report) =
             rustix::pipe::pipe_with(flags).context("create a pipe for", name.display())?;
@@ -227,7 +226,7 @@ impl Launch<'_> {
         match clone3(0).context("start", name.display())? {
             Side::Parent(child) => Ok(Launched { pid: child.pid, report: Report::Pipe(report) }),
             Side::Child => {
-                let (status, message) = match self.prepare(parent).and_then(|()| life()) {
+                let (status, message) = match self.prepare(parent, has_program).and_then(|()| life()) {
                     Ok(said) if said.is_empty() => (0, Vec::new()),
                     Ok(said) => (0, [b"\0", said.as_bytes()].concat()),
                     Err(failure) => (failure.status, failure.to_bytes()),
@@ -241,7 +240,7 @@ impl Launch<'_> {
     }
 
     /// In the child: takes on its state.
-    fn prepare(&self, parent: Pid) -> Result<(), Failure> {
+    fn prepare(&self, parent: Pid, has_program: bool) -> Result<(), Failure> {
         if self.own_session {
             // setsid(2) cannot fail in a process that has just been created.
             let _ = rustix::process::setsid();
@@ -259,6 +258,11 @@ impl Launch<'_> {
             // After the last change of identity, because such a change clears the signal (prctl(2)).
             let set = clone::die_with(parent).context("set", "the parent death signal");
             set.map_err(of_step(Step::ParentDeath))?;
+        }
+        if has_program {
+            // Before the first step that may wait for a filesystem, so that who waits can be ended; after
+            // the stand, as who takes a terminal may be stopped for it.
+            self.signals.restore();
         }
         // As the user. Root could be led to a directory that the user may not enter, and root cannot enter a
         // FUSE mount of the user.
