@@ -13,6 +13,7 @@ use crate::emperor::core::file_version::FileVersion;
 use crate::error::{Context, Result};
 use crate::files;
 use crate::protocol::{Received, receive, send};
+use crate::running_time;
 use crate::sys::clone::{self, Child, Side, clone3};
 use crate::sys::fd;
 use crate::sys::signal::kill_pidfd;
@@ -92,7 +93,7 @@ impl Deputy {
 
     /// Waits until it has ended, or the time is over.
     pub fn finish(self, until: Instant) {
-        let left = Timespec::try_from(until.saturating_duration_since(Instant::now()));
+        let left = Timespec::try_from(until.saturating_duration_since(running_time::now()));
         if let (Some(pidfd), Ok(left)) = (&self.child.pidfd, left) {
             let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&left));
         }

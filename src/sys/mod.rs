@@ -19,6 +19,7 @@ pub mod memfd;
 pub mod memory;
 pub mod mount;
 pub mod peer;
+pub mod poll;
 pub mod seccomp;
 pub mod signal;
 pub mod spawn;

@@ -7,9 +7,8 @@ use crate::common::command::init;
 use crate::common::{process, sandboxed, until, until_passed};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Stops every process of the sandbox, and lets them go on after three times the deadline of a test. Some may
-/// end meanwhile.
-fn freeze(deadline: Duration) {
+/// Stops every process of the sandbox, and lets them go on after that time. Some may end meanwhile.
+fn freeze(time: Duration) {
     let began = Instant::now();
     let all: Vec<_> = process::all().into_iter().filter(|process| !process.is_of_sandbox()).collect();
     let signal = |signal| {
@@ -18,7 +17,7 @@ fn freeze(deadline: Duration) {
         }
     };
     signal(Signal::STOP);
-    until_passed(began, deadline * 3);
+    until_passed(began, time);
     // The supervisors go on first, which is worse for the others.
     signal(Signal::CONT);
 }
@@ -43,7 +42,7 @@ fn an_app_that_gives_heartbeats_outlives_a_freeze() {
         };
         until("its heart beats", || turn() > 2);
         for _ in 0..2 {
-            freeze(Duration::from_secs(3));
+            freeze(Duration::from_secs(9));
             let before = turn();
             until("its heart beats on", || turn() > before + 15);
         }
@@ -56,20 +55,42 @@ fn an_app_that_gives_heartbeats_outlives_a_freeze() {
     });
 }
 
+/// A second in which it has to run, not one that passes by itself.
+const A_SECOND: &str = "perl -e \"select undef, undef, undef, 0.02 for 1..50\"";
+
+/// Freezes beside a deadline of three seconds: some end before it, some after it, and some are repeated.
+const FREEZES: [(u32, u64); 3] = [(1, 2000), (1, 3500), (12, 300)];
+
+/// Freezes a number of times for so many milliseconds, with a tenth of a second between.
+fn freezes((times, time): (u32, u64)) {
+    for _ in 0..times {
+        freeze(Duration::from_millis(time));
+        until_passed(Instant::now(), Duration::from_millis(100));
+    }
+}
+
 #[test]
 fn an_app_that_is_stopped_has_its_whole_time_beside_a_freeze() {
     sandboxed(|sandbox| {
-        let app = "command = sh -c 'trap \"touch /run/scratch/asked; sleep 0.5; echo left; exit 3\" TERM; \
-                   touch /run/scratch/ready; while :; do sleep 0.01; done'\nstop-timeout = 3";
-        sandbox.vassal("app", app);
-        let emperor = sandbox.emperor(&[]);
-        until("the app is ready", || Path::new("/run/scratch/ready").exists());
-        emperor.signal(Signal::TERM);
-        until("it is asked", || Path::new("/run/scratch/asked").exists());
-        freeze(Duration::from_secs(3));
-        emperor.wait_for("emperor: all vassals stopped in ");
-        assert_eq!(emperor.lines("SIGKILL"), [""; 0]);
-        assert_eq!(emperor.lines("left").len(), 1);
+        for (index, freeze) in FREEZES.into_iter().enumerate() {
+            let (ready, asked) = (format!("/run/scratch/ready{index}"), format!("/run/scratch/asked{index}"));
+            let app = sandbox.file(
+                &format!("app{index}"),
+                &format!(
+                    "trap 'touch {asked}; {A_SECOND}; echo left; exit 3' TERM\n\
+                     touch {ready}; while :; do sleep 0.01; done"
+                ),
+            );
+            sandbox.vassal("app", &format!("command = sh {}\nstop-timeout = 3", app.display()));
+            let emperor = sandbox.emperor(&[]);
+            until("the app is ready", || Path::new(&ready).exists());
+            emperor.signal(Signal::TERM);
+            until("it is asked", || Path::new(&asked).exists());
+            freezes(freeze);
+            emperor.wait_for("emperor: all vassals stopped in ");
+            assert_eq!(emperor.lines("SIGKILL"), [""; 0], "{freeze:?}");
+            assert_eq!(emperor.lines("left").len(), 1, "{freeze:?}");
+        }
     });
 }
 
@@ -82,7 +103,7 @@ fn what_a_command_leaves_has_its_whole_grace_beside_a_freeze() {
             format!("(setsid sh -c '{left}' &) ; until [ -e /run/scratch/ready ]; do sleep 0.01; done");
         let mut command = sandbox.start("init", init(sandbox, &["--grace", "2s", "--", "sh", "-c", &script]));
         until("it is asked", || Path::new("/run/scratch/asked").exists());
-        freeze(Duration::from_secs(2));
+        freeze(Duration::from_secs(6));
         assert_eq!(command.wait(), 0, "{}", command.log());
         assert!(Path::new("/run/scratch/left").exists(), "{}", command.log());
     });
@@ -91,14 +112,17 @@ fn what_a_command_leaves_has_its_whole_grace_beside_a_freeze() {
 #[test]
 fn a_hook_has_its_whole_time_beside_a_freeze() {
     sandboxed(|sandbox| {
-        // A time in which it has to run, not one that passes by itself.
-        let hook = "touch /run/scratch/begun; perl -e 'select undef, undef, undef, 0.02 for 1..20'";
-        let lines = format!("hook-timeout = 2s\nexec-as-root = {hook}\ncommand = sleep 1000");
-        sandbox.vassal("app", &lines);
-        let emperor = sandbox.emperor(&[]);
-        until("the hook has begun", || Path::new("/run/scratch/begun").exists());
-        freeze(Duration::from_secs(2));
-        emperor.wait_running(1, "app");
-        emperor.stop();
+        for (index, freeze) in FREEZES.into_iter().enumerate() {
+            let begun = format!("/run/scratch/begun{index}");
+            let hook = format!("touch {begun}; {A_SECOND}");
+            let lines = format!("hook-timeout = 3s\nexec-as-root = {hook}\ncommand = sleep 1000");
+            sandbox.vassal("app", &lines);
+            let emperor = sandbox.emperor(&[]);
+            until("the hook has begun", || Path::new(&begun).exists());
+            freezes(freeze);
+            emperor.wait_running(1, "app");
+            assert_eq!(emperor.lines("emperor: app: started (pid ").len(), 1, "{freeze:?}");
+            emperor.stop();
+        }
     });
 }

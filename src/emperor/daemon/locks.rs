@@ -13,7 +13,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, StatxFlags, major, minor, statx};
@@ -37,6 +37,7 @@ use crate::log::Elapsed;
 use crate::place::Place;
 use crate::protocol::{Received, receive};
 use crate::retry;
+use crate::running_time;
 use crate::sys::peer;
 
 /// How long a start waits for an emperor that may be ending, and how long for the answer of one.
@@ -98,13 +99,13 @@ impl Locks {
     /// Another emperor holds a lock; or the error of `pause`.
     pub fn take(&mut self, server: &mut Server, pause: impl Fn() -> Result<()>) -> Result<()> {
         for lock in &mut self.0 {
-            let (began, mut patience) = (Instant::now(), PATIENCE);
+            let (began, mut patience) = (running_time::now(), PATIENCE);
             while let Some(holder) = lock.take(server, PATIENCE) {
                 if holder.is_stopping && patience == PATIENCE {
                     patience = PATIENCE_WITH_STOPPING;
                     log!("{}: waiting up to {}", lock.refused(&holder), Elapsed(patience));
                 }
-                if began.elapsed() >= patience {
+                if running_time::since(began) >= patience {
                     return Err(lock.refused(&holder));
                 }
                 pause()?;

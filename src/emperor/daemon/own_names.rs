@@ -10,6 +10,7 @@ use crate::emperor::instance::readers::{News, Purpose};
 use crate::emperor::instance::reading::Job;
 use crate::emperor::instance::socket_file::is_known;
 use crate::log;
+use crate::running_time;
 
 /// How long an emperor that ends waits for the removal of its own names.
 const FINISHING: Duration = Duration::from_secs(2);
@@ -66,6 +67,6 @@ pub fn remove(emperor: &mut Emperor) {
             Err(error) => log!("{error}: a file is left"),
         }
     }
-    let until = Instant::now() + FINISHING;
+    let until = running_time::now() + FINISHING;
     deputies.into_iter().for_each(|deputy| deputy.finish(until));
 }

@@ -40,7 +40,7 @@ use crate::running_time;
 use crate::signal_names;
 use crate::sys::fd;
 use crate::sys::mount;
-use crate::sys::signal::{self, Inherited};
+use crate::sys::signal::Inherited;
 use crate::version::VERSION;
 
 /// The pause between two tries to set up the event loop.
@@ -300,8 +300,8 @@ fn retry_until_ok<T>(mut make: impl FnMut() -> Result<T>) -> Result<T> {
 /// # Errors
 /// A signal to stop has come.
 fn pause(time: Duration, operation: &str, object: &str) -> Result<()> {
-    let until = Instant::now() + time;
-    while let Ok(Some(signal)) = signal::wait(Some(until.saturating_duration_since(Instant::now()))) {
+    let until = running_time::now() + time;
+    while let Ok(Some(signal)) = running_time::signal(Some(until)) {
         if let libc::SIGINT | libc::SIGTERM | libc::SIGQUIT | libc::SIGABRT = signal.number {
             let reason = format!("{} came first", signal_names::name(signal.number));
             return Err(Error::new(operation, object, reason));

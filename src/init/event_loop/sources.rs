@@ -95,13 +95,11 @@ impl Sources {
 
         let mut more: Vec<_> = others.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         more.extend(changing.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::PRI)));
-        let time = until.map(|until| until.saturating_duration_since(now));
         let mut heard = Heard::default();
         if self.signals.is_none() {
             if more.is_empty() && self.link.is_none() && mounts.is_none() {
                 // After an error (a filter refuses the call), poll waits instead.
-                if let Ok(first) = signal::wait(time) {
-                    running_time::waited(now, until);
+                if let Ok(first) = running_time::signal(until) {
                     // The kernel delivers low numbers first, and these may come without end. So all pending
                     // signals are taken, up to a SIGCHLD.
                     let next = |last: &Signal| match last.number {
