@@ -2,7 +2,7 @@
 //! that hangs. Who reads the configuration waits for each answer, but hears a signal to stop meanwhile, and
 //! can say which path it waits for.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -61,8 +61,8 @@ const QUESTIONS: [Question; 5] =
 
 /// The process that looks, and this side of it.
 pub struct Asker {
-    child: Pid,
-    link: OwnedFd,
+    /// The process, once something was asked, and the link to it.
+    child: OnceCell<(Pid, OwnedFd)>,
     when_late: WhenLate,
     is_told: Cell<bool>,
     /// Why no more is asked.
@@ -75,42 +75,31 @@ pub struct Asker {
 /// A path was not looked at: its filesystem does not answer, or a signal to stop came first. Without such a
 /// process: EAGAIN, ENOMEM, EMFILE.
 pub fn apart<T>(when_late: WhenLate, load: impl FnOnce(&Asker) -> T) -> Result<T> {
-    let asker = Asker::start(when_late).context("create", "a process")?;
+    let (child, is_told, stuck) = (OnceCell::new(), Cell::new(false), RefCell::new(None));
+    let asker = Asker { child, when_late, is_told, stuck };
     let loaded = load(&asker);
-    let Asker { child, link, stuck, .. } = asker;
-    drop(link);
-    match stuck.into_inner() {
-        None => {
-            let _ = retry_on_intr(|| waitpid(Some(child), WaitOptions::empty()));
-            Ok(loaded)
-        }
-        Some(error) => {
+    let Asker { child, stuck, .. } = asker;
+    let stuck = stuck.into_inner();
+    if let Some((child, link)) = child.into_inner() {
+        drop(link);
+        if stuck.is_some() {
             let _ = signal::kill(child.as_raw_pid(), libc::SIGKILL);
-            Err(error)
+        } else {
+            let _ = retry_on_intr(|| waitpid(Some(child), WaitOptions::empty()));
         }
     }
+    stuck.map_or(Ok(loaded), Err)
 }
 
 impl Asker {
-    fn start(when_late: WhenLate) -> rustix::io::Result<Self> {
-        let (link, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        let parent = rustix::process::getpid();
-        match clone3(0)? {
-            Side::Parent(child) => Ok(Self {
-                child: child.pid,
-                link,
-                when_late,
-                is_told: Cell::new(false),
-                stuck: RefCell::new(None),
-            }),
-            Side::Child => {
-                let _ = clone::die_with(parent);
-                let _ = rustix::thread::set_name(c"vassal-asker");
-                drop(link);
-                answer_all(&theirs);
-                clone::exit(0)
-            }
+    /// The link to the process, which is started for the first question: many configurations have none.
+    fn link(&self) -> Result<&OwnedFd> {
+        if self.child.get().is_none() {
+            let started = start().context("create", "a process")?;
+            let _ = self.child.set(started);
         }
+        let ended = || Error::new("ask", "a process", "there is none");
+        self.child.get().map(|(_, link)| link).ok_or_else(ended)
     }
 
     /// The content of a program's file, which may be large.
@@ -142,9 +131,10 @@ impl Asker {
         }
         let path_bytes = path.as_os_str().as_bytes();
         let packet = [&[question as u8], &(path_bytes.len() as u64).to_le_bytes()[..], path_bytes].concat();
-        let answer = write_all(self.link.as_fd(), &packet).map_err(|_| None).and_then(|()| {
+        let answer = self.link().map_err(Some).and_then(|link| {
+            write_all(link.as_fd(), &packet).map_err(|_| None)?;
             let began = Instant::now();
-            receive(&self.link, &mut || self.wait(question, path, began))
+            receive(link, &mut || self.wait(link, question, path, began))
         });
         answer.unwrap_or_else(|error: Option<Error>| {
             let ended = || Error::new(question.verb(), path.display(), "who was to do it has ended");
@@ -157,10 +147,15 @@ impl Asker {
     ///
     /// # Errors
     /// It is waited for no longer.
-    fn wait(&self, question: Question, path: &Path, began: Instant) -> Result<(), Option<Error>> {
+    fn wait(
+        &self,
+        link: &OwnedFd,
+        question: Question,
+        path: &Path,
+        began: Instant,
+    ) -> Result<(), Option<Error>> {
         let failed = |why: &str| Error::new(question.verb(), path.display(), why);
-        while !poll(&mut [PollFd::new(&self.link, PollFlags::IN)], Some(&PAUSE)).is_ok_and(|count| count > 0)
-        {
+        while !poll(&mut [PollFd::new(link, PollFlags::IN)], Some(&PAUSE)).is_ok_and(|count| count > 0) {
             if let Some(stop) = STOPS.into_iter().find(|stop| signal::is_pending(*stop)) {
                 return Err(Some(failed(&format!("{} came first", signal_names::name(stop)))));
             }
@@ -175,6 +170,22 @@ impl Asker {
             }
         }
         Ok(())
+    }
+}
+
+/// Starts the process; returns the link to it.
+fn start() -> rustix::io::Result<(Pid, OwnedFd)> {
+    let (link, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let parent = rustix::process::getpid();
+    match clone3(0)? {
+        Side::Parent(child) => Ok((child.pid, link)),
+        Side::Child => {
+            let _ = clone::die_with(parent);
+            let _ = rustix::thread::set_name(c"vassal-asker");
+            drop(link);
+            answer_all(&theirs);
+            clone::exit(0)
+        }
     }
 }
 
