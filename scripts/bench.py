@@ -121,7 +121,8 @@ class Bench:
         refused.
         """
         if kind not in self.started:
-            emperor = [os.path.join(self.dist, "emperor")]
+            # A mount that is lost again and again would be waited for.
+            emperor = [os.path.join(self.dist, "emperor"), "--emperor-max-throttle", "1"]
             starters = {"vassal": emperor, "uWSGI": [*PRIVATE, "uwsgi", "--ini"],
                         "vassal, no root": [*AS_USER, *emperor]}
             commands = {name: [*words, f"/etc/uwsgi/{file}.ini"]

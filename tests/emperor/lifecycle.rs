@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::process::{self, Handle};
 use crate::common::sandbox::{VASSALS, vassal_path};
+use crate::common::tutorial::MOUNTED;
 use crate::common::{Daemon, UP, cow, eventually, run, sandboxed, until, until_passed};
 use rustix::process::Signal;
 
@@ -231,6 +232,25 @@ fn a_crash_after_more_than_a_second_is_respawned_at_once() {
         let line = emperor.wait_for("emperor: app: app killed by SIGSEGV");
         assert!(line.ends_with("; respawning now"), "{line}");
         assert_ne!(emperor.wait_running(2, "app"), first);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_loss_is_taken_up_at_once_and_not_for_ever_if_it_follows_each_start() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        sandbox.vassal("app", &format!("{MOUNTED}\ncommand = sleep 1000"));
+        let emperor =
+            sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "36000000"]);
+        for round in 1..=5 {
+            let next = if round < 5 { "; respawning now" } else { "; next try in 7200.0 s" };
+            emperor.wait_running(round, "app");
+            until_passed(Instant::now(), UP);
+            process::signal(process::only("fuse-zip").pid, Signal::KILL);
+            let line = emperor.wait_for_nth(round, "emperor: app: mountpoint /app lost: ");
+            assert!(line.ends_with(next), "{line}");
+        }
         emperor.stop();
     });
 }

@@ -5,12 +5,17 @@ use std::time::Duration;
 /// The shortest delay. Without one, a vassal that fails at once would be started in a tight loop.
 const SHORTEST: Duration = Duration::from_millis(1);
 
+/// So many lost mounts in a row do not count as failures, because the app is not to blame.
+const LOSSES: u32 = 3;
+
 /// The delays of one vassal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
     longest: Duration,
     next: Duration,
+    /// How many mounts were lost.
+    losses: u32,
 }
 
 impl Backoff {
@@ -18,7 +23,7 @@ impl Backoff {
     pub fn new(first: Duration, longest: Duration) -> Self {
         let longest = longest.max(SHORTEST);
         let first = first.clamp(SHORTEST, longest);
-        Self { first, longest, next: first }
+        Self { first, longest, next: first, losses: 0 }
     }
 
     /// Counts a failure, and returns the delay that follows.
@@ -26,6 +31,14 @@ impl Backoff {
         let delay = self.next;
         self.next = delay.saturating_mul(2).min(self.longest);
         delay
+    }
+
+    /// Counts a lost mount.
+    pub fn lose(&mut self) {
+        self.losses = self.losses.saturating_add(1);
+        if self.losses > LOSSES {
+            self.fail();
+        }
     }
 
     /// The delay after the next failure.
@@ -51,7 +64,7 @@ impl Backoff {
 
     /// Forgets all failures.
     pub fn reset(&mut self) {
-        self.next = self.first;
+        (self.next, self.losses) = (self.first, 0);
     }
 }
 

@@ -273,6 +273,8 @@ impl ProcessFacts {
         match (&self.exit_reason, status) {
             (Some(ExitReason::Config(_)), _) | (None, WaitStatus::Exited(EXIT_CONFIG)) => Input::DiedInvalid,
             (Some(ExitReason::MountLost(_)), _) => Input::DiedOfLoss,
+            (Some(ExitReason::App(WaitStatus::Exited(0))), _) => Input::Left,
+            _ if self.asked_to_stop.is_some() => Input::Left,
             _ => Input::Died,
         }
     }

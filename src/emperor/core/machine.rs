@@ -161,6 +161,8 @@ pub enum Input {
     /// The process has ended and was reaped, after it had said that a mount was lost, for which the app is
     /// not to blame.
     DiedOfLoss,
+    /// The process has ended and was reaped, after its app had ended with status 0, or was asked to stop.
+    Left,
     /// The process for [`Output::Spawn`] could not be created, or the socket for [`Output::Listen`] could not
     /// listen.
     SpawnFailed,
@@ -286,7 +288,7 @@ impl Machine {
             Input::Reloading(within) => self.reloading(within, false, now),
             Input::Checking(within) => self.reloading(within, true, now),
             Input::Answered(answer) => self.answered(answer, now),
-            Input::Died | Input::DiedInvalid | Input::DiedOfLoss => self.died(input, now),
+            Input::Died | Input::DiedInvalid | Input::DiedOfLoss | Input::Left => self.died(input, now),
             Input::SpawnFailed => self.spawn_failed(now),
             Input::Time => self.time(now),
             Input::ClearBackoff => self.clear_backoff(now),
@@ -402,7 +404,10 @@ impl Machine {
             Starting { .. } if self.on_demand => ask_to_stop(Then::Backoff, now),
             // The socket may still be readable. An app that leaves at once must not be started in a tight
             // loop.
-            Running { since } if self.on_demand => ask_to_stop(self.after_running(since, now), now),
+            Running { since } if self.on_demand => {
+                let is_short = now.saturating_duration_since(since) < UP;
+                ask_to_stop(if is_short { Then::Backoff } else { Then::Again }, now)
+            }
             Starting { .. } | Running { .. } => ask_to_stop(Then::Rest, now),
             // The app has not seen the changed file yet.
             Reloading { .. } => ask_to_stop(Then::Respawn, now),
@@ -486,8 +491,11 @@ impl Machine {
                 self.next(now)
             }
             Then::Again => {
-                if how != Input::DiedOfLoss && !self.on_demand {
-                    self.backoff.fail();
+                match how {
+                    Input::DiedOfLoss => self.backoff.lose(),
+                    // An app on demand may leave as often as it likes.
+                    Input::Left if self.on_demand => {}
+                    _ => drop(self.backoff.fail()),
                 }
                 self.next(now)
             }
@@ -554,14 +562,12 @@ impl Machine {
     }
 
     /// The next step after an app that has run. After failures it has to have run for as long as the wait
-    /// that would follow: one that fails after some seconds each time must not keep the machine busy. An app
-    /// that waits for clients is not started without one.
+    /// that would follow: one that fails after some seconds each time must not keep the machine busy.
     fn after_running(&mut self, since: Instant, now: Instant) -> Then {
         if now.saturating_duration_since(since) >= LASTING {
             self.backoff.reset();
         }
-        let has_failed = self.backoff.has_failed() && !self.on_demand;
-        let enough = if has_failed { UP.max(self.backoff.next()) } else { UP };
+        let enough = if self.backoff.has_failed() { UP.max(self.backoff.next()) } else { UP };
         if now.saturating_duration_since(since) >= enough { Then::Again } else { Then::Backoff }
     }
 
