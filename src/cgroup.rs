@@ -21,6 +21,10 @@ const CGROUP2: u64 = 0x6367_7270;
 /// The file of a cgroup with the pids of its processes.
 pub const PROCS: &str = "cgroup.procs";
 
+/// The file of a cgroup of version 2 that tells whether it is frozen, and the line that says so.
+const EVENTS: &str = "cgroup.events";
+const FROZEN: &str = "frozen 1";
+
 /// The controllers that a cgroup has, and those that the cgroups in it get.
 const CONTROLLERS: &str = "cgroup.controllers";
 const SUBTREE_CONTROL: &str = "cgroup.subtree_control";
@@ -159,6 +163,34 @@ pub fn processes(at: impl AsFd, procs: &str) -> Vec<Pid> {
     let pids =
         text.split(|byte| *byte == b'\n').filter_map(|pid| std::str::from_utf8(pid).ok()?.parse().ok());
     pids.filter_map(Pid::from_raw).collect()
+}
+
+/// Whether its cgroup, or one above, has frozen a process, as far as the usual places of cgroups tell:
+/// version 2, also beside version 1, and the freezer of version 1. `directory` is the process's cgroup of
+/// version 2, if that is known.
+pub fn is_frozen(pid: i32, directory: Option<&Path>) -> bool {
+    let says = |file: &str, frozen: &str| {
+        let text = files::read_file(file).unwrap_or_default();
+        text.split(|&byte| byte == b'\n').any(|line| line == frozen.as_bytes())
+    };
+    if directory.is_some_and(|directory| says(&directory.join(EVENTS).to_string_lossy(), FROZEN)) {
+        return true;
+    }
+    let text = files::read_file(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    text.lines().any(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { return false };
+        match controllers {
+            "" => ["", "/unified"]
+                .iter()
+                .any(|place| says(&format!("/sys/fs/cgroup{place}{path}/{EVENTS}"), FROZEN)),
+            _ if controllers.split(',').any(|name| name == "freezer") => {
+                says(&format!("/sys/fs/cgroup/freezer{path}/freezer.state"), "FROZEN")
+            }
+            _ => false,
+        }
+    })
 }
 
 /// Writes to a file of a cgroup.

@@ -1,10 +1,12 @@
 //! Time in which nothing ran: a frozen container or a paused machine costs no app its life when it goes on.
 
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::common::cgroups::OutermostCgroup;
 use crate::common::command::init;
-use crate::common::{process, sandboxed, until, until_passed};
+use crate::common::{Sandbox, process, run, sandboxed, until, until_passed};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Stops every process of the sandbox, and lets them go on after that time. Some may end meanwhile.
@@ -52,6 +54,61 @@ fn an_app_that_gives_heartbeats_outlives_a_freeze() {
         process::signal(process::only("perl").pid, Signal::STOP);
         emperor.wait_for("emperor: app: killed: the app has given no heartbeat for 3.0 s; up ");
         emperor.stop();
+    });
+}
+
+/// A vassal whose own cgroup is frozen, by writing this to that file of it, and runs on with that.
+fn outlives_the_freezer(sandbox: &Sandbox, group: &Path, options: &[&str], more: &str, write: [&str; 3]) {
+    sandbox.vassal("app", &format!("{BEAT}\n{more}"));
+    let emperor = sandbox.emperor(&[&["--emperor-required-heartbeat", "2"], options].concat());
+    emperor.wait_running(1, "app");
+    let beats = || fs::metadata("/run/scratch/beats").map_or(0, |beats| beats.len());
+    until("its heart beats", || beats() > 2);
+    let [file, freeze, thaw] = write;
+    let began = Instant::now();
+    fs::write(group.join(file), freeze).unwrap();
+    until_passed(began, Duration::from_secs(6));
+    assert_eq!(emperor.lines("heartbeat"), [""; 0]);
+    fs::write(group.join(file), thaw).unwrap();
+    let before = beats();
+    until("its heart beats on", || beats() > before + 15);
+    assert_eq!(emperor.lines("heartbeat"), [""; 0]);
+    assert_eq!(emperor.lines("emperor: app: started (pid ").len(), 1);
+    // And it is still watched.
+    process::signal(process::only("perl").pid, Signal::STOP);
+    emperor.wait_for("emperor: app: killed: the app has given no heartbeat for 2.0 s; up ");
+    emperor.stop();
+    fs::remove_file("/run/scratch/beats").unwrap();
+}
+
+/// An app that gives heartbeats, and notes each.
+const BEAT: &str = "command = perl -MSocket -e 'socket my $s, AF_UNIX, SOCK_DGRAM, 0; my $to = \
+    pack_sockaddr_un(\"\\0\" . substr $ENV{NOTIFY_SOCKET}, 1); for (1..1000) { \
+    send $s, \"WATCHDOG=1\", 0, $to; open my $f, \">>\", \"/run/scratch/beats\"; print $f 1; close $f; \
+    select undef, undef, undef, 0.2 }'";
+
+#[test]
+fn an_app_that_is_frozen_by_its_own_cgroup_outlives_that() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
+        let outermost = OutermostCgroup::open();
+        // Of no other sandbox on this machine.
+        let own = fs::read_link("/proc/self/ns/pid").unwrap();
+        let remove =
+            |group: &Path| run("find", &[group.to_str().unwrap(), "-depth", "-type", "d", "-delete"]);
+        let group = outermost.path.join(format!("vassal-test-frozen-{}", own.display()));
+        let options = ["--emperor-cgroup", group.to_str().unwrap()];
+        outlives_the_freezer(sandbox, &group.join("v-app"), &options, "", ["cgroup.freeze", "1", "0"]);
+        remove(&group);
+        let freezer = Path::new("/sys/fs/cgroup/freezer");
+        if freezer.join("cgroup.procs").exists() {
+            let group = freezer.join(format!("vassal-test-frozen-{}", own.display()));
+            let more = format!("cgroup = {}", group.display());
+            outlives_the_freezer(sandbox, &group, &[], &more, ["freezer.state", "FROZEN", "THAWED"]);
+            remove(&group);
+        }
     });
 }
 

@@ -187,6 +187,8 @@ pub struct ProcessFacts {
     pub loyal: Option<Instant>,
     /// When its app last said that it is alive.
     pub heartbeat: Option<Instant>,
+    /// Whether only half of the time for the next heartbeat is over when its deadline comes.
+    pub is_half: bool,
     /// The present activity of its app, in the app's own words; empty if the app has not said.
     pub status: String,
     /// The file that PID 1 was waiting for during the setup: `waits for FILE`.
@@ -214,6 +216,7 @@ impl ProcessFacts {
             ready: None,
             loyal: None,
             heartbeat: None,
+            is_half: true,
             status: String::new(),
             waits: None,
             replication: None,

@@ -284,18 +284,18 @@ impl Registry {
     }
 
     /// Takes in that timers are due, or a part of them; [`Registry::deadline`] stays in the past while there
-    /// are more.
-    pub fn time(&mut self, now: Instant) {
+    /// are more. `is_frozen` tells whether the process of an instance cannot run now.
+    pub fn time(&mut self, now: Instant, is_frozen: &dyn Fn(&InstanceId) -> bool) {
         self.begin_starts(now);
         for _ in 0..TIMERS_PER_TURN {
             let Some(id) = self.timers.due(now) else { return };
-            self.time_of(&id, now);
+            self.time_of(&id, is_frozen, now);
             self.settle(&id.file, now);
         }
     }
 
     /// Takes in that the timer of an instance is due.
-    fn time_of(&mut self, id: &InstanceId, now: Instant) {
+    fn time_of(&mut self, id: &InstanceId, is_frozen: &dyn Fn(&InstanceId) -> bool, now: Instant) {
         let silence = self.rules.heartbeat;
         if self.refuses_late_check(id, now) || self.ends_trial(id, now) {
             return;
@@ -304,6 +304,10 @@ impl Registry {
         if instance.machine.deadline().is_none_or(|at| at > now) {
             return self.set_timer(id, now);
         }
+        if self.has_more_time(id, is_frozen, now) {
+            return;
+        }
+        let Some(instance) = self.of(id) else { return };
         match (instance.state(), &mut instance.process) {
             (State::Reloading { .. }, _) => {
                 self.log_of(id, "the reload was not answered in time: restarting".to_owned());
@@ -314,6 +318,33 @@ impl Registry {
         // A process that does not die only gets more SIGKILLs until everything ends: a second instance in
         // its place could not work.
         self.step(id, if self.is_ending { Input::GiveUp } else { Input::Time }, now);
+    }
+
+    /// Whether an app that has given no heartbeat, or a reload without an answer, has more time. The time in
+    /// which an instance is frozen does not count. It is looked for in the middle of the time between two
+    /// heartbeats, too, so an app has at least half of that for itself.
+    fn has_more_time(
+        &mut self,
+        id: &InstanceId,
+        is_frozen: &dyn Fn(&InstanceId) -> bool,
+        now: Instant,
+    ) -> bool {
+        let half = self.rules.heartbeat / 2;
+        let is_ending = self.is_ending;
+        let Some(instance) = self.of(id).filter(|_| !is_ending) else { return false };
+        let (state, Some(process)) = (instance.machine.state(), &mut instance.process) else { return false };
+        let input = match state {
+            State::Running { .. } if is_frozen(id) => {
+                process.is_half = true;
+                Input::Heartbeat(half)
+            }
+            State::Running { .. } if std::mem::take(&mut process.is_half) => Input::Heartbeat(half),
+            State::Reloading { settled: false, .. } if is_frozen(id) => Input::Sent,
+            State::Reloading { settled: true, .. } if is_frozen(id) => Input::Checking(Duration::ZERO),
+            _ => return false,
+        };
+        self.step(id, input, now);
+        true
     }
 
     fn found(

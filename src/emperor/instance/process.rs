@@ -13,6 +13,7 @@ use rustix::process::Pid;
 use super::cgroup_removal::Removals;
 use super::cgroups::Cgroup;
 use super::id_shares::Share;
+use crate::cgroup;
 use crate::emperor::core::instance::ProcessFacts;
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::saved::SavedProcess;
@@ -183,6 +184,11 @@ impl Process {
         let length = rustix::io::pread(memory, &mut text, path).ok()?;
         let text = text.get(..length)?.split(|&byte| byte == 0).next()?;
         Some(String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// Whether a cgroup has frozen it: one of its own, or one above.
+    pub fn is_frozen(&self) -> bool {
+        cgroup::is_frozen(self.number(), self.cgroup.as_ref().map(Cgroup::path))
     }
 
     /// How many processes of its cgroup the kernel has killed because memory ran out.

@@ -222,7 +222,8 @@ impl Supervisor {
         if self.leftovers.deadline().is_some_and(|due| due <= now) {
             self.sweep(now);
         }
-        self.registry.time(now);
+        let handles = &self.handles;
+        self.registry.time(now, &|id| handles.process(id).is_some_and(|process| process.is_frozen()));
         self.run_effects(now);
     }
 

@@ -86,8 +86,8 @@ impl Registry {
         let after = Elapsed(now.saturating_duration_since(process.app_began()));
         match announcement {
             Announcement::Heartbeat => {
-                process.heartbeat = Some(now);
-                self.step(id, Input::Heartbeat(self.rules.heartbeat), now);
+                (process.heartbeat, process.is_half) = (Some(now), true);
+                self.step(id, Input::Heartbeat(self.rules.heartbeat / 2), now);
             }
             Announcement::Leave => {
                 let is_on_demand = self.vassal(&id.file).is_some_and(|vassal| vassal.on_demand.is_some());

@@ -16,6 +16,8 @@ struct Story {
     registry: Registry,
     now: Instant,
     next_pid: i32,
+    /// The vassals that a cgroup has frozen.
+    frozen: Vec<&'static str>,
 }
 
 const OWNER: Owner = Owner { uid: 7, gid: 8 };
@@ -35,7 +37,7 @@ impl Story {
             max_starts,
             checks_config: true,
         };
-        Self { registry: Registry::new(rules), now: Instant::now(), next_pid: 100 }
+        Self { registry: Registry::new(rules), now: Instant::now(), next_pid: 100, frozen: Vec::new() }
     }
 
     /// An event of the vassal of `/v/NAME.ini`, or of that path; or one of its instance with the number that
@@ -63,7 +65,7 @@ impl Story {
     /// Lets time pass, and runs the timers that are due. Returns the effects.
     fn pass(&mut self, seconds: u64) -> Vec<String> {
         self.now += Duration::from_secs(seconds);
-        self.registry.time(self.now);
+        self.registry.time(self.now, &|id| self.frozen.iter().any(|name| id.file.name() == *name));
         self.effects()
     }
 
@@ -895,6 +897,35 @@ fn no_vassal_puts_off_the_end_for_longer_than_the_emperor_grants() {
 }
 
 #[test]
+fn what_is_frozen_is_not_judged_by_the_time_that_it_could_not_use() {
+    let mut story = Story::new();
+    story.run("a");
+    let beat = || FromVassal::Announced(Announcement::Heartbeat);
+    assert_eq!(story.said("a", beat()), [""; 0]);
+    story.frozen.push("a");
+    for _ in 0..10 {
+        assert_eq!(story.pass(15), [""; 0]);
+    }
+    // It goes on just before the next look, and is not killed before it could give a heartbeat.
+    story.frozen.clear();
+    assert_eq!(story.pass(15), [""; 0]);
+    assert_eq!(story.pass(14), [""; 0]);
+    assert_eq!(story.pass(1), ["a| the app has given no heartbeat for 30.0 s: killing pid 101", "a: Kill"]);
+    // Nor does the time for the answer to a reload count.
+    let mut story = Story::new();
+    story.run("b");
+    story.event("b", Event::Changed("file changed"));
+    story.no_address("b", "file changed");
+    story.event("b", InstanceEvent::ReloadSent);
+    story.frozen.push("b");
+    assert_eq!((story.pass(5), story.pass(5)), (vec![], vec![]));
+    story.said("b", FromVassal::Reloading(Duration::from_secs(2)));
+    assert_eq!((story.pass(4), story.pass(4)), (vec![], vec![]));
+    story.frozen.clear();
+    assert_eq!(story.pass(4)[0], "b| the reload was not answered in time: restarting");
+}
+
+#[test]
 fn an_app_that_stops_to_give_heartbeats_is_killed_and_one_that_says_that_it_stops_is_not() {
     let mut story = Story::new();
     story.run("a");
@@ -909,7 +940,8 @@ fn an_app_that_stops_to_give_heartbeats_is_killed_and_one_that_says_that_it_stop
     assert_eq!(story.pass(3600), [""; 0]);
     assert_eq!(say(&mut story, Announcement::Heartbeat), [""; 0]);
     let killed = ["a| the app has given no heartbeat for 30.0 s: killing pid 101", "a: Kill"];
-    assert_eq!(story.pass(30), killed);
+    assert_eq!(story.pass(15), [""; 0]);
+    assert_eq!(story.pass(15), killed);
     let died = InstanceEvent::Died { status: WaitStatus::Signaled(libc::SIGKILL), out_of_memory: true };
     let effects = story.event("a", died);
     assert!(
@@ -1105,7 +1137,10 @@ fn whatever_happens_in_whatever_order_fits_together() {
                 };
                 story.registry.apply_to(&id, InstanceEvent::Said(message), story.now);
             }
-            _ => story.registry.time(story.now),
+            _ => {
+                let is_frozen = random.below(4) == 0;
+                story.registry.time(story.now, &|_| is_frozen);
+            }
         }
         carry_out(&mut story, &mut random, &mut processes, &mut readings);
         let mut lacking = Vec::new();

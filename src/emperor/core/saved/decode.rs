@@ -256,6 +256,7 @@ impl Reader<'_> {
             ready: self.maybe(Self::time),
             loyal: self.maybe(Self::time),
             heartbeat: self.maybe(Self::time),
+            is_half: true,
             status: self.text(),
             waits: None,
             // No upgrade happens while remaining processes are being ended.

@@ -103,6 +103,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
         ready: None,
         loyal: Some(past),
         heartbeat: None,
+        is_half: true,
         status: "s".to_owned(),
         waits: None,
         has_ended: false,
