@@ -15,11 +15,11 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 use crate::emperor::core::instance_id::InstanceId;
+use crate::emperor::deputy;
 use crate::emperor::instance::process::Process;
 use crate::error::{Context, Result};
 use crate::log;
 use crate::mount::fuse::{self, Dying};
-use crate::sys::clone::{self, Side, clone3};
 use crate::sys::{fd, signal};
 
 /// When the process is killed. Instances that are still there get SIGKILL again, and are looked at again.
@@ -136,22 +136,15 @@ fn left_alone(why: &str) {
 fn start(dying: &[Dying]) -> Result<(Pid, OwnedFd)> {
     let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
     rustix::fs::fcntl_setfl(&from, OFlags::NONBLOCK).context("create", "a pipe")?;
-    let parent = rustix::process::getpid();
-    match clone3(0).context("create", "a process")? {
-        Side::Parent(child) => Ok((child.pid, from)),
-        Side::Child => {
-            // The process must not keep a socket open that the emperor closes meanwhile.
-            if let (Ok(()), Ok(to)) = (clone::die_with(parent), fd::keep_only(to)) {
-                let mut report = String::new();
-                let _ = match fuse::abort_private(dying) {
-                    Ok(aborted) => {
-                        aborted.iter().try_for_each(|(index, number)| writeln!(report, "{index} {number}"))
-                    }
-                    Err(error) => write!(report, "!{error}"),
-                };
-                let _ = fd::write_all(to.as_fd(), report.as_bytes());
+    let child = deputy::start(c"emperor-freer", to, |to| {
+        let mut report = String::new();
+        let _ = match fuse::abort_private(dying) {
+            Ok(aborted) => {
+                aborted.iter().try_for_each(|(index, number)| writeln!(report, "{index} {number}"))
             }
-            clone::exit(0)
-        }
-    }
+            Err(error) => write!(report, "!{error}"),
+        };
+        let _ = fd::write_all(to.as_fd(), report.as_bytes());
+    })?;
+    Ok((child.pid, from))
 }

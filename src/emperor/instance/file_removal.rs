@@ -11,10 +11,9 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::kept_sockets::{Group, LeftFile};
 use super::socket_file::remove;
+use crate::emperor::deputy::Deputy;
 use crate::error::Error;
 use crate::log;
-use crate::sys::clone::{self, Side, clone3};
-use crate::sys::fd;
 
 /// The pause between two checks for the end of all processes.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -30,24 +29,18 @@ impl FileRemoval {
     /// Starts to remove files. A path that has another file by now is left alone.
     pub fn begin(&mut self, mut left: Vec<LeftFile>) {
         while let Some(group) = left.last().map(|last| last.group) {
-            let parent = rustix::process::getpid();
-            let child = if self.can_begin(group) { clone3(0) } else { Err(Errno::AGAIN) };
-            match child {
-                Ok(Side::Parent(child)) => self.0.push((child.pid, group)),
-                Ok(Side::Child) => {
-                    if clone::die_with(parent).is_ok() {
-                        // A closed socket must not stay open here.
-                        fd::close_from(3);
-                        for one in left.iter().filter(|one| one.group == group) {
-                            remove(&one.path, &|there| one.is_it(there));
-                        }
-                    }
-                    clone::exit(0)
+            let life = |_link| {
+                for one in left.iter().filter(|one| one.group == group) {
+                    remove(&one.path, &|there| one.is_it(there));
                 }
-                Err(errno) => {
-                    let error = Error::os("create", "a process", errno);
-                    log!("{error}: the files of sockets that are closed are left");
-                }
+            };
+            let deputy = match self.can_begin(group) {
+                true => Deputy::start(c"emperor-remover", life),
+                false => Err(Error::os("create", "a process", Errno::AGAIN)),
+            };
+            match deputy {
+                Ok(deputy) => self.0.push((deputy.pid(), group)),
+                Err(error) => log!("{error}: the files of sockets that are closed are left"),
             }
             left.retain(|one| one.group != group);
         }
