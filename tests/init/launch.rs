@@ -92,10 +92,10 @@ fn a_nice_value_that_is_not_to_be_had_is_the_fault_of_nice() {
 #[test]
 fn a_limit_above_the_hard_limit_is_the_fault_of_its_key() {
     sandboxed(|sandbox| {
-        let wrapper = ["prlimit", "--nofile=100", "--nproc=100"];
+        let wrapper = ["prlimit", "--nofile=100", "--nproc=10000"];
         for (line, says) in [
             ("limit-nofile = 200", "limit open files to 200: Operation not permitted"),
-            ("limit-nproc = 200", "limit processes to 200: Operation not permitted"),
+            ("limit-nproc = 20000", "limit processes to 20000: Operation not permitted"),
         ] {
             let lines = ["uid = user001", "chdir = /", "limit-as = 4096", line, APP];
             blames(sandbox, &wrapper, &lines, line, says);
