@@ -181,7 +181,11 @@ pub fn from_emperor() -> Option<i32> {
 /// Runs the vassal whose file the emperor sent.
 fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
     let Greeting { hello, text, kept } = greeting;
-    crate::log::init("vassal-init", &hello.name.to_string_lossy());
+    let mut name = hello.name.to_string_lossy().into_owned();
+    if hello.is_one_of_several {
+        name = format!("{name}/{}", hello.replica);
+    }
+    crate::log::init("vassal-init", &name);
     crate::log::keep_terminal();
     // A stopped process would not see the end of the link.
     let at_emperors_end = if hello.is_check { Signal::KILL } else { Signal::CONT };

@@ -24,7 +24,7 @@ pub const EXIT_NOT_EXECUTABLE: i32 = 126;
 pub const LINK_VARIABLE: &str = "VASSAL_LINK";
 
 /// The first byte of every message. Both programs come from one build, so a difference is a mistake.
-pub const VERSION: u8 = 11;
+pub const VERSION: u8 = 12;
 
 /// The most bytes that the options of a [`Hello`] may take in its packet: keys, values and 8 bytes for each
 /// pair. They are never cut off, because half a command is another command.
@@ -70,6 +70,8 @@ pub struct Hello {
     pub is_program: bool,
     /// The number of the instance among those of its vassal, from 1, for `%(replica)`.
     pub replica: u16,
+    /// Whether there may be several, so that log lines have the number.
+    pub is_one_of_several: bool,
     /// Whether the process must only read the configuration. It then ends with [`ExitReason::Stopped`], or
     /// with the reason why the configuration cannot be used.
     pub is_check: bool,

@@ -31,6 +31,7 @@ impl ToVassal {
                 .pairs(&hello.as_vassal)
                 .u64(hello.is_program.into())
                 .u64(hello.replica.into())
+                .u64(hello.is_one_of_several.into())
                 .u64(hello.is_check.into())
                 .u64(hello.kept)
                 .pairs(&hello.before)
@@ -57,6 +58,7 @@ impl ToVassal {
                 as_vassal: fields.pairs()?,
                 is_program: fields.u64()? != 0,
                 replica: fields.u64()?.try_into().ok()?,
+                is_one_of_several: fields.u64()? != 0,
                 is_check: fields.u64()? != 0,
                 kept: fields.u64()?,
                 before: fields.pairs()?,

@@ -21,6 +21,7 @@ pub fn hello() -> Hello {
         as_vassal: Vec::new(),
         is_program: false,
         replica: 1,
+        is_one_of_several: false,
         is_check: false,
         kept: 0,
         owner: None,

@@ -312,6 +312,7 @@ fn samples() -> Vec<Vec<u8>> {
         namespaces: 0x2002_0000,
         is_program: false,
         replica: 1,
+        is_one_of_several: false,
         is_check: false,
         kept: 2,
         as_vassal: vec![

@@ -102,6 +102,7 @@ fn all_replicas_accept_from_the_same_sockets_and_one_that_dies_takes_nobody_alon
         for number in 1..=3 {
             assert!(status.contains(&format!("app/{number} ")), "{status}");
         }
+        emperor.wait_for("vassal-init[app/3]: app started");
         let count = while_connecting(|| {
             for round in 1..=3 {
                 // PID 1 of one of them; the connection in its hands must not be lost, so that it counts.

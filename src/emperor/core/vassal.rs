@@ -75,7 +75,7 @@ impl Vassal {
     }
 
     /// Whether its instances are told apart by their numbers: there may be several at a time.
-    pub(super) fn is_set(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         self.instances.len() > 1 || self.replication.replicas > 1 || self.replication.is_rolling
     }
 

@@ -209,13 +209,19 @@ impl Spawner {
         Ok(ReadFile { version, owner, copy })
     }
 
-    /// Creates the process of an instance.
+    /// Creates the process of an instance; `is_one_of_several` if its vassal may have others.
     ///
     /// A failure at the exec or later is reported over the link.
     ///
     /// # Errors
     /// The kernel provides no process, namespace or descriptor.
-    pub fn spawn(&self, id: &InstanceId, file: &ReadFile, kept: &mut Kept) -> Result<Process> {
+    pub fn spawn(
+        &self,
+        id: &InstanceId,
+        is_one_of_several: bool,
+        file: &ReadFile,
+        kept: &mut Kept,
+    ) -> Result<Process> {
         let (path, owner, mut hello) = (&id.file, file.owner, self.greeting(id, file));
         let owned = self.is_tyrant();
         kept.belong_to(if owned { owner } else { Owner::default() });
@@ -224,6 +230,7 @@ impl Spawner {
             None => None,
         };
         let (cgroup, into) = made.unzip();
+        hello.is_one_of_several = is_one_of_several;
         hello.kept = kept.count();
         hello.cgroup = cgroup.as_ref().map(|cgroup| cgroup.path().to_owned()).unwrap_or_default();
         let taken = self.ids.as_ref().map(|ids| ids.take(path.name())).transpose()?;
@@ -279,6 +286,7 @@ impl Spawner {
             as_vassal: self.as_vassal.clone(),
             is_program: file.copy.is_none(),
             replica: *number,
+            is_one_of_several: false,
             is_check: false,
             kept: 0,
             owner: self.tyrant.map(|Tyrant { initgroups, .. }| FileOwner {

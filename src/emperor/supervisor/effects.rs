@@ -264,7 +264,9 @@ impl Supervisor {
         if !self.open_demand(file, true, now)? {
             return Ok(None);
         }
-        let process = self.handles.with_kept(file, |kept| self.spawner.spawn(id, read, kept))?;
+        let is_one_of_several = self.registry.vassal(file).is_some_and(Vassal::is_set);
+        let process =
+            self.handles.with_kept(file, |kept| self.spawner.spawn(id, is_one_of_several, read, kept))?;
         let created = (process.number(), process.owner);
         self.handles.add_process(id, process)?;
         Ok(Some(created))
