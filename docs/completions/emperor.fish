@@ -13,6 +13,7 @@ complete -c emperor -l emperor-extra-ext -x -d 'the same as emperor-extra-extens
 complete -c emperor -l emperor-extra-extension -x -d 'a further suffix of vassals\' files, as .conf'
 complete -c emperor -l emperor-freq -x -d 'time between two scans (default: 3)'
 complete -c emperor -l emperor-magic-exec -d 'an executable file prints its configuration'
+complete -c emperor -l emperor-max-reloads -x -d 'how many replace their instances at a time'
 complete -c emperor -l emperor-max-starts -x -d 'how many start at a time (default: 2 per processor)'
 complete -c emperor -l emperor-max-throttle -x -d 'the longest delay (default: 180000)'
 complete -c emperor -l emperor-nofollow -d 'a link changes when it does, not its target'

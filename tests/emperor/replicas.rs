@@ -262,6 +262,33 @@ fn an_upgrade_goes_on_with_all_instances_and_with_a_rolling_reload() {
 }
 
 #[test]
+fn an_upgrade_that_rolls_gives_each_vassal_a_new_init_and_loses_no_connection() {
+    sandboxed(|sandbox| {
+        // One by one, whatever the vassals' own strategies are.
+        sandbox.vassal("app", &server(sandbox, "x", ""));
+        sandbox.vassal("other", "command = sleep 1000\nreplicas = 2\nready-after = 10ms");
+        let emperor = sandbox.emperor(&["--emperor-max-reloads", "1"]);
+        let before = emperor.wait_running(1, "app");
+        until("both replicas run", || sandbox.status("other").matches("running").count() == 2);
+        let others = process::named("sleep");
+        let count = while_connecting(|| {
+            let (status, text) = sandbox.control(&["upgrade", "--roll"]);
+            assert_eq!(status, 0, "{text}");
+            assert!(text.contains("2 vassals will replace their instances"), "{text}");
+            until("all are others", || {
+                let table = sandbox.control(&["status"]).1;
+                let now = process::named("sleep");
+                let is_new = now.iter().all(|process| others.iter().all(|old| old.pid != process.pid));
+                is_new && now.len() == 2 && table.matches(" running ").count() == 3
+            });
+        });
+        assert!(count > 0);
+        assert_ne!(sandbox.pid_in_status("app"), before);
+        emperor.stop();
+    });
+}
+
+#[test]
 fn the_sockets_file_stays_while_one_instance_uses_it() {
     sandboxed(|sandbox| {
         // The new file has another socket, and does not work: the old one must stay reachable.

@@ -157,7 +157,8 @@ fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocat
                 None if !program.runs_commands()
                     && !word.as_bytes().iter().any(|byte| b"./".contains(byte)) =>
                 {
-                    let hint = "commands are status, reload, stop, start, upgrade; a file here is './FILE'";
+                    let hint =
+                        "commands are status, reload, stop, start, upgrade, roll; a file here is './FILE'";
                     return Err(Mistake("this is no command".to_owned(), Some(hint.to_owned())));
                 }
                 None => {

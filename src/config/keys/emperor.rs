@@ -37,7 +37,8 @@ pub static EMPEROR: Program = Program {
             \x20 emperor stop NAME                stop it until it is started by command\n\
             \x20 emperor start NAME               start what is not up, at once\n\
             \x20   --wait[=TIME]                  wait for the outcome (default: up to 60s)\n\
-            \x20 emperor upgrade                  run its new program; keep all vassals\n",
+            \x20 emperor roll                     replace all instances, some at a time\n\
+            \x20 emperor upgrade [--roll]         run its new program; keep all vassals\n",
     own: &OF_EMPERORS,
     hooks_for_vassals: true,
     of_commands: None,
@@ -193,6 +194,11 @@ static OF_EMPERORS: Table = table![
         Where nothing was noticed before. Up to ten times as long where a scan would take more than a \
         thousandth of the time, with thousands of files.",
         |to, it| it.set(&mut to.plan.discovery.scan_interval, seconds)),
+    key(Timing, "emperor-max-reloads", Value("COUNT"), "\
+        how many replace their instances at a time\n\
+        Vassals with 'reload-strategy = rolling', and all in 'emperor roll'. The default is 2 per \
+        processor. The others wait until one is done, or has taken ten seconds.",
+        |to, it| it.set_some(&mut to.plan.max_reloads, starts)),
     key(Timing, "emperor-max-starts", Value("COUNT"), "how many start at a time (default: 2 per processor)\n\
         The others wait until one of these runs, fails, or has been setting up for a second.",
         |to, it| it.set_some(&mut to.plan.max_starts, starts)),

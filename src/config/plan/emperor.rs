@@ -25,6 +25,9 @@ pub struct EmperorPlan {
     pub throttle: Duration,
     /// How many vassals are set up at a time (`emperor-max-starts`); `None` for two per processor.
     pub max_starts: Option<u32>,
+    /// How many vassals replace their instances at a time (`emperor-max-reloads`); `None` for two per
+    /// processor.
+    pub max_reloads: Option<u32>,
     /// Longest backoff (`emperor-max-throttle`).
     pub max_throttle: Duration,
     /// Commands the emperor runs when a vassal was started (`hook-as-emperor = exec:...`, `exec-as-emperor`).
@@ -149,6 +152,7 @@ impl Default for EmperorPlan {
             capabilities: None,
             tyrant: None,
             max_starts: None,
+            max_reloads: None,
             throttle: Duration::from_millis(1000),
             max_throttle: Duration::from_millis(180_000),
             as_emperor: Vec::new(),

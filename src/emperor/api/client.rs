@@ -42,6 +42,8 @@ struct Request {
     patience: Duration,
     /// How long to wait for what becomes of an order.
     wait: Option<Duration>,
+    /// The question that follows if the first one is answered well.
+    next: Option<&'static [u8]>,
 }
 
 /// The answer of the emperor.
@@ -66,6 +68,10 @@ pub fn command(words: &[OsString]) -> Option<i32> {
     let mut answer = ask(&request, &request.question);
     if let (Some(wait), DONE) = (request.wait, answer.status) {
         answer = wait_for_outcome(&request, wait);
+    }
+    if let (Some(next), DONE) = (request.next, answer.status) {
+        show(answer);
+        answer = ask(&request, next);
     }
     Some(show(answer))
 }
@@ -109,7 +115,7 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
     let mut path = usual_path();
     let mut question: Vec<Vec<u8>> = Vec::new();
     let (mut json, mut is_up) = (false, false);
-    let mut wait = None;
+    let (mut wait, mut next) = (None, None);
     loop {
         note_place(&mut parser, words.len(), at);
         let Some(word) = parser.next()? else { break };
@@ -117,6 +123,8 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
             Arg::Long("control") => path = parser.value()?.into(),
             Arg::Long("json") => json = true,
             Arg::Long("is-up") if kind == Kind::Status => is_up = true,
+            // The new program has another vassal-init.
+            Arg::Long("roll") if kind == Kind::Upgrade => next = Some(&b"roll"[..]),
             Arg::Long("wait") if matches!(kind, Kind::Order(_)) => {
                 let time = parser.optional_value();
                 wait = Some(time.map_or(Ok(WAIT), |time| config::duration(time.as_bytes()))?);
@@ -133,14 +141,14 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
         (Kind::Status, 1 | 2) if !is_up => {
             question.insert(1, if json { b"json".to_vec() } else { Vec::new() })
         }
-        (Kind::Upgrade, 1) | (Kind::Order(_), 2) if !json => {}
+        (Kind::Upgrade | Kind::Roll, 1) | (Kind::Order(_), 2) if !json => {}
         (Kind::Order(_), 1) | (Kind::Status, 1) if !json => {
             return Err("the name of a vassal is missing".into());
         }
         _ => return Err("that is too much for this command".into()),
     }
     let patience = if kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE };
-    Ok(Request { path, question: question.join(&0), patience, wait })
+    Ok(Request { path, question: question.join(&0), patience, wait, next })
 }
 
 /// Asks, and returns the answer; if none comes, the reason as a failure.

@@ -1,4 +1,4 @@
-//! The commands for a running emperor: `emperor status`, `reload`, `stop`, `start`, `upgrade`.
+//! The commands for a running emperor: `emperor status`, `reload`, `stop`, `start`, `upgrade`, `roll`.
 //!
 //! A question is the words of the command, separated by NUL bytes, which no file name contains. It ends when
 //! the client shuts down its side of the connection. The answer is `0` for success or `1` for failure, then a
@@ -45,16 +45,18 @@ pub const PENDING: u8 = b'2';
 pub(super) enum Kind {
     Status,
     Upgrade,
+    Roll,
     /// An order to one vassal.
     Order(Order),
 }
 
-pub(super) const COMMANDS: [(&str, Kind); 5] = [
+pub(super) const COMMANDS: [(&str, Kind); 6] = [
     ("status", Kind::Status),
     ("reload", Kind::Order(Order::Reload)),
     ("stop", Kind::Order(Order::Stop)),
     ("start", Kind::Order(Order::Start)),
     ("upgrade", Kind::Upgrade),
+    ("roll", Kind::Roll),
 ];
 
 /// A command as the client has sent it.
@@ -73,6 +75,8 @@ pub enum Command<'a> {
     Outcome(Order, &'a OsStr),
     /// Replace the emperor by its new program.
     Upgrade,
+    /// Replace the instances of all vassals.
+    Roll,
 }
 
 impl<'a> Command<'a> {
@@ -90,6 +94,7 @@ impl<'a> Command<'a> {
                 Self::Status { json: argument == b"json", of }
             }
             Kind::Upgrade => Self::Upgrade,
+            Kind::Roll => Self::Roll,
             Kind::Order(order) => Self::Order(*order, OsStr::from_bytes(argument)),
         })
     }

@@ -23,6 +23,7 @@ pub mod order;
 pub mod owner;
 pub mod registry;
 pub mod replicas;
+pub mod rolls;
 pub mod saved;
 pub mod sorted_map;
 pub mod starts;

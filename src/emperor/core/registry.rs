@@ -18,6 +18,7 @@ use super::instance::{Check, Instance, ProcessFacts};
 use super::instance_id::InstanceId;
 use super::machine::{Input, Output, State};
 use super::names::{Claim, Names, Renamed};
+use super::rolls::Rolls;
 use super::sorted_map::SortedMap;
 use super::starts::Starts;
 use super::text::Count;
@@ -52,6 +53,8 @@ pub struct Rules {
     pub max_per_owner: usize,
     /// How many instances are set up at a time.
     pub max_starts: usize,
+    /// How many vassals replace their instances at a time.
+    pub max_rolls: usize,
     /// Whether a new configuration may be read by a process of its own before the app is stopped for it. In
     /// tyrant mode a file is only read with the rights of its owner.
     pub checks_config: bool,
@@ -71,6 +74,8 @@ pub struct Registry {
     timers: Timers<InstanceId>,
     /// The instances whose state is [`State::Starting`]: they set up, or wait for their turn.
     starts: Starts,
+    /// The vassals that replace their instances, and those that wait for their turn.
+    rolls: Rolls,
     /// What is to be carried out, the next first.
     decisions: VecDeque<Decision>,
     /// Whether all vassals are to end for good.
@@ -84,6 +89,7 @@ impl Registry {
     pub fn new(rules: Rules) -> Self {
         Self {
             starts: Starts::new(rules.max_starts),
+            rolls: Rolls::new(rules.max_rolls),
             rules,
             vassals: SortedMap::default(),
             names: Names::default(),
@@ -162,7 +168,7 @@ impl Registry {
 
     /// When [`Registry::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        earliest(&[self.timers.next(), self.starts.deadline()])
+        earliest(&[self.timers.next(), self.starts.deadline(), self.rolls.deadline()])
     }
 
     /// Goes on with a vassal of another program.
@@ -181,7 +187,12 @@ impl Registry {
                 self.starts.wait(&id, vassal.owner, vassal.is_urgent(instance));
             }
         }
+        if vassal.instances.iter().any(|instance| instance.is_on_trial) {
+            self.rolls.may(file, now);
+        }
         self.vassals.insert(Rc::clone(file), vassal);
+        // Its instances may have to be replaced still.
+        self.settle(file, now);
     }
 
     /// Who has found these files is gone: they are as those of vassals that were taken over until they are
@@ -224,6 +235,7 @@ impl Registry {
             Event::Connected => self.connected(file, now),
         }
         self.settle(file, now);
+        self.begin_rolls(now);
     }
 
     /// Takes in an event of an instance.
@@ -261,6 +273,7 @@ impl Registry {
             InstanceEvent::Died { status, out_of_memory } => self.died(id, status, out_of_memory, now),
         }
         self.settle(&id.file, now);
+        self.begin_rolls(now);
     }
 
     /// Every vassal is to run as its file says now.
@@ -287,6 +300,7 @@ impl Registry {
     /// are more. `is_frozen` tells whether the process of an instance cannot run now.
     pub fn time(&mut self, now: Instant, is_frozen: &dyn Fn(&InstanceId) -> bool) {
         self.begin_starts(now);
+        self.begin_rolls(now);
         for _ in 0..TIMERS_PER_TURN {
             let Some(id) = self.timers.due(now) else { return };
             self.time_of(&id, is_frozen, now);
@@ -756,6 +770,7 @@ impl Registry {
     /// There is no such vassal any more; its name is free.
     fn forget(&mut self, file: &Rc<VassalFile>, now: Instant) {
         self.vassals.remove(file);
+        self.rolls.end(file);
         let named = self.names.release(file);
         let mut has_them = true;
         while !self.is_ending

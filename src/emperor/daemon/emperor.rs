@@ -87,11 +87,12 @@ impl Emperor {
         let questions = Questions::new(rule, plan.tyrant.is_some(), Rc::clone(origin));
         let backoff = Backoff::new(plan.throttle, plan.max_throttle);
         let per_processor = || STARTS_PER_PROCESSOR * Machine.cpus();
-        let max_starts = plan.max_starts.map_or_else(per_processor, |count| count as usize);
+        let or_usual = |count: Option<u32>| count.map_or_else(per_processor, |count| count as usize);
+        let (max_starts, max_rolls) = (or_usual(plan.max_starts), or_usual(plan.max_reloads));
         Ok(Self {
             signals,
             discovery,
-            supervisor: Supervisor::new(spawner, commands, questions, backoff, max_starts)?,
+            supervisor: Supervisor::new(spawner, commands, questions, backoff, max_starts, max_rolls)?,
             server,
             notifier: Notifier::new(&origin.environment, now),
             stopping: None,

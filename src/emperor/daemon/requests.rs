@@ -61,6 +61,7 @@ fn answer_command(emperor: &mut Emperor, question: &Question, now: Instant) -> O
         }
         None => Err("this emperor does not know that command".to_owned()),
         Some(_) if emperor.stopping.is_some() => Err("the emperor is stopping".to_owned()),
+        Some(Command::Roll) => Ok(emperor.supervisor.roll_all(now)),
         Some(Command::Order(order, name)) => {
             emperor.supervisor.handle_order(order, name, now).map(printable).map_err(printable)
         }

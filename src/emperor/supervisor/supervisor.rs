@@ -59,8 +59,8 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// A supervisor without vassals. Each vassal will start with `backoff`, and `max_starts` are set up at a
-    /// time.
+    /// A supervisor without vassals. Each vassal will start with `backoff`; `max_starts` are set up at a
+    /// time, and `max_rolls` replace their instances.
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM (epoll_create1(2)).
@@ -70,6 +70,7 @@ impl Supervisor {
         questions: Questions,
         backoff: Backoff,
         max_starts: usize,
+        max_rolls: usize,
     ) -> Result<Self> {
         let rules = Rules {
             backoff,
@@ -77,6 +78,7 @@ impl Supervisor {
             stop_timeout: spawner.stop_timeout(),
             max_per_owner: spawner.max_per_owner(),
             max_starts,
+            max_rolls,
             checks_config: !spawner.is_tyrant(),
         };
         Ok(Self {
@@ -174,6 +176,14 @@ impl Supervisor {
     pub fn reload_all(&mut self, now: Instant) {
         self.registry.reload_all();
         self.run_effects(now);
+    }
+
+    /// Replaces the instances of all vassals that are up, one after another. Returns how many vassals these
+    /// are, for the answer.
+    pub fn roll_all(&mut self, now: Instant) -> String {
+        let text = format!("{} will replace their instances, one after another", self.registry.roll_all(now));
+        self.run_effects(now);
+        text
     }
 
     /// Has a reader do something with a file of the emperor's own, unless one does already.

@@ -44,12 +44,16 @@ impl Registry {
             self.accept_trial(file, now);
             let Some(vassal) = self.vassal(file).filter(|_| !self.is_ending) else { return };
             let is_of_interest = vassal.is_set() || vassal.is_rolling();
+            let is_rolling = vassal.is_rolling();
             if !is_of_interest || vassal.is_held() || vassal.has_lost_its_file() {
-                return;
+                return self.rolls.end(file);
             }
             let members: Vec<_> =
                 vassal.instances.iter().map(|instance| instance.member(vassal.announces, now)).collect();
             match next_step(&members, self.wanted(vassal)) {
+                Step::Start(_) if is_rolling && !self.rolls.may(file, now) => {
+                    return self.set_timers(file, now);
+                }
                 Step::Start(number) => self.add(&InstanceId::new(file, number), now),
                 Step::Stop(number) => {
                     let id = InstanceId::new(file, number);
@@ -62,9 +66,37 @@ impl Registry {
                     self.log_of(&id, format!("stopping: {why}"));
                     self.step(&id, Input::Stop, now);
                 }
-                Step::Wait => return self.set_timers(file, now),
+                Step::Wait => {
+                    if !is_rolling {
+                        self.rolls.end(file);
+                    }
+                    return self.set_timers(file, now);
+                }
             }
         }
+    }
+
+    /// Lets vassals replace their instances whose turn has come.
+    pub(super) fn begin_rolls(&mut self, now: Instant) {
+        while let Some(file) = self.rolls.next(now) {
+            self.settle(&file, now);
+        }
+    }
+
+    /// Replaces the instances of all vassals that are up, one after another. Returns how many vassals these
+    /// are.
+    pub fn roll_all(&mut self, now: Instant) -> Count {
+        let mut count = 0;
+        for file in self.files() {
+            let is_up = |vassal: &Vassal| vassal.instances.iter().any(Instance::is_up) && !vassal.is_held();
+            if self.vassal(&file).is_some_and(is_up) {
+                count += 1;
+                self.log(&file, "its instances are replaced by command".to_owned());
+                self.roll(&file, now);
+                self.settle(&file, now);
+            }
+        }
+        Count(count, "vassal")
     }
 
     /// How many instances a vassal is to have. Its user may have only so many, of all vassals together.

@@ -35,6 +35,7 @@ impl Story {
             stop_timeout: Duration::from_secs(60),
             max_per_owner: 2,
             max_starts,
+            max_rolls: 1,
             checks_config: true,
         };
         Self { registry: Registry::new(rules), now: Instant::now(), next_pid: 100, frozen: Vec::new() }
@@ -1650,4 +1651,36 @@ fn replicas_count_as_vassals_of_their_user() {
     story.died("a#2");
     let effects = story.died("a#1");
     assert_eq!(effects[1..], ["b| /v/b.ini: its turn has come", &find("b", "")]);
+}
+
+#[test]
+fn all_instances_are_replaced_by_command_a_vassal_at_a_time() {
+    let mut story = Story::new();
+    ["a", "b", "held", "down"].iter().for_each(|name| story.run(name));
+    story.order(Order::Stop, "held").0.unwrap();
+    story.died("held");
+    story.died("down");
+    assert_eq!(story.registry.roll_all(story.now).to_string(), "2 vassals");
+    let begins = |name: &str| format!("{name}| its instances are replaced by command");
+    assert_eq!(story.effects(), [&begins("a"), "a#2: Spawn", &begins("b")]);
+    // The first one does not work, and goes on as it was.
+    assert_eq!(story.event("a#2", InstanceEvent::SpawnFailed(failed("it"))).last().unwrap(), "b#2: Spawn");
+    story.spawned("b#2");
+    story.said("b#2", FromVassal::Running);
+    assert_eq!(story.pass(1).last().unwrap(), "b: AskToStop");
+    story.died("b#1");
+    assert_eq!(
+        (story.state("a"), story.registry.vassal(&file("b")).unwrap().instances().len()),
+        (State::Running { since: story.now - Duration::from_secs(1) }, 1)
+    );
+    // One that takes long does not keep the others waiting, and a program that takes over goes on.
+    story.registry.roll_all(story.now);
+    assert_eq!(story.effects()[1], "a#2: Spawn");
+    let mut next = Story::new();
+    next.now = story.now;
+    for (file, vassal) in story.registry.vassals() {
+        next.registry.take_over(file, Box::new(vassal.clone()), next.now);
+    }
+    assert_eq!(next.pass(0), ["a#2: Spawn"]);
+    assert_eq!(next.pass(10)[0], "b: Spawn");
 }
