@@ -220,9 +220,13 @@ fn files_that_hang_at_a_reload_leave_their_apps_alone() {
         others_are_served(sandbox, &emperor);
         for name in &names {
             let line = emperor.wait_for(&format!("emperor: {name}: cannot reload: "));
-            let shown = format!("cannot reload: read /run/remote/vassals/{name}.ini: not done after 2.");
+            let shown = format!("cannot reload: read /run/remote/vassals/{name}.ini: not ");
             assert!(line.contains(&shown) && line.ends_with("; the app goes on as it was"), "{line}");
         }
+        // No more than eight hang there.
+        assert_eq!(emperor.lines(".ini: not done after 2.").len(), 8);
+        let not_begun = ".ini: not begun: others in /run/remote/vassals are not done after 2.";
+        assert_eq!(emperor.lines(not_begun).len(), 4);
         until("eight hang, and one is there", || (8..=9).contains(&process::named("emperor-reader").len()));
         assert!(inits.iter().all(|&init| process::read(init).is_some()));
         remote.answer();
@@ -241,6 +245,45 @@ fn files_that_hang_at_a_reload_leave_their_apps_alone() {
         assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
         until("no process is left", || process::named("emperor-reader").is_empty());
         assert!(process::named("vassal-init").is_empty());
+    });
+}
+
+#[test]
+fn links_to_files_that_hang_cost_no_vassal_beside_them() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        sandbox.vassal("healthy", STEADY);
+        let names: Vec<_> = (0..12).map(|n| format!("far{n}")).collect();
+        for name in &names {
+            remote.write(&format!("{name}.ini"), &format!("[uwsgi]\n{STEADY}\n"));
+            symlink(format!("/run/remote/vassals/{name}.ini"), vassal_path(name)).unwrap();
+        }
+        let elsewhere = sandbox.file("elsewhere.ini", &format!("[uwsgi]\n{STEADY}\n"));
+        symlink(&elsewhere, vassal_path("linked")).unwrap();
+        let emperor = sandbox.emperor(&["--emperor-freq", "1", "--emperor-throttle", "1"]);
+        for name in names.iter().map(String::as_str).chain(["healthy", "linked"]) {
+            emperor.wait_running(1, name);
+        }
+        remote.hang();
+        emperor.signal(Signal::HUP);
+        for name in &names {
+            emperor.wait_for(&format!("emperor: {name}: cannot reload: "));
+        }
+        let not_begun = "not begun: others in /run/remote/vassals are not done after ";
+        assert_eq!(emperor.lines(not_begun).len(), 4, "{}", emperor.log());
+        for name in ["healthy", "linked"] {
+            emperor.wait_for(&format!("emperor: {name}: reloaded after "));
+            let init = emperor.pid_of(name);
+            process::signal(init, Signal::KILL);
+            assert_ne!(emperor.wait_running(2, name), init);
+            assert_eq!(emperor.lines(&format!("emperor: {name}: cannot ")), [""; 0]);
+        }
+        until("eight hang, and one is there", || (8..=9).contains(&process::named("emperor-reader").len()));
+        remote.answer();
+        for name in &names {
+            emperor.wait_for(&format!("emperor: {name}: reloaded after "));
+        }
+        end(emperor);
     });
 }
 

@@ -30,7 +30,7 @@ const SLOW: Duration = Duration::from_millis(20);
 /// A reading that takes longer than this has failed.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How many files of one directory are read at a time. When so many hang, the other files there would hang,
-/// too.
+/// too. A link counts for the directory that it leads to, once its reader has said which.
 const BESIDE_MAX: usize = 8;
 /// So many of one user are, where users have vassals of their own: a user can make files that hang, and must
 /// not keep back those of others in the same directory.
@@ -123,6 +123,8 @@ struct Reading {
     about: About,
     /// The path, if it is not that of the vassal's file.
     other: Option<PathBuf>,
+    /// The directory to which the file is a link, once that is known.
+    place: Option<PathBuf>,
     wanted: Wanted,
     /// When it was asked for, or begun.
     since: Instant,
@@ -159,7 +161,9 @@ impl Readers {
         self.forget(id, about);
         let (id, wanted) = (id.clone(), Wanted::For(purpose));
         let (since, look_at, is_slow, is_late) = (now, now, false, false);
-        self.waiting.push_back(Reading { id, user, about, other, wanted, since, look_at, is_slow, is_late });
+        let place = None;
+        let reading = Reading { id, user, about, other, place, wanted, since, look_at, is_slow, is_late };
+        self.waiting.push_back(reading);
     }
 
     /// Notes that no reading of this kind is needed any longer.
@@ -207,14 +211,14 @@ impl Readers {
                 }
             }
             if !reading.is_late && later(reading.since, PATIENCE) <= now {
-                reading.give_up(reading.since, now, &mut self.told);
+                reading.give_up(reading.since, false, now, &mut self.told);
             }
         }
         let has_late = self.busy.iter().any(|(_, reading)| reading.is_late);
         for index in 0..if has_late { self.waiting.len() } else { 0 } {
             let hangs = self.waiting.get(index).and_then(|reading| self.hangs(reading));
-            if let (Some(since), Some(reading)) = (hangs, self.waiting.get_mut(index)) {
-                reading.give_up(since, now, &mut self.told);
+            if let (Some((since, by_others)), Some(reading)) = (hangs, self.waiting.get_mut(index)) {
+                reading.give_up(since, by_others, now, &mut self.told);
             }
         }
         while let Some(index) = self.next() {
@@ -252,6 +256,9 @@ impl Readers {
         let Some(index) = self.busy.iter().position(|(deputy, _)| is_it(deputy)) else { return };
         let said = self.busy.get(index).map(|(deputy, _)| receive(&deputy.link));
         let read = match said {
+            Some(Ok(Received::Packet(packet, None))) if let Some(place) = reading::leads_to(&packet) => {
+                return self.follow(index, place, events);
+            }
             Some(Ok(Received::Packet(packet, copy))) => reading::decode(&packet, copy),
             Some(Ok(Received::Nothing)) => return,
             Some(Ok(Received::Closed) | Err(_)) | None => None,
@@ -265,6 +272,25 @@ impl Readers {
         let gone = || reading.error(&format!("pid {pid} has ended over it"));
         let read = read.unwrap_or_else(|| Err(gone()));
         reading.end(&mut self.told, read);
+    }
+
+    /// Has a reader follow a link to this directory, unless as many others hang there as may.
+    fn follow(&mut self, index: usize, place: PathBuf, events: BorrowedFd<'_>) {
+        let (deputy, mut reading) = self.busy.swap_remove(index);
+        // The directory of the link has answered.
+        reading.place = Some(place);
+        if beside(&self.busy, &reading) < BESIDE_MAX {
+            let _ = send(&deputy.link, reading::GO_ON, None);
+            self.busy.push((deputy, reading));
+            return;
+        }
+        let _ = send(&deputy.link, reading::STAY, None);
+        if self.idle.is_some() {
+            end(&deputy, events);
+        } else {
+            self.idle = Some(deputy);
+        }
+        self.waiting.push_back(reading);
     }
 
     /// The next result.
@@ -291,18 +317,20 @@ impl Readers {
         self.busy.iter().map(|(_, reading)| reading).chain(&self.waiting)
     }
 
-    /// Since when the readings hang that keep this one from beginning; `None` if it can begin.
-    fn hangs(&self, reading: &Reading) -> Option<Instant> {
+    /// Since when the readings hang that keep this one from beginning, and whether these are all of others;
+    /// `None` if it can begin.
+    fn hangs(&self, reading: &Reading) -> Option<(Instant, bool)> {
         if reading.is_late {
             return None;
         }
-        let (mut beside, mut since) = (0, None);
+        let (mut beside, mut since, mut by_others) = (0, None, true);
         for (_, other) in self.busy.iter().filter(|(_, other)| other.is_late) {
             let weight = reading.weight_of(other);
             beside += weight;
+            by_others &= !other.is_of(&reading.id, reading.about);
             since = since.or(Some(other.since).filter(|_| weight > 0));
         }
-        since.filter(|_| beside >= BESIDE_MAX)
+        since.filter(|_| beside >= BESIDE_MAX).map(|since| (since, by_others))
     }
 
     /// The next reading that can begin. The directory with the fewest readers comes first.
@@ -333,7 +361,7 @@ impl Reading {
     fn weight_of(&self, other: &Self) -> usize {
         if other.is_of(&self.id, self.about) {
             BESIDE_MAX
-        } else if directory(other.path()) != directory(self.path()) {
+        } else if other.place() != self.place() {
             0
         } else if self.user.is_some() && self.user == other.user {
             BESIDE_MAX / OF_USER_MAX
@@ -345,6 +373,14 @@ impl Reading {
     /// The path that it is about.
     fn path(&self) -> &Path {
         self.other.as_deref().unwrap_or(&self.id.file)
+    }
+
+    /// The directory of the file itself, as far as that is known.
+    fn place(&self) -> &[u8] {
+        match &self.place {
+            Some(place) => place.as_os_str().as_bytes(),
+            None => directory(self.path()),
+        }
     }
 
     /// What is to be done. If nobody waits for more, the answer only shows that the filesystem answers.
@@ -379,14 +415,20 @@ impl Reading {
         }
     }
 
-    /// Gives up, because its filesystem has not answered since then.
-    fn give_up(&mut self, since: Instant, now: Instant, told: &mut VecDeque<Told>) {
+    /// Gives up, because its filesystem has answered neither this one since then, nor others there
+    /// (`by_others`).
+    fn give_up(&mut self, since: Instant, by_others: bool, now: Instant, told: &mut VecDeque<Told>) {
         self.is_late = true;
         if let Wanted::For(_) = self.wanted
             && let Wanted::For(purpose) = std::mem::replace(&mut self.wanted, Wanted::Again)
         {
             let time = Elapsed(now.saturating_duration_since(since));
-            let reason = format!("not done after {time}: does its filesystem answer?");
+            let reason = if by_others {
+                let place = String::from_utf8_lossy(self.place());
+                format!("not begun: others in {place} are not done after {time}: does its filesystem answer?")
+            } else {
+                format!("not done after {time}: does its filesystem answer?")
+            };
             let error = self.error(&reason);
             self.tell(told, News::Late(purpose, error));
         }

@@ -3,10 +3,11 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2, readlinkat};
 use rustix::io::Errno;
 use rustix::process::getppid;
 
@@ -55,6 +56,13 @@ const JOBS: [Job; 7] = [
     Job::WritePid,
 ];
 
+/// What a reader says first if the file is a link: the directory to which that leads.
+const LEADS_TO: u64 = 2;
+/// The emperor's answer: the link may be followed.
+pub const GO_ON: &[u8] = b"go on";
+/// The emperor's answer: it must not be followed, and the question is withdrawn.
+pub const STAY: &[u8] = b"stay";
+
 /// The main function of a reader: does one job after another, until the emperor has ended.
 pub fn run(spawner: &Spawner, link: &OwnedFd) {
     loop {
@@ -64,6 +72,9 @@ pub fn run(spawner: &Spawner, link: &OwnedFd) {
                 let (job, path) = question.split_first().unwrap_or((&0, b""));
                 let Some(job) = JOBS.get(usize::from(*job)) else { return };
                 let path = Path::new(OsStr::from_bytes(path));
+                if !may_follow(*job, path, link) {
+                    continue;
+                }
                 let (packet, copy) = encode(do_job(*job, path, spawner));
                 if !tell(link, &packet, copy.as_ref()) {
                     return;
@@ -73,6 +84,44 @@ pub fn run(spawner: &Spawner, link: &OwnedFd) {
             Ok(Received::Closed) | Err(_) => return,
         }
     }
+}
+
+/// Tells the emperor where the file is that a job is about, if that is not the directory of its name, before
+/// anybody waits there. Returns whether to go on. What hangs there says nothing of the directory, and the
+/// emperor may know of it already.
+fn may_follow(job: Job, path: &Path, link: &OwnedFd) -> bool {
+    let (Job::Read | Job::ReadAddress) = job else { return true };
+    let Some(place) = elsewhere(path) else { return true };
+    let packet = [&LEADS_TO.to_le_bytes(), place.as_os_str().as_bytes()].concat();
+    if !tell(link, &packet, None) {
+        return true;
+    }
+    let _ = poll(&mut [PollFd::new(link, PollFlags::IN)], None);
+    matches!(receive(link), Ok(Received::Packet(answer, _)) if answer == GO_ON)
+}
+
+/// The directory to which a file is a link; or the file, if it is a mount of its own. `None` if it is in the
+/// directory of its name. Nothing is looked at but that.
+fn elsewhere(path: &Path) -> Option<PathBuf> {
+    let directory = path.parent()?;
+    let itself = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let held = open(directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    match openat2(&held, path.file_name()?, itself, Mode::empty(), ResolveFlags::NO_XDEV) {
+        Ok(file) => {
+            let target = readlinkat(file, "", Vec::new()).ok()?;
+            let target = directory.join(OsStr::from_bytes(target.as_bytes()));
+            target.parent().filter(|place| *place != directory).map(Path::to_owned)
+        }
+        Err(Errno::XDEV) => Some(path.to_owned()),
+        Err(_) => None,
+    }
+}
+
+/// The directory to which the file is a link, if that is what the reader says. It waits for [`GO_ON`] or
+/// [`STAY`].
+pub fn leads_to(packet: &[u8]) -> Option<PathBuf> {
+    let mut rest = packet;
+    (pull(&mut rest)? == LEADS_TO).then(|| OsStr::from_bytes(rest).into())
 }
 
 /// Does a job of the emperor's own in a deputy, before there is an event loop that could wait for it.
@@ -179,7 +228,27 @@ pub fn decode(packet: &[u8], copy: Option<OwnedFd>) -> Option<Result<ReadFile>> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fs::{Mode, OFlags, open};
+
+    #[test]
+    fn only_what_leads_elsewhere_is_elsewhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::write(path("file"), "").unwrap();
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, path(name)).unwrap();
+        link("file", "beside");
+        link("/a/b/c.ini", "far");
+        link("d/../e.ini", "relative");
+        for (name, place) in [
+            ("file", None),
+            ("missing", None),
+            ("beside", None),
+            ("far", Some("/a/b".into())),
+            ("relative", Some(path("d/.."))),
+        ] {
+            assert_eq!(elsewhere(&path(name)), place, "{name}");
+        }
+        assert_eq!(elsewhere(Path::new("/proc")), Some("/proc".into()), "a mount");
+    }
 
     #[test]
     fn an_answer_says_what_was_read() {
