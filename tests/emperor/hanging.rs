@@ -531,6 +531,48 @@ fn who_looks_at_a_directory_and_is_killed_is_replaced_and_no_vassal_notices() {
 }
 
 #[test]
+fn a_directory_or_program_of_an_app_that_hangs_refuses_the_reload_and_the_app_goes_on() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        run("cp", &["/bin/sleep", "/run/real/vassals/program"]);
+        run("cp", &["/bin/sh", "/run/real/vassals/sh"]);
+        let script = sandbox.file("script", "#!/run/remote/vassals/sh\nexec sleep 1000\n");
+        run("chmod", &["755", script.to_str().unwrap()]);
+        let apps = [
+            ("directory", "chdir = /run/remote/vassals\ncommand = sleep 1000".to_owned()),
+            ("program", "command = /run/remote/vassals/program 1000".to_owned()),
+            ("search", "env = PATH=/run/remote/vassals:/bin\ncommand = program 1000".to_owned()),
+            ("interpreter", format!("command = {}", script.display())),
+        ];
+        for (name, lines) in &apps {
+            sandbox.vassal(name, lines);
+        }
+        let emperor = sandbox.emperor(&[]);
+        let inits = apps.each_ref().map(|(name, _)| emperor.wait_running(1, name));
+        let children = |init: i32| -> Vec<i32> {
+            process::all().iter().filter(|it| it.parent == init).map(|it| it.pid).collect()
+        };
+        let before = inits.map(children);
+        remote.hang();
+        for (name, lines) in &apps {
+            sandbox.vassal(name, &format!("{lines}\nenv = NEW=1"));
+        }
+        for (name, _) in &apps {
+            let line = emperor.wait_for(&format!("emperor: {name}: reload refused: "));
+            assert!(line.contains(": not done after 2.0 s: do their filesystems answer? ("), "{line}");
+        }
+        assert_eq!(inits.map(|init| children(init).into_iter().take(1).collect::<Vec<_>>()), before);
+        remote.answer();
+        for (name, lines) in &apps {
+            sandbox.vassal(name, &format!("{lines}\nenv = NEW=2"));
+            emperor.wait_for(&format!("emperor: {name}: reloaded after "));
+        }
+        assert_eq!(apps.each_ref().map(|(name, _)| emperor.pid_of(name)), inits);
+        end(emperor);
+    });
+}
+
+#[test]
 fn an_include_that_hangs_refuses_the_reload_and_the_app_goes_on() {
     sandboxed(|sandbox| {
         let remote = Remote::mount();

@@ -21,6 +21,13 @@ pub fn culprit(program: &OsStr, path: &OsStr) -> Option<(&'static str, OsString)
     (!can_be).then(|| (what, OsString::from_vec(name)))
 }
 
+/// Opens and reads what the kernel opens and reads in order to execute a program. Waits as long as that
+/// would.
+pub fn look(program: &OsStr, path: &OsStr) {
+    let by = found(program, path).and_then(|file| named_in(&file));
+    by.and_then(|(_, name)| named_in(OsStr::from_bytes(&name)));
+}
+
 /// The path that was to be executed.
 fn found(program: &OsStr, path: &OsStr) -> Option<OsString> {
     if program.as_bytes().contains(&b'/') {

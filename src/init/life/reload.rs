@@ -11,12 +11,19 @@ use crate::config::{self, Input, Loaded, World};
 use crate::error::Context;
 use crate::files;
 use crate::identity::Identity;
+use crate::init::child::environment::DEFAULT_PATH;
+use crate::init::child::interpreter;
+use crate::init::child::launch::{Launch, Workdir};
 use crate::init::event_loop::notify::Request;
 use crate::init::event_loop::sources::NewFile;
+use crate::init::event_loop::wakeup::Unfinished;
 use crate::init::source::careful_world::Careful;
-use crate::init::steps::sockets;
+use crate::init::steps::sockets::{self, PATIENCE, kill_late};
 use crate::init::vassal::Vassal;
+use crate::log::Elapsed;
+use crate::mount::mountinfo::Mount;
 use crate::protocol::FromVassal;
+use crate::running_time;
 use crate::signal_names;
 
 /// The decision about a request to reload.
@@ -84,6 +91,10 @@ pub fn accepted_reload(vassal: &mut Vassal, file: NewFile) -> Option<Rc<VassalPl
         {
             Verdict::NeedsRespawn("the file of a socket is gone".to_owned())
         }
+        verdict => verdict,
+    };
+    let verdict = match verdict {
+        Verdict::Accepted { plan, .. } if let Some(why) = hangs(vassal, &plan) => Verdict::Refused(why),
         verdict => verdict,
     };
     if let Verdict::Accepted { fresh, .. } = &verdict {
@@ -175,6 +186,44 @@ fn missing(vassal: &Vassal, plan: &VassalPlan) -> Option<String> {
     let is_gone = |path: &Path| is_sure && rustix::fs::stat(path).err() == Some(Errno::NOENT);
     let (path, key, at) = paths.into_iter().find(|(path, ..)| is_gone(path))?;
     Some(format!("{}: No such file or directory ({at}: {key})", path.display()))
+}
+
+/// The message about a working directory or a program of the plan's that does not answer: the old app would
+/// be stopped, and the new one not be started. A child looks at them as the app would.
+fn hangs(vassal: &mut Vassal, plan: &VassalPlan) -> Option<String> {
+    let Vassal { events, jail, .. } = vassal;
+    if jail.procfs.mounts().is_ok_and(|mounts| !mounts.iter().any(Mount::is_fuse)) {
+        return None;
+    }
+    let mut workdir = jail.jail_workdir.clone();
+    if let Some(path) = &plan.chdir {
+        workdir.change(&path.value);
+    }
+    let program = plan.app.program();
+    let path = jail.environment.path().unwrap_or_else(|| DEFAULT_PATH.into());
+    let child = Launch { workdir: Some(&workdir), ..jail.worker(jail.app_is_users(plan)) };
+    let launched = child.work(|| {
+        interpreter::look(program, &path);
+        Ok(String::new())
+    });
+    let pid = launched.ok()?.pid;
+    let time = PATIENCE.min(plan.hook_timeout);
+    let unfinished = events.wait_for(pid, running_time::now() + time).err()?;
+    let is_late = matches!(unfinished, Unfinished::Deadline);
+    kill_late(events, pid, unfinished);
+    is_late.then(|| {
+        let (Workdir::Inherited(directory) | Workdir::Chosen(directory)) = &workdir;
+        let (directory, program, time) = (directory.display(), program.display(), Elapsed(time));
+        let source = plan
+            .chdir
+            .as_ref()
+            .map_or((&plan.app_source.at, &plan.app_source.key), |path| (&path.at, &path.key));
+        format!(
+            "enter {directory}, and find {program}: not done after {time}: do their filesystems answer? \
+             ({}: {})",
+            source.0, source.1
+        )
+    })
 }
 
 /// The part of the machine that may be looked at from the present root.

@@ -30,7 +30,7 @@ use crate::running_time;
 use crate::sys::fd;
 
 /// How long to wait for an address that is in use, and how often to try it.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// Binds the plan's sockets, or takes over those that the emperor has kept, and gives new ones to the emperor
@@ -264,7 +264,7 @@ fn give_up(keep: &mut Vec<SocketId>, old: Option<&KeptSocket>) {
 }
 
 /// Kills a child whose result is no longer needed.
-fn kill_late(events: &mut EventLoop, child: Pid, unfinished: Unfinished) {
+pub fn kill_late(events: &mut EventLoop, child: Pid, unfinished: Unfinished) {
     reaper::kill_child(child);
     match unfinished {
         Unfinished::Interrupted(interruption) => events.put_interruption_back(*interruption),
