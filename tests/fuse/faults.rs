@@ -292,6 +292,25 @@ fn a_daemon_that_dies_during_a_reload_is_a_loss() {
 }
 
 #[test]
+fn a_daemon_that_hangs_at_a_reload_gets_no_app() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let mount = faulty.command("/app", "");
+        let lines = format!(
+            "uid = user001\nif-not-reload =\nexec-as-user = {mount}\nendif =\n{CHECKED}\ncommand = sleep 1000"
+        );
+        let mut vassal = sandbox.vassal_init("vassal", &lines);
+        vassal.wait_for("app started");
+        let init = process::only("vassal-probe").parent;
+        faulty.behave("hold-status");
+        process::signal(init, Signal::HUP);
+        is_destroyed(&mut vassal, "mountpoint /app lost: no answer for ");
+        assert_eq!(vassal.lines("app started").len(), 1);
+        assert_eq!(vassal.lines("mountpoint /app answers after ").len(), 1);
+    });
+}
+
+#[test]
 fn a_daemon_that_dies_or_hangs_during_the_stop_neither_wedges_it_nor_changes_the_reason() {
     sandboxed(|sandbox| {
         for signal in [Signal::KILL, Signal::STOP] {

@@ -308,7 +308,8 @@ fn refuse_unchecked_layer(vassal: &mut Vassal) -> Result<(), Ended> {
     Err(setup_failure("mountpoint-check", 0, what, 0))
 }
 
-/// Waits until every checked path is a mount that answers. The app starts only then.
+/// Waits until every checked path is a mount that answers. The app starts only then. At a reload an answer
+/// from before says nothing: a path that does not answer any more is lost after the time for that.
 fn pass_gate(vassal: &mut Vassal) -> Result<(), Ended> {
     if vassal.events.mountpoints.is_empty() {
         return Ok(());
@@ -317,9 +318,12 @@ fn pass_gate(vassal: &mut Vassal) -> Result<(), Ended> {
     let deadline = start + vassal.source.plan.mountpoints.timeout;
     let mut slow = Some(start + SLOW);
     step("mountpoint-check", vassal.events.watch_mounts(&vassal.jail.procfs))?;
+    vassal.events.mountpoints.suspect(start);
     loop {
         let now = running_time::now();
-        if step("mountpoint-check", vassal.events.mountpoints.look(now))? {
+        if step("mountpoint-check", vassal.events.mountpoints.look(now))?
+            && vassal.events.mountpoints.have_answered_since(start)
+        {
             refuse_unchecked_layer(vassal)?;
             let paths: Vec<_> = vassal
                 .source

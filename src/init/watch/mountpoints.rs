@@ -272,6 +272,11 @@ impl Mountpoints {
         })
     }
 
+    /// Whether all paths have answered a question that was asked at this time or later.
+    pub fn have_answered_since(&self, time: Instant) -> bool {
+        self.watched.iter().all(|watched| watched.dog.has_answered_since(time))
+    }
+
     /// The first path that is not up, and why.
     pub fn trouble(&self) -> Option<(&Located<PathBuf>, &str)> {
         let watched = self.watched.iter().find(|watched| !watched.dog.is_up())?;

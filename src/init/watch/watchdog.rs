@@ -91,6 +91,8 @@ pub struct Watchdog {
     /// The mount that was found when the path was first up; `None` after a loss.
     mount_id: Option<u64>,
     state: State,
+    /// When the last question was asked that was answered.
+    answered: Option<Instant>,
     /// Whether the open question was given more time because this process had woken up late. That is done
     /// once for each question: otherwise a process that is always late would never notice a loss.
     is_forgiven: bool,
@@ -115,6 +117,7 @@ impl Watchdog {
             failing: None,
             mount_id: None,
             state: State::Idle { due: Some(now) },
+            answered: None,
             is_forgiven: false,
         }
     }
@@ -128,6 +131,11 @@ impl Watchdog {
     /// Whether the path was found mounted and answering, and has not been lost since.
     pub fn is_up(&self) -> bool {
         self.mount_id.is_some()
+    }
+
+    /// Whether a question was answered that was asked at this time or later.
+    pub fn has_answered_since(&self, time: Instant) -> bool {
+        self.answered.is_some_and(|asked| asked >= time)
     }
 
     /// Forgets the mount. The one that is found next is watched.
@@ -189,7 +197,10 @@ impl Watchdog {
     /// Judges an answer. The first answer from a mounted path sets the mount that later answers are compared
     /// with.
     pub fn answer(&mut self, answer: Answer, now: Instant) -> Judgement {
-        let again = matches!(self.state, State::Asked { again: true, .. });
+        let mut again = false;
+        if let State::Asked { since, again: asked_again } = self.state {
+            (self.answered, again) = (Some(since), asked_again);
+        }
         self.state = State::Idle { due: again.then_some(now) };
         let failing = self.failing.take();
         match (answer, self.mount_id) {
@@ -304,6 +315,20 @@ mod tests {
         assert_eq!(dog.answer(found(7), now), Judgement::Alive);
         assert!(dog.is_up());
         dog
+    }
+
+    #[test]
+    fn an_answer_tells_of_the_time_of_its_question() {
+        let start = Instant::now();
+        let mut dog = up(start);
+        dog.ask(start);
+        dog.suspect(start + INTERVAL);
+        dog.answer(found(7), start + INTERVAL);
+        assert!(dog.has_answered_since(start) && !dog.has_answered_since(start + INTERVAL));
+        dog.ask(start + INTERVAL);
+        assert!(!dog.has_answered_since(start + INTERVAL));
+        dog.answer(found(7), start + INTERVAL * 2);
+        assert!(dog.has_answered_since(start + INTERVAL));
     }
 
     #[test]
