@@ -40,6 +40,8 @@ pub enum ToVassal {
     Hello(Hello),
     /// Shut down in order, even during a reload.
     Stop,
+    /// The same, once the app has answered what it has accepted: the vassal goes on with another instance.
+    StopGracefully,
     /// The file has changed: run the app as it says now. Its content comes with the message as a sealed
     /// memfd.
     Reload,

@@ -44,6 +44,7 @@ impl ToVassal {
             Self::Kept(socket) => Packet::new(3).socket(socket).done(),
             Self::Mountpoints => Packet::new(4).done(),
             Self::Outside => Packet::new(5).done(),
+            Self::StopGracefully => Packet::new(6).done(),
         }
     }
 
@@ -71,6 +72,7 @@ impl ToVassal {
             3 => Self::Kept(fields.socket()?),
             4 => Self::Mountpoints,
             5 => Self::Outside,
+            6 => Self::StopGracefully,
             _ => return None,
         };
         fields.end().then_some(message)

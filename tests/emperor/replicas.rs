@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -137,6 +137,47 @@ fn a_rolling_reload_loses_no_connection() {
             let all = answers();
             all.len() == 2 && all.iter().all(|answer| answer.ends_with(" four"))
         });
+        emperor.stop();
+    });
+}
+
+#[test]
+fn uwsgi_that_is_replaced_answers_what_it_has_accepted() {
+    sandboxed(|sandbox| {
+        let [asked, go_on] = ["asked", "go-on"].map(|name| sandbox.path(name));
+        let app = format!(
+            "sub {{ open(my $asked, '>', '{}'); select(undef, undef, undef, 0.01) until -e '{}';
+            return [200, [], ['done']]; }}",
+            asked.display(),
+            go_on.display(),
+        );
+        let psgi = sandbox.file("app.psgi", &app);
+        let app =
+            format!("http-socket = 127.0.0.1:80\nmaster = true\nplugin = psgi\npsgi = {}", psgi.display());
+        sandbox.vassal("app", &format!("{app}\nreload-strategy = rolling"));
+        let emperor = sandbox.emperor(&[]);
+        // By another instance, then by the next one in its place.
+        for (round, strategy) in [(1, "rolling"), (2, "recreate")] {
+            emperor.wait_for_nth(round, "ready to accept requests after");
+            let mut connection = TcpStream::connect("127.0.0.1:80").unwrap();
+            connection.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+            until("the request is in its hands", || asked.exists());
+            let other_jail = format!("reload-strategy = {strategy}\nhook-as-root = exec:true {round}");
+            sandbox.vassal("app", &format!("{app}\n{other_jail}"));
+            emperor.wait_for_nth(round, "stopping for the emperor: uWSGI's message 2 to the app");
+            emperor.wait_for_nth(round, "graceful shutdown triggered");
+            fs::write(&go_on, "").unwrap();
+            let mut text = String::new();
+            connection.read_to_string(&mut text).unwrap();
+            assert!(text.ends_with("done"), "{strategy}: {text}");
+            for path in [&asked, &go_on] {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        emperor.wait_for_nth(3, "ready to accept requests after");
+        // Nobody takes its place: as uWSGI's own emperor, at once.
+        sandbox.control(&["stop", "app"]);
+        emperor.wait_for("stopping for the emperor: uWSGI's message 0 to the app");
         emperor.stop();
     });
 }

@@ -116,7 +116,8 @@ impl Supervisor {
             }
             InstanceEffect::AskToStop => {
                 if let Some(process) = self.handles.process(id) {
-                    process.send(&ToVassal::Stop, None);
+                    let goes_on = self.registry.goes_on(&id.file);
+                    process.send(if goes_on { &ToVassal::StopGracefully } else { &ToVassal::Stop }, None);
                 }
             }
             InstanceEffect::Kill => {

@@ -360,11 +360,12 @@ impl EventLoop {
             app.add_descriptors(&mut others);
         }
         let until = running_time::earliest(&deadlines);
-        let Heard { stop, reload, signals, child_changed, mounts_changed, asks_for_report } =
+        let Heard { stop, gracefully, reload, signals, child_changed, mounts_changed, asks_for_report } =
             self.sources.wait(&others, self.cgroups.descriptors(), until);
         crate::log::flush();
         let now = running_time::now();
-        let mut wakeup = Wakeup { stop: stop.map(StopRequest::now), reload, ..Wakeup::default() };
+        let stop = stop.map(|who| StopRequest { gracefully, ..StopRequest::now(who) });
+        let mut wakeup = Wakeup { stop, reload, ..Wakeup::default() };
         let deaths = if child_changed { self.reap(now) } else { Deaths::default() };
         self.check.look(now);
         self.cgroups.look(self.living_app().is_some(), now);

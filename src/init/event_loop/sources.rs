@@ -39,6 +39,8 @@ pub struct Sources {
 pub struct Heard {
     /// Who asked the vassal to stop.
     pub stop: Option<String>,
+    /// Whether the app is to answer first what it has accepted.
+    pub gracefully: bool,
     /// A new file from the emperor.
     pub reload: Option<NewFile>,
     /// Signals, in the order in which they were taken from the queue.
@@ -153,7 +155,10 @@ impl Sources {
             match protocol::receive(link) {
                 Ok(Received::Nothing) => return,
                 Ok(Received::Packet(packet, file)) => match (ToVassal::decode(&packet), file) {
-                    (Some(ToVassal::Stop), _) => heard.stop = Some("the emperor".into()),
+                    (Some(message @ (ToVassal::Stop | ToVassal::StopGracefully)), _) => {
+                        heard.stop = Some("the emperor".into());
+                        heard.gracefully = message == ToVassal::StopGracefully;
+                    }
                     (Some(ToVassal::Reload), Some(file)) => heard.reload = Some(NewFile::Sent(file)),
                     (Some(ToVassal::Mountpoints), _) => heard.asks_for_report = true,
                     // A second greeting, or another version of the protocol.
@@ -165,7 +170,7 @@ impl Sources {
                 },
                 Ok(Received::Closed) | Err(_) => {
                     self.link = None;
-                    heard.stop = Some("the end of the emperor".into());
+                    (heard.stop, heard.gracefully) = (Some("the end of the emperor".into()), false);
                 }
             }
         }

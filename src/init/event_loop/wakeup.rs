@@ -50,12 +50,14 @@ pub struct StopRequest {
     pub who: String,
     /// When the request came.
     pub since: Instant,
+    /// Whether the app is to answer first what it has accepted.
+    pub gracefully: bool,
 }
 
 impl StopRequest {
     /// A request that has just come.
     pub fn now(who: String) -> Self {
-        Self { who, since: running_time::now() }
+        Self { who, since: running_time::now(), gracefully: false }
     }
 
     /// Takes the requests to stop out of signals that no command gets. The first request counts.

@@ -102,7 +102,7 @@ pub fn serve(vassal: &mut Vassal) -> End {
         if !matches!(stage, Stage::Stopping { .. })
             && let Some(request) = requests.stop.take()
         {
-            stage = begin_to_stop(vassal, request);
+            stage = begin_to_stop(vassal, &stage, request);
         }
         if matches!(stage, Stage::Running) {
             if vassal.events.app.as_mut().is_some_and(RunningApp::take_ready) {
@@ -192,8 +192,10 @@ fn after_the_app(
     Ok(Stage::Running)
 }
 
-fn begin_to_stop(vassal: &mut Vassal, request: StopRequest) -> Stage {
-    let how = ask_to_leave(vassal, Request::Stop);
+fn begin_to_stop(vassal: &mut Vassal, stage: &Stage, request: StopRequest) -> Stage {
+    // One that is being restarted was asked to before, and has not done it.
+    let has_time = request.gracefully && matches!(stage, Stage::Running);
+    let how = ask_to_leave(vassal, if has_time { Request::StopGracefully } else { Request::Stop });
     crate::log!("stopping for {}: {how} to the app", request.who);
     vassal.events.send(&FromVassal::Stopping(longest_stop(&vassal.source.plan)));
     // From now on a dead mount can only delay the end of the app, for which there is a deadline.

@@ -98,6 +98,7 @@ fn to_vassal() -> Vec<ToVassal> {
         ToVassal::Hello(hello),
         ToVassal::Hello(nobodys),
         ToVassal::Stop,
+        ToVassal::StopGracefully,
         ToVassal::Reload,
         ToVassal::Kept(socket_ids().remove(0)),
         ToVassal::Kept(socket_ids().remove(2)),

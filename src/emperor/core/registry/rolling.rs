@@ -99,6 +99,11 @@ impl Registry {
         Count(count, "vassal")
     }
 
+    /// Whether a vassal is to go on when one of its instances stops, with another one or with a new one.
+    pub fn goes_on(&self, file: &VassalFile) -> bool {
+        !self.is_ending && self.vassal(file).is_some_and(|it| !it.is_held() && !it.has_lost_its_file())
+    }
+
     /// How many instances a vassal is to have. Its user may have only so many, of all vassals together.
     fn wanted(&self, vassal: &Vassal) -> u16 {
         let wanted = vassal.replication.replicas;
