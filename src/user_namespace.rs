@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, open};
@@ -313,6 +313,11 @@ impl Gate {
     /// The end for the new process.
     pub fn inside(&self) -> &OwnedFd {
         &self.inside
+    }
+
+    /// The descriptors that [`Gate::wait`] needs.
+    pub fn descriptors(&self) -> [RawFd; 2] {
+        [self.inside.as_raw_fd(), self.outside.as_raw_fd()]
     }
 
     /// In the new process: waits until it has its IDs, and becomes root of its user namespace. That clears a

@@ -93,7 +93,7 @@ pub fn keep_only(kept: OwnedFd) -> Result<OwnedFd, Errno> {
         if old != NUMBER && libc::dup3(old, NUMBER, libc::O_CLOEXEC) == -1 {
             return Err(last_errno());
         }
-        close_range(NUMBER + 1, 0);
+        close_range(NUMBER + 1, RawFd::MAX, 0);
         Ok(OwnedFd::from_raw_fd(NUMBER))
     }
 }
@@ -108,7 +108,20 @@ pub fn set_cloexec(fd: RawFd, cloexec: bool) {
 /// Closes every descriptor from `first` up, in a child that no longer uses them.
 pub fn close_from(first: RawFd) {
     // SAFETY: by the contract, none of them is used.
-    unsafe { close_range(first, 0) }
+    unsafe { close_range(first, RawFd::MAX, 0) }
+}
+
+/// Closes every descriptor except for the standard ones and `kept`, in a child that no longer uses them.
+/// Allocates nothing.
+pub fn close_all_but<const COUNT: usize>(mut kept: [RawFd; COUNT]) {
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept.into_iter().filter(|fd| *fd >= 3) {
+        // SAFETY: by the contract, none of them is used.
+        unsafe { close_range(first, fd - 1, 0) };
+        first = fd + 1;
+    }
+    close_from(first);
 }
 
 /// Closes every descriptor except the standard ones. The caller must own none.
@@ -119,7 +132,7 @@ pub fn close_inherited() {
 /// Marks every descriptor from `first` up as close-on-exec.
 pub fn cloexec_from(first: RawFd) {
     // SAFETY: no descriptor is closed, only flagged.
-    unsafe { close_range(first, libc::CLOSE_RANGE_CLOEXEC as i32) }
+    unsafe { close_range(first, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) }
 }
 
 /// The descriptors that this process was started with, except for the standard ones. They are meant for a
@@ -149,7 +162,7 @@ impl Inherited {
         };
         let mut all: Vec<RawFd> = listed().unwrap_or_else(|| {
             let mut open = Vec::new();
-            each_open(3, |fd| open.push(fd));
+            each_open(3, RawFd::MAX, |fd| open.push(fd));
             open
         });
         all.retain(|&fd| fd > 2 && is_open(fd));
@@ -177,19 +190,19 @@ impl Inherited {
     }
 }
 
-/// Calls close_range(2) from `first` to the last descriptor.
+/// Calls close_range(2) from `first` to `last`.
 ///
 /// Seccomp filters that do not know the call answer ENOSYS or EPERM, and without `/proc` the open descriptors
 /// cannot be listed. So poll(2) finds them then.
 ///
 /// # Safety
 /// Unless `flags` asks for the close-on-exec flag only, no code may use these descriptors any more.
-unsafe fn close_range(first: RawFd, flags: i32) {
+unsafe fn close_range(first: RawFd, last: RawFd, flags: i32) {
     // SAFETY: plain integers. The caller answers for the descriptors.
-    if unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) } == 0 {
+    if first > last || unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } == 0 {
         return;
     }
-    each_open(first, |fd| {
+    each_open(first, last, |fd| {
         // SAFETY: as above.
         unsafe {
             match flags {
@@ -200,20 +213,21 @@ unsafe fn close_range(first: RawFd, flags: i32) {
     });
 }
 
-/// Calls `visit` with every descriptor from `first` up. poll(2) tells which are open, for many at once.
-fn each_open(first: RawFd, mut visit: impl FnMut(RawFd)) {
+/// Calls `visit` with every descriptor from `first` to `last`. poll(2) tells which are open, many at once.
+fn each_open(first: RawFd, last: RawFd, mut visit: impl FnMut(RawFd)) {
     const BATCH: RawFd = 256;
     // Far more than the default limit of a process (fs.nr_open).
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     let limit = limit.map_or(1 << 20, |limit| limit.min(1 << 20)) as RawFd;
+    let limit = limit.min(last.saturating_add(1));
     for batch in (first..limit).step_by(BATCH as usize) {
         let mut fds = [libc::pollfd { fd: -1, events: 0, revents: 0 }; BATCH as usize];
         for (fd, entry) in (batch..).zip(&mut fds) {
-            entry.fd = fd;
+            entry.fd = if fd < limit { fd } else { -1 };
         }
         // SAFETY: a live array of the length passed; with the time 0 it does not wait.
         unsafe { libc::poll(fds.as_mut_ptr(), BATCH as _, 0) };
-        let open = fds.iter().filter(|entry| entry.revents & libc::POLLNVAL == 0);
+        let open = fds.iter().filter(|entry| entry.fd >= 0 && entry.revents & libc::POLLNVAL == 0);
         open.for_each(|entry| visit(entry.fd));
     }
 }

@@ -313,6 +313,46 @@ fn a_file_that_hangs_when_it_is_checked_refuses_the_reload() {
 }
 
 #[test]
+fn a_process_that_is_to_become_an_instance_holds_nothing_of_the_emperors_and_ends_with_it() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        remote.write("far.ini", &format!("[uwsgi]\n{STEADY}\n"));
+        sandbox.vassal("healthy", STEADY);
+        let mut emperor = emperor(sandbox, &remote, &["--emperor-throttle", "1"]);
+        let init = emperor.wait_running(1, "far");
+        emperor.wait_running(1, "healthy");
+        // The directory hangs when the file has been read, before the process enters it.
+        until("one reader stays", || process::named("emperor-reader").len() == 1);
+        let reader = process::only("emperor-reader").pid;
+        process::signal(reader, Signal::STOP);
+        process::signal(init, Signal::KILL);
+        emperor.wait_for("emperor: far: vassal-init killed by SIGKILL");
+        // For the backoff, for the reader, and then for the reader that is slow.
+        process::wait_for_turns(emperor.pid(), 3);
+        process::wait_asleep(emperor.pid());
+        process::signal(emperor.pid(), Signal::STOP);
+        let slept = process::slept(reader);
+        process::signal(reader, Signal::CONT);
+        until("it is read", || process::slept(reader) > slept && process::waits_for_events(reader));
+        remote.hang();
+        emperor.signal(Signal::CONT);
+        let call = format!("{} ", libc::SYS_chdir);
+        let waits = |pid: i32| {
+            fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok_and(|now| now.starts_with(&call))
+        };
+        let waiting = || process::all().into_iter().find(|it| it.parent == emperor.pid() && waits(it.pid));
+        until("it enters the directory", || waiting().is_some());
+        let child = waiting().unwrap().pid;
+        let held = fs::read_dir(format!("/proc/{child}/fd")).unwrap().count();
+        assert!(held <= 6, "{held} descriptors");
+        others_are_served(sandbox, &emperor);
+        emperor.signal(Signal::KILL);
+        assert_ne!(emperor.wait(), 0);
+        until("it has ended, too", || process::read(child).is_none());
+    });
+}
+
+#[test]
 fn an_address_that_hangs_leaves_its_vassal_as_it_is() {
     sandboxed(|sandbox| {
         let remote = Remote::mount();

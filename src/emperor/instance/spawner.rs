@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{Access, access};
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, Resource, getrlimit};
+use rustix::process::{Pid, Resource, getpid, getrlimit};
 
 use super::cgroup_removal::Removals;
 use super::cgroups::{Cgroup, Cgroups};
@@ -38,6 +38,7 @@ use crate::protocol::{
 };
 use crate::sys::clone::{self, Child, Side, clone3_into};
 use crate::sys::exec::{Strings, c_string, exec_fd};
+use crate::sys::fd;
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal::kill;
 use crate::user_namespace::{Gate, Maps, explain, map_trees};
@@ -334,9 +335,10 @@ impl Spawner {
         let directory = c_string(directory.as_os_str());
         let process = if namespaces == 0 { "process" } else { "process in new namespaces" };
         let ((maps, gate), (cgroup, into)) = (ids.unzip(), cgroup.unzip());
+        let emperor = getpid();
         let side = clone3_into(namespaces, into).map_err(|errno| explain(errno, namespaces));
         match side.context("create", process)? {
-            Side::Child => self.become_vassal_init(gate, link, &directory, &argv, &envp),
+            Side::Child => self.become_vassal_init(emperor, gate, link, &directory, &argv, &envp),
             Side::Parent(child) => {
                 if let (Some(maps), Some(gate)) = (maps, gate) {
                     give(maps, &self.map_trees, gate, child.pid, cgroup)?;
@@ -388,15 +390,24 @@ impl Spawner {
     /// The child: allocates nothing before the exec, and never returns.
     fn become_vassal_init(
         &self,
+        emperor: Pid,
         gate: Option<Gate>,
         link: &OwnedFd,
         directory: &CStr,
         argv: &Strings,
         envp: &Strings,
     ) -> ! {
+        // First, as what follows may wait: whatever the emperor has closed would stay open for so long, and
+        // whatever its end frees would be in use.
+        let [inside, outside] = gate.as_ref().map_or([-1; 2], Gate::descriptors);
+        let [null, program] = [&self.files.null, &self.files.vassal_init].map(|file| file.as_raw_fd());
+        fd::close_all_but([link.as_raw_fd(), null, program, inside, outside]);
+        let _ = clone::die_with(emperor);
         if let Some(error) = gate.and_then(|gate| gate.wait().err()) {
             end(link, "namespaces", &error);
         }
+        // Anew, as new IDs clear it.
+        let _ = clone::die_with(emperor);
         // If the directory is gone, the instance starts nevertheless.
         let _ = rustix::process::chdir(directory);
         let _ = rustix::io::fcntl_setfd(link, FdFlags::empty());
