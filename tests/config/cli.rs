@@ -244,7 +244,7 @@ fn a_misspelt_option_is_suggested() {
                 &["--emperor=x", "statsu"],
                 "this is no command",
                 "--emperor=x statsu\n                        ^",
-                "commands are status, reload, stop, start, upgrade; a file here is './FILE'",
+                "commands are status, reload, stop, start, upgrade, roll; a file here is './FILE'",
             ),
             ("emperor", &["-x"], "unknown option '-x'", "-x\n            ^", "try 'emperor --help'"),
             (

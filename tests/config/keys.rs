@@ -106,6 +106,7 @@ const OF_EMPERORS: &[(&str, &str)] = &[
     ("emperor-extra-extension", ".x"),
     ("emperor-freq", "7"),
     ("emperor-magic-exec", "true"),
+    ("emperor-max-reloads", "7"),
     ("emperor-max-starts", "7"),
     ("emperor-max-throttle", "7"),
     ("emperor-nofollow", "true"),
