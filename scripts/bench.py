@@ -9,6 +9,7 @@ usage of scripts/bench).
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import platform
@@ -24,6 +25,8 @@ import entrypoint
 import faults
 import jail
 import recovery
+import replicas
+import stream
 
 
 ORPHAN_ROUNDS = 5
@@ -51,7 +54,7 @@ def main():
             for name, (section, rounds) in SECTIONS.items():
                 if arguments.sections and name not in arguments.sections:
                     continue
-                bench.rounds = arguments.rounds or rounds
+                bench.rounds = arguments.rounds or (1 if bench.is_quick else rounds)
                 table = section(bench)
                 print_table(table)
                 report["sections"][name] = table.raw
@@ -70,6 +73,7 @@ def parse_arguments():
     parser.add_argument("--programs", required=True)
     parser.add_argument("--rounds", type=positive)
     parser.add_argument("--orphans", type=positive, default=10_000)
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     arguments = parser.parse_args()
@@ -94,7 +98,9 @@ class Bench:
         self.dist = arguments.dist
         self.programs = arguments.programs
         self.orphans = arguments.orphans
+        self.is_quick = arguments.quick
         self.rounds = 0
+        self.ports = itertools.count(9110)
         self.exit_stack = contextlib.ExitStack()
         self.started = {}
 
@@ -418,6 +424,84 @@ def config_section(_bench):
                  ["", "", "p50", "p90", "max", "memory, KB"], rows, raw)
 
 
+def replicas_section(bench):
+    """Requests to a vassal with replicas while it is reloaded, deployed with a mistake, and loses a
+    filesystem; and how long many of them take to be up."""
+    rows, raw = [], {}
+    names = ["vassal", "uWSGI"] if bench.is_quick else list(replicas.LINES)
+    for keeps_alive in [False] if bench.is_quick else [False, True]:
+        for name in names:
+            add_replicas(bench, name, keeps_alive, rows, raw)
+    add_crowd(bench, rows, raw)
+    title = (f"Requests to uWSGI with four processes over fuse-zip, {stream.RATE} a second, in ms: vassal "
+             f"with {replicas.INSTANCES}\nreplicas; uWSGI reloaded by its emperor, or process by process (chain)."
+             "\n(k) is with keep-alive; gap is the longest between two good answers")
+    columns = ["", "", "times", "asked", "refused", "failed", "p50", "p99", "max", "gap"]
+    return Table(title, columns, rows, raw)
+
+
+def add_replicas(bench, name, keeps_alive, rows, raw):
+    """All that is done to one of them."""
+    # uWSGI takes seconds each time.
+    rounds = bench.rounds if name == "vassal" else min(bench.rounds, 5)
+    label = f"{name} (k)" if keeps_alive else name
+    raw[label] = {}
+
+    def note(what, times, answers, gap=None):
+        seen = replicas.figures(answers)
+        seen["longest_gap_ms"] = seen["longest_gap_ms"] if gap is None else gap
+        seen["ms"] = {**summarize(seen["ms"]), "p99": percentile(seen["ms"], 99)} if seen["ms"] else None
+        raw[label][what] = {"times": times, **seen}
+        cells = [f"{seen['ms'][key]:.1f}" if seen["ms"] else "-" for key in ("p50", "p99", "max")]
+        rows.append([what, label, str(times), f"{seen['asked']:,}", f"{seen['refused']:,}",
+                     f"{seen['failed']:,}", *cells, f"{seen['longest_gap_ms']:.1f}"])
+
+    with tempfile.TemporaryDirectory(dir="/var/www") as directory:
+        os.chmod(directory, 0o755)
+        service = replicas.Service(name, directory, next(bench.ports), bench.dist)
+        socket = "http11-socket" if keeps_alive else "http-socket"
+
+        def repeat(what, act):
+            def all_rounds():
+                results = []
+                for number in range(1, rounds + 1):
+                    progress(f"replicas: {what} {number} of {rounds}, {label}")
+                    results.append(act())
+                return results
+            return replicas.during(service, keeps_alive, all_rounds)
+
+        with replicas.serving(service, socket, PRIVATE, running):
+            progress(f"replicas: idle, {label}")
+            idle_s = 2.0 if bench.is_quick else replicas.IDLE_S
+            answers, _ = replicas.during(service, keeps_alive, lambda: time.sleep(idle_s))
+            note("idle", 1, answers)
+            note("reloads", rounds, repeat("reload", service.deploy)[0])
+            # Of the emperor alone: in a chain reload nothing else happens than without one.
+            if name != "uWSGI, chain":
+                answers, moments = repeat("kill", service.kill_daemon)
+                note("kills of fuse-zip", rounds, answers)
+                in_flight = replicas.in_flight(answers, moments)
+                raw[label]["kills of fuse-zip"]["in_flight"] = in_flight
+                gap = max(replicas.gap_at(answers, moment) for moment in moments)
+                what = f"  {in_flight} in flight; 250 ms from each"
+                note(what, rounds, replicas.around(answers, moments), gap)
+            note("deploys of a mistake", rounds, repeat("mistake", service.deploy_mistake)[0])
+
+
+def add_crowd(bench, rows, raw):
+    count = 100 if bench.is_quick else 1000
+    for name, instances in [("vassal", replicas.INSTANCES), ("uWSGI", 1)]:
+        progress(f"replicas: {name} with {count:,} vassals of {instances}")
+        ours = [os.path.join(bench.dist, "emperor"), "--control", "/run/crowd.sock"]
+        command = ours if name == "vassal" else [*PRIVATE, "uwsgi"]
+        command = [*command, "--emperor", "/run/crowd", "--emperor-use-clone", "fs,pid"]
+        seen = crowd.measure(command, crowd.STOP_SIGNALS[name], count, "/run/crowd", f"/run/crowd-{name}.log",
+                             replicas=instances, idle_s=0)
+        raw[f"{name}, {count} of {instances}"] = seen
+        rows.append([f"{count:,} vassals of {instances} up, ms", name, "1", "", "", "",
+                     f"{seen['up_s'] * 1000:.0f}", "", "", ""])
+
+
 # The one that minds company goes first.
 SECTIONS = {
     "entrypoint": (entrypoint_section, 200),
@@ -429,6 +513,7 @@ SECTIONS = {
     "recovery": (recovery_section, 10),
     "connects": (connects_section, 20),
     "cow": (cow_section, 10),
+    "replicas": (replicas_section, 20),
     "emperor": (emperor_section, 1),
 }
 

@@ -13,6 +13,7 @@ import time
 import recovery
 
 VASSAL = "[uwsgi]\nuid = nobody\ngid = nogroup\nunprivileged-binary-patch-arg = sleep 1000000\n"
+REPLICAS = "replicas = {}\n"
 # Scans of the directory come every 3 s in both: some of them belong to what an idle emperor costs.
 IDLE_S = 15
 DEADLINE_S = 180
@@ -20,22 +21,24 @@ POLL_S = 0.02
 STOP_SIGNALS = {"vassal": signal.SIGTERM, "uWSGI": signal.SIGINT}
 
 
-def measure(command, stop_signal, count, directory, log):
-    """All figures of one emperor. `directory` is made, filled and emptied."""
+def measure(command, stop_signal, count, directory, log, replicas=1, idle_s=IDLE_S):
+    """All figures of one emperor. `directory` is made, filled and emptied. What it costs when idle is left
+    out if that may take no time."""
+    text = VASSAL if replicas == 1 else VASSAL + REPLICAS.format(replicas)
     os.makedirs(directory)
     try:
         for number in range(count):
             with open(os.path.join(directory, f"v{number:05}.ini"), "w", encoding="ascii") as file:
-                file.write(VASSAL)
+                file.write(text)
         with open(log, "wb") as output:
-            return live(command, stop_signal, count, output)
+            return live(command, stop_signal, count * replicas, output, idle_s)
     finally:
         for name in os.listdir(directory):
             os.unlink(os.path.join(directory, name))
         os.rmdir(directory)
 
 
-def live(command, stop_signal, count, output):
+def live(command, stop_signal, count, output, idle_s):
     before = len(sleepers())
     start = time.monotonic()
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as process:
@@ -45,7 +48,8 @@ def live(command, stop_signal, count, output):
                      f"{count} running vassals")
             figures = {"vassals": count, "up_s": time.monotonic() - start}
             time.sleep(2)
-            figures.update(idle(process.pid, count))
+            if idle_s:
+                figures.update(idle(process.pid, count, idle_s))
             start = time.monotonic()
             process.send_signal(stop_signal)
             process.wait(DEADLINE_S)
@@ -57,7 +61,7 @@ def live(command, stop_signal, count, output):
     return figures
 
 
-def idle(pid, count):
+def idle(pid, count, idle_s):
     """What the emperor costs while nothing happens, with the processes that look at directories and files for
     it."""
     children = recovery.read_proc(pid, f"task/{pid}/children").split()
@@ -65,7 +69,7 @@ def idle(pid, count):
     inits = [child for child in children if child not in deputies]
     of_emperor = [pid, *deputies]
     ticks, start = sum(map(cpu_ticks, of_emperor)), time.monotonic()
-    time.sleep(IDLE_S)
+    time.sleep(idle_s)
     used = (sum(map(cpu_ticks, of_emperor)) - ticks) / os.sysconf("SC_CLK_TCK")
     memory = sum(map(recovery.private_dirty_kb, of_emperor))
     return {
