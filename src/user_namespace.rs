@@ -9,7 +9,9 @@ use std::fmt::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, open};
+use rustix::fs::{
+    AtFlags, CWD, FsWord, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstatfs, open, openat2,
+};
 use rustix::io::{Errno, read, retry_on_intr};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{Pid, getegid, geteuid, getpid};
@@ -23,11 +25,12 @@ use crate::files;
 use crate::log;
 use crate::mount::ops;
 use crate::outside;
-use crate::path::Walk;
 use crate::sys::{creds, fd, mount};
 
 /// The kernel takes less text than that for a map (user_namespaces(7)).
 const TEXT_MAX: usize = 4096;
+/// The mount option `nosuid` (statfs(2)).
+const ST_NOSUID: FsWord = 0x2;
 
 /// The IDs of a user namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -250,6 +253,9 @@ fn give_by(program: &str, granted: &str, pid: Pid, ranges: &[IdRange]) -> Result
 /// of its user namespace there. This process enters that mount namespace and returns to its own. It has to
 /// end if that fails.
 ///
+/// A vassal's root is root of the machine for the files in there. So the directory has to be on a mount with
+/// `nosuid`, where set-user-ID bits and file capabilities give nobody here a right.
+///
 /// # Errors
 /// The step that failed, with the directory.
 pub fn map_trees(pid: Pid, trees: &[Located<PathBuf>]) -> Result<()> {
@@ -262,9 +268,14 @@ pub fn map_trees(pid: Pid, trees: &[Located<PathBuf>]) -> Result<()> {
     };
     let (users, mounts, own) =
         (of_process(pid, "user")?, of_process(pid, "mnt")?, of_process(getpid(), "mnt")?);
-    // No link of a tenant's is followed.
+    // No link is followed: in a tree a tenant makes links of root's.
     let opened = |path: &PathBuf| {
-        let directory = Walk::default().open(path, OFlags::PATH | OFlags::DIRECTORY);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let found = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+        let directory = found.map_err(|errno| match errno {
+            Errno::LOOP => Cause::Because("a symbolic link on the way: write what it leads to".into()),
+            errno => errno.into(),
+        });
         directory.context("map-tree: open", path.display())
     };
     let mapped = |tree: &Located<PathBuf>| {
@@ -272,6 +283,13 @@ pub fn map_trees(pid: Pid, trees: &[Located<PathBuf>]) -> Result<()> {
         let flags =
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
         let name = tree.value.display();
+        if !fstatfs(&source).is_ok_and(|there| there.f_flags & ST_NOSUID != 0) {
+            let reason = format_args!(
+                "others here could execute what a vassal makes set-user-ID root in it: \
+                 mount --bind -o nosuid {name} {name}"
+            );
+            return Err(Error::new("map-tree:", &name, reason));
+        }
         let copy = open_tree(&source, c"", flags).context("map-tree: copy", &name)?;
         let set = mount::map_ids(&copy, users.as_fd()).map_err(|errno| match errno {
             Errno::INVAL => Cause::Because("its filesystem has no id-mapped mounts".into()),

@@ -649,6 +649,14 @@ fn an_emperor_refuses_what_would_leave_it_rights_that_it_should_not_have() {
     assert_eq!(load("emperor-tyrant-nofollow = false").unwrap().plan.tyrant, None);
     let tyrant = load("emperor-tyrant-nofollow\nemperor-tyrant").unwrap().plan.tyrant;
     assert_eq!(tyrant, Some(Tyrant { nofollow: true, initgroups: false, max: None }));
+    for (trees, is_one_in_another) in
+        [("/a/b /a", true), ("/a /a/b", true), ("/a/./c/../b/ /a//b", true), ("/a/b /c /a/c /a/bc", false)]
+    {
+        let lines: String = trees.split(' ').map(|tree| format!("map-tree = {tree}\n")).collect();
+        let loaded = load(&format!("{lines}emperor-use-clone = fs,user"));
+        let is_refused = loaded.is_err_and(|report| report.first().contains("'map-tree' in another one: "));
+        assert_eq!(is_refused, is_one_in_another, "{trees}");
+    }
     let user = load("emperor-tyrant\nemperor-use-clone = fs,user").unwrap_err().first();
     assert!(user.contains("'emperor-tyrant' with 'user' in 'emperor-use-clone'"), "{user}");
     let slip = load("emperor-use-clon = fs").unwrap_err().first();

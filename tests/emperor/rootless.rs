@@ -466,6 +466,13 @@ fn a_tree_of_roots_belongs_to_the_root_of_each_vassal() {
         }
         fs::create_dir_all("/run/tree/own").unwrap();
         chown("/run/tree/own", Some(1001), Some(1001)).unwrap();
+        // As it is, others could execute here what a vassal makes set-user-ID root.
+        sandbox.vassal("a", "uid = root\ncommand = sleep 1001");
+        let emperor = sandbox.emperor(&[CLONE, "--map-users=auto", "--map-tree=/run/tree"]);
+        let line = emperor.wait_for("emperor: a: setup failed in namespaces: map-tree: /run/tree: ");
+        assert!(line.contains(": mount --bind -o nosuid /run/tree /run/tree"), "{line}");
+        emperor.stop();
+        sandbox.mount(&["--bind", "-o", "nosuid", "/run/tree"], "/run/tree");
         // What root of a vassal writes is root's out here, and what its users write theirs.
         let look = "find /run/tree -maxdepth 1 -uid 1001 > /run/tree/seen-%n && touch /run/tree/own/by-%n";
         let hooks = format!("exec-as-root = {look}\nexec-as-user = touch /run/tree/own/user-%n");
@@ -482,9 +489,13 @@ fn a_tree_of_roots_belongs_to_the_root_of_each_vassal() {
             assert_eq!(owner(format!("/run/tree/own/user-{name}")), 1001);
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(!mounts.contains("/run/tree"), "it is mounted out here");
+        assert_eq!(mounts.matches(" /run/tree ").count(), 1, "it is mounted out here");
         emperor.stop();
+        // A vassal makes such a link in another tree.
+        std::os::unix::fs::symlink("/run/tree", "/run/link").unwrap();
         for (tree, expected) in [
+            ("/run/link", "map-tree: open /run/link: a symbolic link on the way: write what it leads to"),
+            ("/run/link/own", "map-tree: open /run/link/own: a symbolic link on the way"),
             ("/run/none", "open /run/none: No such file or directory (ENOENT)"),
             ("/proc/sys", "map-tree: map the IDs of /proc/sys: its filesystem has no id-mapped mounts"),
         ] {

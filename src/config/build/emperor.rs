@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use super::maps;
 use super::settings::{emperor_key, lookalike, strict};
@@ -15,6 +16,7 @@ use crate::config::keys::values;
 use crate::config::plan::{EmperorPlan, Located, Tyrant};
 use crate::config::setting::{Setting, State};
 use crate::names;
+use crate::path::lexical;
 
 /// The plan of an emperor. Mistakes go to `found`; a plan with mistakes must not be used.
 pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan {
@@ -71,6 +73,7 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         let message = format!("'{}' without 'user' and 'fs' in 'emperor-use-clone'", tree.key);
         found.error(&tree.at, message).hint("add both to 'emperor-use-clone'");
     }
+    check_trees(&plan.vassals.map_trees, found);
     if plan.tyrant.is_some() && has_users {
         let at = found.start();
         let message = "'emperor-tyrant' with 'user' in 'emperor-use-clone': the owner of a file would have \
@@ -96,6 +99,19 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
     plan.vassals.behind = draft.inherit;
     plan.vassals.behind.append(&mut draft.include);
     plan
+}
+
+/// Refuses a tree in another one, where vassals can put another directory in its place.
+fn check_trees(trees: &[Located<PathBuf>], found: &mut Diagnostics) {
+    let paths: Vec<_> = trees.iter().map(|tree| lexical(&tree.value)).collect();
+    for ((tree, path), number) in trees.iter().zip(&paths).zip(0..) {
+        let meets = |other: &&PathBuf| path.starts_with(other) || other.starts_with(path);
+        if let Some(other) = paths.iter().take(number).find(meets) {
+            let message =
+                format!("'{}' in another one: vassals can exchange what is in {}", tree.key, other.display());
+            found.error(&tree.at, message).hint("name the upper one only");
+        }
+    }
 }
 
 /// Keys of uWSGI's emperor that take rights away from it, or from its vassals. `emperor-cap` and

@@ -100,7 +100,8 @@ static OF_EMPERORS: Table = table![
         |to, it| it.add_located(&mut to.plan.vassals.maps.groups, values::id_map)),
     key(Vassals, "map-tree", Value("DIR"), "a directory with the owners inside; may be repeated\n\
         Its files, on one mount, belong in each vassal to the same numbers inside as they do here outside: \
-        those of root to the vassal's root. Takes root, and a filesystem with id-mapped mounts.",
+        those of root to the vassal's root. Takes root, a filesystem with id-mapped mounts, nosuid on \
+        the mount, and a path without links.",
         |to, it| it.add_located(&mut to.plan.vassals.map_trees, values::absolute)),
     key(Vassals, "map-users", Value("MAP"), "the users of user namespaces; may be repeated\n\
         INSIDE:OUTSIDE:COUNT: the IDs from INSIDE on are those from OUTSIDE on. auto: those that /etc/subuid \
