@@ -76,7 +76,12 @@ impl Registry {
             Outcome::Failed => 1,
             Outcome::Done => 0,
         };
-        let found = outcomes.zip(all).max_by_key(|(outcome, _)| telling(outcome));
+        let outcomes = outcomes.zip(all);
+        let found = match order {
+            // A vassal is up if one of its instances is.
+            Order::Start => outcomes.min_by_key(|(outcome, _)| telling(outcome)),
+            Order::Reload | Order::Stop => outcomes.max_by_key(|(outcome, _)| telling(outcome)),
+        };
         let Some((outcome, instance)) = found else { return (Outcome::Pending, shown.into_owned()) };
         (outcome, format!("{shown}: {}", vassal.status(instance, file, now).line()))
     }

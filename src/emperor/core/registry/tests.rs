@@ -1518,6 +1518,8 @@ fn one_that_is_lost_comes_back_by_itself_and_the_others_keep_the_sockets() {
     story.said("a#2", FromVassal::Exiting(ExitReason::MountLost("mountpoint /x lost".to_owned())));
     let effects = story.died("a#2");
     assert_eq!(effects, ["a/2| mountpoint /x lost; up 1.0 s; respawning now", "a#2: Spawn"]);
+    assert_eq!(story.outcome(Order::Start, "a"), Outcome::Done, "one is up");
+    assert_eq!(story.outcome(Order::Reload, "a"), Outcome::Pending);
     run_one(&mut story, 2, rolling(2));
     // Both at once: the sockets are kept for as long as one is back soon.
     story.pass(1);
