@@ -120,9 +120,15 @@ class Service:
         def is_deployed():
             nonlocal in_a_row
             in_a_row = in_a_row + 1 if page(self.port).startswith(word) else 0
-            return in_a_row >= IN_A_ROW
+            return in_a_row >= IN_A_ROW and not self.is_chain_reloading()
 
         until(is_deployed, f"no `{word}`")
+
+    def is_chain_reloading(self):
+        """Whether uWSGI has not replaced all processes yet: it is deaf to another version until then."""
+        with open(self.log, encoding="utf-8", errors="replace") as text:
+            log = text.read().rpartition("Starting uWSGI")[2]
+        return log.count("chain reload !!!") > log.count("chain reloading complete")
 
     def deploy_mistake(self):
         """A version that cannot be loaded, and the next one."""
