@@ -81,6 +81,9 @@ pub(crate) fn cgroup_option(key: &str, text: &[u8]) -> Parsed<CgroupOption> {
             let parts = split_once(text, b'=')
                 .and_then(|(file, value)| Some((std::str::from_utf8(file).ok()?, value)));
             return match parts {
+                Some((file, _)) if is_no_limit(file) => Err(format!(
+                    "'{file}' is no limit: it moves, stops or ends processes, also those of others"
+                )),
                 Some((file, value)) if !file.is_empty() && !file.contains('/') => {
                     Ok(CgroupOption { file: file.to_owned(), value: value.to_vec() })
                 }
@@ -91,6 +94,14 @@ pub(crate) fn cgroup_option(key: &str, text: &[u8]) -> Parsed<CgroupOption> {
     let value = if text == b"max" { Some("max".to_owned()) } else { value };
     let value = value.ok_or_else(|| format!("{} is not {wanted}", quoted(text)))?;
     Ok(CgroupOption { file: file.to_owned(), value: value.into_bytes() })
+}
+
+/// Whether a file of a cgroup is about its processes, or about what is in it: a process of root's writes what
+/// a vassal's file says, which could then name the processes of others.
+fn is_no_limit(file: &str) -> bool {
+    const LIMITS: [&str; 2] = ["cgroup.max.depth", "cgroup.max.descendants"];
+    const OF_VERSION_1: [&str; 3] = ["tasks", "notify_on_release", "release_agent"];
+    file.starts_with("cgroup.") && !LIMITS.contains(&file) || OF_VERSION_1.contains(&file)
 }
 
 /// A size in bytes.
@@ -409,6 +420,8 @@ mod tests {
             ("cpu-max", "20000 50000", "cpu.max 20000 50000"),
             ("pids-max", "7", "pids.max 7"),
             ("cgroup-opt", "memory.swap.max=a=b", "memory.swap.max a=b"),
+            ("cgroup-opt", "cgroup.max.depth=3", "cgroup.max.depth 3"),
+            ("cgroup-opt", "cgroup.max.descendants=3", "cgroup.max.descendants 3"),
         ] {
             assert_eq!(option(key, text).as_deref(), Ok(expected), "{key} {text}");
         }
@@ -421,6 +434,12 @@ mod tests {
         .concat()
         {
             assert!(option(key, text).is_err(), "{key} {text}");
+        }
+        let of_processes = "cgroup.procs cgroup.threads cgroup.kill cgroup.freeze cgroup.type \
+                            cgroup.subtree_control cgroup.event_control tasks release_agent";
+        for file in of_processes.split(' ') {
+            let said = option("cgroup-opt", &format!("{file}=1"));
+            assert!(said.is_err_and(|said| said.contains(" is no limit: ")), "{file}");
         }
     }
 
