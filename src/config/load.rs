@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::build::{emperor, vassal};
+use super::build::{emperor, maps, vassal};
 use super::diagnostic::{Diagnostics, Report, command_line};
 use super::input::Input;
 use super::keys::values;
@@ -77,6 +77,7 @@ fn load_app(
         {
             warn_of_root(&plan, world, found);
         }
+        maps::warn_of_known(&plan.jail.maps, world, found);
         (plan, Vec::new())
     })
 }
@@ -121,7 +122,9 @@ pub fn address(text: &[u8]) -> Result<Address, String> {
 pub fn load_emperor(inputs: &[Input], world: &dyn World) -> Result<Loaded<EmperorPlan>, Report> {
     load(inputs, false, None, world, |settings, found| {
         let plain = settings.iter().filter_map(Setting::plain).collect();
-        (emperor::plan(settings, found), plain)
+        let plan = emperor::plan(settings, found);
+        maps::warn_of_known(&plan.vassals.maps, world, found);
+        (plan, plain)
     })
 }
 
@@ -138,13 +141,17 @@ pub fn load_emperor_again(settings: Vec<PlainSetting>) -> Result<Loaded<EmperorP
 
 /// Reads a file as an emperor's, and returns all mistakes and warnings.
 pub fn check_emperor(file: &OsStr, world: &dyn World) -> Report {
-    check_as(file, None, world, |settings, found| drop(emperor::plan(settings, found)))
+    check_as(file, None, world, |settings, found| {
+        maps::warn_of_known(&emperor::plan(settings, found).vassals.maps, world, found);
+    })
 }
 
 /// Reads a file as a vassal's, and returns all mistakes and warnings.
 pub fn check_vassal(file: &OsStr, world: &dyn World) -> Report {
     check_as(file, Some(ALONE), world, |settings, found| {
-        warn_of_root(&vassal::plan(settings, None, found), world, found);
+        let plan = vassal::plan(settings, None, found);
+        warn_of_root(&plan, world, found);
+        maps::warn_of_known(&plan.jail.maps, world, found);
     })
 }
 

@@ -59,6 +59,43 @@ fn an_app_that_is_root_by_oversight_is_told_of() {
     });
 }
 
+#[test]
+fn a_map_with_somebody_of_this_machine_is_told_of() {
+    sandboxed(|sandbox| {
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            fs::write(file, "root:1000:200\n").unwrap();
+        }
+        let user = "1001 outside is 'user001', a user of this machine, which a vassal can be";
+        for (maps, expected) in [
+            (
+                "map-users = 0:0:1",
+                &["0 outside is 'root', a user of this machine", "0 outside is 'root', a group of"][..],
+            ),
+            ("map-users = 0:500000:1000\nmap-users = 1000:1001:1\nmap-groups = 0:500000:1", &[user]),
+            (
+                "map-users = 0:500000:9\nmap-groups = 0:1001:1",
+                &["'map-groups': 1001 outside is 'user001', a group"],
+            ),
+            (
+                "map-users = auto",
+                &["'map-users': 1001 outside is 'user001', a user", "is 'user001', a group"],
+            ),
+            ("map-users = 0:500000:65536", &[]),
+        ] {
+            let emperor = format!("[uwsgi]\nemperor = /run\nemperor-use-clone = user,fs\n{maps}\n");
+            let vassal = format!("[uwsgi]\nuid = root\ncommand = true\nunshare = user,fs\n{maps}\n");
+            for (program, lines) in [("emperor", emperor), ("vassal-init", vassal)] {
+                let file = sandbox.ini("maps", &lines);
+                let (status, _, err) = call(sandbox, program, &["--check", file.to_str().unwrap()]);
+                assert_eq!((status, err.matches("warning: ").count()), (0, expected.len()), "{maps}: {err}");
+                for expected in expected {
+                    assert!(err.contains(expected), "{maps}: {err}");
+                }
+            }
+        }
+    });
+}
+
 /// Exit status, standard output and standard error.
 fn call(sandbox: &Sandbox, program: &str, arguments: &[&str]) -> (i32, String, String) {
     call_in(Path::new("/"), sandbox.program(program).args(arguments))

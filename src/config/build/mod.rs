@@ -13,7 +13,7 @@ pub(super) mod emperor;
 pub(super) mod vassal;
 
 mod listen;
-mod maps;
+pub(super) mod maps;
 mod replicas;
 mod settings;
 mod uwsgi_ini;
