@@ -215,6 +215,16 @@ pub fn shared(path: &'static str, user: &User, ranges: &[(u32, u32)]) -> Option<
     found
 }
 
+/// The first ID from `lowest` on above which nobody is granted one in this file.
+pub fn free_from(path: &'static str, lowest: u32) -> u32 {
+    let mut free = lowest;
+    Database::read(path).0.find(&mut |fields| {
+        free = grant(fields).map_or(free, |(_, first, count)| free.max(first + count));
+        false
+    });
+    free
+}
+
 /// Whom a line of /etc/subuid or /etc/subgid grants IDs, the first one and the count.
 fn grant<'a>(fields: &[&'a str]) -> Option<(&'a str, u32, u32)> {
     let (owner, first, count) = (fields.first()?, id_at(fields, 1)?, id_at(fields, 2)?);

@@ -17,7 +17,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{Pid, getegid, geteuid, getpid};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space};
 
-use crate::accounts::{Accounts, User, shared, subordinate};
+use crate::accounts::{Accounts, User, free_from, shared, subordinate};
 use crate::command;
 use crate::config::plan::{Id, IdMap, IdRange, Located, MapsPlan};
 use crate::error::{Cause, Context, Described, Error, Result};
@@ -156,12 +156,10 @@ fn ranges(plan: &[Located<IdMap>], own: u32, path: &'static str, user: &User) ->
                 if granted.is_empty() {
                     return Err(none_granted(entry, path, user));
                 }
+                not_of_others(entry, path, user, &granted)?;
                 let mut inside = 0;
-                if user.uid == 0 {
-                    // Root of the machine is nobody in there.
-                    not_of_others(entry, path, user, &granted)?;
-                } else {
-                    // Any other user needs its own files.
+                // Root of the machine is nobody in there. Any other user needs its own files.
+                if user.uid != 0 {
                     ranges.push(IdRange { inside: 0, outside: own, count: 1 });
                     inside = 1;
                 }
@@ -191,28 +189,33 @@ fn not_of_others(
     user: &User,
     granted: &[(u32, u32)],
 ) -> Result<()> {
-    if granted.iter().any(|(first, _)| *first == 0) {
+    if user.uid == 0 && granted.iter().any(|(first, _)| *first == 0) {
         let reason = format_args!("{path} grants root 0, which is root of the machine: take it out");
         return Err(Error::new(&format!("{}: {}", entry.at, entry.key), "auto", reason));
     }
     if let Some((id, other)) = shared(path, user, granted) {
         log!(
-            "{path} grants {id} to root and to '{other}': processes that have it there can touch a vassal's"
+            "{path} grants {id} to {} and to '{other}': processes that have it there can touch a vassal's",
+            name_of(user)
         );
     }
     Ok(())
 }
 
-fn none_granted(entry: &Located<IdMap>, path: &str, user: &User) -> Error {
-    let name = user.name.clone().unwrap_or_else(|| user.uid.to_string());
-    let (option, count) = match (path, user.uid) {
-        ("/etc/subuid", 0) => ("uids", "100000000-199999999"),
-        ("/etc/subuid", _) => ("uids", "100000-165535"),
-        (_, 0) => ("gids", "100000000-199999999"),
-        (_, _) => ("gids", "100000-165535"),
+fn none_granted(entry: &Located<IdMap>, path: &'static str, user: &User) -> Error {
+    let name = name_of(user);
+    let option = if path == "/etc/subuid" { "uids" } else { "gids" };
+    let (lowest, count) = if user.uid == 0 { (100_000_000, 100_000_000) } else { (100_000, 65_536) };
+    let free = match free_from(path, lowest).checked_add(count) {
+        Some(end) => format!("{}-{}", end - count, end - 1),
+        None => "FIRST-LAST".to_owned(),
     };
-    let reason = format_args!("{path} grants {name} none: as root, usermod --add-sub{option} {count} {name}");
+    let reason = format_args!("{path} grants {name} none: as root, usermod --add-sub{option} {free} {name}");
     Error::new(&format!("{}: {}", entry.at, entry.key), "auto", reason)
+}
+
+fn name_of(user: &User) -> String {
+    user.name.clone().unwrap_or_else(|| user.uid.to_string())
 }
 
 /// A range as the files of the kernel have it.

@@ -261,6 +261,17 @@ fn what_a_user_is_not_granted_is_told_with_its_cure() {
             &[namespaces, "--map-users=0:5:1", "--", "true"],
             "map IDs: newuidmap: uid range [0-1) -> [5-6) not allowed: see /etc/subuid",
         );
+        // Not what somebody else has.
+        fs::write("/etc/subuid", "ann:165536:65536\nbob:100000:65536\n").unwrap();
+        says(
+            &[namespaces, "--map-users=auto", "--", "true"],
+            "map-users auto: /etc/subuid grants user001 none: as root, usermod --add-subuids 231072-296607 \
+             user001",
+        );
+        fs::write("/etc/subuid", "ann:100000:65536\nuser001:165535:65536\n").unwrap();
+        let (_, text) = vassal_init(sandbox, &[namespaces, "--map-users=auto", "--", "true"]);
+        assert!(text.contains("/etc/subuid grants 165535 to user001 and to 'ann': "), "{text}");
+        fs::write("/etc/subuid", GRANTED).unwrap();
         fs::write("/etc/subgid", "").unwrap();
         says(
             &[namespaces, "--map-users=auto", "--", "true"],
