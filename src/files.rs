@@ -82,6 +82,18 @@ pub fn open_file_of_system(path: &str) -> Result<OwnedFd, Errno> {
 /// The mount table of this namespace, as seen from the present root.
 pub const MOUNTINFO: &str = "/proc/self/mountinfo";
 
+/// Whether root here is an ordinary user outside of this user namespace, and nobody else exists in it.
+pub fn is_user_alone() -> bool {
+    // In a jail, `/proc` may be controlled by a tenant.
+    let Ok(proc) = open_proc() else { return false };
+    ["self/uid_map", "self/gid_map"].iter().all(|map| {
+        let text = read_file_at(&proc, map).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let fields: Vec<_> = text.split_ascii_whitespace().collect();
+        matches!(fields[..], ["0", outside, "1"] if outside != "0")
+    })
+}
+
 /// Opens [`MOUNTINFO`], if it is part of a procfs. In a tenant's tree without a mount at `/proc`, another
 /// file may have that name.
 ///

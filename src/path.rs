@@ -294,7 +294,9 @@ fn look_at(file: &OwnedFd) -> Result<(Owner, Stat)> {
 fn stranger_in(owner: Owner, directory: &Stat, is_last: bool) -> Option<String> {
     let mode = directory.st_mode;
     // Many users have a group without other members. Root has none.
-    let is_own_group = !geteuid().is_root() && directory.st_gid == getegid().as_raw();
+    let is_own_group = mode & 0o020 != 0
+        && directory.st_gid == getegid().as_raw()
+        && (!geteuid().is_root() || files::is_user_alone());
     let others = if is_own_group { 0o002 } else { 0o022 };
     if !owner.is_ours {
         Some(format!("user {}", owner.uid))

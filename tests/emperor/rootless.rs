@@ -321,6 +321,41 @@ fn what_comes_along_with_a_bind_has_its_flags() {
 }
 
 #[test]
+fn a_user_with_the_umask_002_may_have_links_where_nobody_else_is_inside() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("IDs to grant") {
+            return;
+        }
+        user(sandbox);
+        for (path, mode) in [("/run/user/shared", 0o775), ("/run/user/there", 0o755)] {
+            fs::create_dir(path).unwrap();
+            chown(path, Some(1001), Some(1001)).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        std::os::unix::fs::symlink("/run/user/there", "/run/user/shared/link").unwrap();
+        std::os::unix::fs::lchown("/run/user/shared/link", Some(1001), Some(1001)).unwrap();
+        let lines =
+            "uid = root\nmount-as-root = tmpfs none /run/user/shared/link\ncommand = sh -c 'echo runs'";
+        let ini = sandbox.ini("vassal", lines);
+        let ini = ini.to_str().unwrap();
+        let (status, text) = vassal_init(sandbox, &["--unshare=user,fs,pid", ini]);
+        assert!(status == 0 && text.contains("runs"), "{status}: {text}");
+        let refused = "/run/user/shared/link is a symbolic link of user 0, where others can change the way";
+        // Other users inside may be in that group.
+        let (_, text) = vassal_init(sandbox, &["--unshare=user,fs,pid", "--map-users=auto", ini]);
+        assert!(text.contains(refused), "{text}");
+        // The group of root of the machine may have members.
+        for path in ["/run/user", "/run/user/shared", "/run/user/there"] {
+            chown(path, Some(0), Some(0)).unwrap();
+        }
+        std::os::unix::fs::lchown("/run/user/shared/link", Some(0), Some(0)).unwrap();
+        let output = sandbox.program("vassal-init").args(["--unshare=user,fs,pid", ini]).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains(refused), "{text}");
+    });
+}
+
+#[test]
 fn groups_that_cannot_be_had_or_left_are_no_secret() {
     sandboxed(|sandbox| {
         if sandbox.needs_root("groups of its own") {
