@@ -15,6 +15,7 @@ use rustix::process::Signal;
 
 /// No database knows it, as the group of the same number.
 const USER: &str = "uid = 9000\ngid = 9000";
+const AGAIN: &str = "Resource temporarily unavailable (EAGAIN)";
 /// What namespaces, users of vassals and the end of both take.
 const JAILER: &str = "cap = kill,setgid,setpcap,setuid,sys_admin\nemperor-use-clone = fs,pid";
 
@@ -274,5 +275,23 @@ fn what_pid_1_may_not_look_at_is_not_missing() {
         sandbox.vassal("app", &format!("{lines}\nenv = A=1"));
         emperor.wait_for("emperor: app: reloaded after");
         emperor.stop();
+    });
+}
+
+#[test]
+fn it_says_which_files_are_left_if_no_process_can_be_had_to_remove_them() {
+    sandboxed(|sandbox| {
+        let emperor = emperor(sandbox, "uid = user001\nlogto = /run/log\nemperor-pidfile = /run/pid");
+        let pid = emperor.pid().to_string();
+        until("it is that user's", || capabilities(emperor.pid())[1] == 0);
+        until("it takes commands", || command(sandbox, "0", &["status"]).0 == 0);
+        let by_user = ["--reuid", "user001", "--regid", "user001", "--clear-groups", "prlimit"];
+        run("setpriv", &[&by_user[..], &["--pid", &pid, "--nproc=1:1"]].concat());
+        emperor.signal(Signal::TERM);
+        let told = || fs::read_to_string("/run/log").unwrap();
+        for file in ["/run/emperor.sock", "/run/pid"] {
+            let line = format!("emperor: create process: {AGAIN}: {file} is left\n");
+            until(&line, || told().contains(&line));
+        }
     });
 }

@@ -1,6 +1,7 @@
 //! The emperor's own names: of its sockets, and of its pid file. Their filesystems may hang, so readers look
 //! at the names and make them anew, and other deputies remove them at the end.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::emperor::Emperor;
@@ -8,7 +9,9 @@ use crate::emperor::core::file_version::FileId;
 use crate::emperor::deputy::Deputy;
 use crate::emperor::instance::readers::{News, Purpose};
 use crate::emperor::instance::reading::Job;
-use crate::emperor::instance::socket_file::is_known;
+use crate::emperor::instance::socket_file::{SocketFile, is_known};
+use crate::emperor::pid_file::PidFile;
+use crate::error::Error;
 use crate::log;
 use crate::running_time;
 
@@ -64,9 +67,18 @@ pub fn remove(emperor: &mut Emperor) {
         };
         match Deputy::start(c"emperor-remover", life) {
             Ok(deputy) => deputies.push(deputy),
-            Err(error) => log!("{error}: a file is left"),
+            Err(error) => match emperor.server.file(index) {
+                Some(file) => tell_left(&error, file.as_ref().map(SocketFile::path)),
+                None => tell_left(&error, emperor.pid_file.as_ref().map(PidFile::path)),
+            },
         }
     }
     let until = running_time::now() + FINISHING;
     deputies.into_iter().for_each(|deputy| deputy.finish(until));
+}
+
+fn tell_left(error: &Error, path: Option<&Path>) {
+    if let Some(path) = path {
+        log!("{error}: {} is left", path.display());
+    }
 }

@@ -40,7 +40,11 @@ impl FileRemoval {
             };
             match deputy {
                 Ok(deputy) => self.0.push((deputy.pid(), group)),
-                Err(error) => log!("{error}: the files of sockets that are closed are left"),
+                Err(error) => {
+                    for one in left.iter().filter(|one| one.group == group) {
+                        log!("{error}: {} is left", one.path.display());
+                    }
+                }
             }
             left.retain(|one| one.group != group);
         }
