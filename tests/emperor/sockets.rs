@@ -212,6 +212,36 @@ fn sockets_with_a_file_outlive_the_instance_too() {
 }
 
 #[test]
+fn a_socket_whose_file_was_removed_under_its_app_is_told_and_a_reload_binds_it_anew() {
+    sandboxed(|sandbox| {
+        let socket = "/run/scratch/app.sock";
+        sandbox.vassal("app", &server(sandbox, &format!("listen = {socket}\nlisten = 127.0.0.1:7000")));
+        let emperor = sandbox.emperor(&["--emperor-freq", "1"]);
+        emperor.wait_running(1, "app");
+        let command = |words: &[&str]| {
+            let output = sandbox.program("emperor").args(words).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let means = "was removed: who connects there does not reach it; a reload binds it anew";
+        let known = format!("The file of {socket}, a socket of app, {means}");
+        assert!(!command(&["status"]).contains(&known));
+        assert!(command(&["status", "--json"]).contains(r#""cut_off":null"#));
+        fs::remove_file(socket).unwrap();
+        let told = format!("emperor: app: the file of its socket {socket} {means}");
+        emperor.wait_for(&told);
+        assert!(command(&["status"]).contains(&known));
+        assert!(command(&["status", "--json"]).contains(&format!(r#""cut_off":"{known}""#)));
+        answer(TcpStream::connect("127.0.0.1:7000").unwrap());
+        command(&["reload", "app"]);
+        emperor.wait_running(2, "app");
+        answer(UnixStream::connect(socket).unwrap());
+        until("it is forgotten", || !command(&["status"]).contains(&known));
+        assert_eq!(emperor.lines(&told).len(), 1);
+        emperor.stop();
+    });
+}
+
+#[test]
 fn sockets_with_a_file_outlive_a_network_namespace_and_do_not_hold_it() {
     sandboxed(|sandbox| {
         sandbox.vassal("app", &server(sandbox, "listen = /run/scratch/app.sock\nlisten = 127.0.0.1:7000"));

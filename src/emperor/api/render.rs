@@ -49,20 +49,16 @@ pub fn table(vassals: &[Status<'_>], stale: Option<&str>) -> String {
 }
 
 /// All vassals as JSON for programs, times in seconds. `uptime` is that of the emperor.
-pub fn json(
-    vassals: &[Status<'_>],
-    uptime: Duration,
-    stale: Option<&str>,
-    [held_back, silent]: [&str; 2],
-) -> String {
+pub fn json(vassals: &[Status<'_>], uptime: Duration, stale: Option<&str>, notes: [&str; 3]) -> String {
     let mut json = Json::default();
     json.open("", '{');
     json.text("version", Some(env!("CARGO_PKG_VERSION")));
     json.number("pid", Some(std::process::id()));
     json.seconds("uptime", Some(uptime));
     json.text("configuration_refused", stale);
-    json.text("held_back", Some(held_back.trim_ascii_end()).filter(|text| !text.is_empty()));
-    json.text("not_answering", Some(silent.trim_ascii_end()).filter(|text| !text.is_empty()));
+    for (key, note) in ["held_back", "not_answering", "cut_off"].into_iter().zip(notes) {
+        json.text(key, Some(note.trim_ascii_end()).filter(|text| !text.is_empty()));
+    }
     json.open("vassals", '[');
     for vassal in by_name(vassals) {
         json.open("", '{');
@@ -220,14 +216,14 @@ mod tests {
             "running, up 3725.5 s, pid 42, 1 restart, last: stopped, reload refused: app.ini:1: no"
         );
         assert_eq!(down.line(), "backoff, next try in 59.0 s, 0 restarts");
-        let text = json(&[up, down], Duration::from_millis(1), Some("a.ini:1: no"), [""; 2]);
+        let text = json(&[up, down], Duration::from_millis(1), Some("a.ini:1: no"), [""; 3]);
         let head = format!(
             "{{\"version\":\"{}\",\"pid\":{},\"uptime\":0.001,\"configuration_refused\":\"a.ini:1: no\",",
             env!("CARGO_PKG_VERSION"),
             std::process::id()
         );
         let vassals = [
-            r#""held_back":null,"not_answering":null,"#,
+            r#""held_back":null,"not_answering":null,"cut_off":null,"#,
             r#""vassals":[{"name":"app","file":"/v/app.ini","replica":1,"state":"running","pid":42,"#,
             r#""uptime":3725.500,"restarts":1,"next_try":null,"ready":false,"#,
             r#""on_demand":"127.0.0.1:80","status":null,"#,
@@ -247,7 +243,7 @@ mod tests {
         let [up, down] = vassals(&files);
         let reversed = table(&[down.clone(), up.clone()], None);
         assert_eq!(reversed, table(&[up.clone(), down.clone()], None));
-        assert!(json(&[down.clone(), up], Duration::ZERO, None, [""; 2]).contains(r#"[{"name":"app""#));
+        assert!(json(&[down.clone(), up], Duration::ZERO, None, [""; 3]).contains(r#"[{"name":"app""#));
         assert_eq!(last(&down), "-");
         assert_eq!(last(&Status { said: Some("at work"), ..down.clone() }), "at work");
         let [up, _] = vassals(&files);
@@ -264,7 +260,7 @@ mod tests {
         all.report(vec![MountReport::sample("/a", 1, "hung")]);
         let vassal = Status { mountpoints: &all, ..up };
         let reference = include_str!("../../../docs/reference.md");
-        for key in crate::json::keys(&json(&[vassal], Duration::ZERO, None, [""; 2])) {
+        for key in crate::json::keys(&json(&[vassal], Duration::ZERO, None, [""; 3])) {
             assert!(
                 reference.contains(&format!("`{key}`")),
                 "docs/reference.md lacks the key `{key}` of status"

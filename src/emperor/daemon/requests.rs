@@ -53,9 +53,10 @@ fn answer_command(emperor: &mut Emperor, question: &Question, now: Instant) -> O
             let registry = emperor.supervisor.registry();
             let held_back = registry.held_back();
             let silent = emperor.discovery.silent();
+            let cut_off = emperor.supervisor.cut_off();
             registry.statuses_of(of, now).map_err(printable).map(|vassals| match json {
-                true => render::json(&vassals, uptime, stale, [&held_back, &silent]),
-                false if of.is_empty() => render::table(&vassals, stale) + &held_back + &silent,
+                true => render::json(&vassals, uptime, stale, [&held_back, &silent, &cut_off]),
+                false if of.is_empty() => render::table(&vassals, stale) + &held_back + &silent + &cut_off,
                 false => render::table(&vassals, None),
             })
         }

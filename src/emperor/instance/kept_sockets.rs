@@ -31,6 +31,8 @@ pub struct Kept {
     /// Why clients cannot reach the on-demand socket, if that was noticed.
     noticed: Option<&'static str>,
     sockets: Vec<KeptSocket>,
+    /// Those of them whose files were found to be removed.
+    removed: Vec<SocketId>,
     /// The user who bound the other sockets: root, or else the owner of the vassal's file.
     owner: Owner,
     left: Left,
@@ -128,6 +130,21 @@ impl Kept {
             _ => Some(TAKEN),
         };
         (std::mem::replace(&mut self.noticed, why) != why).then_some(why)?
+    }
+
+    /// Those of the other sockets whose files were removed since the last call. No filesystem is asked.
+    pub fn newly_removed(&mut self) -> Vec<&SocketId> {
+        let before = std::mem::take(&mut self.removed);
+        let files = self.sockets.iter().filter(|socket| socket.id.file.is_some());
+        let removed: Vec<_> =
+            files.filter(|socket| is_unlinked(&socket.fd)).map(|socket| &socket.id).collect();
+        self.removed = removed.iter().copied().cloned().collect();
+        removed.into_iter().filter(|id| !before.contains(id)).collect()
+    }
+
+    /// The sockets whose files were found to be removed.
+    pub fn removed(&self) -> impl Iterator<Item = &SocketId> {
+        self.removed.iter().filter(|id| self.sockets.iter().any(|socket| socket.id == **id))
     }
 
     /// Sets another on-demand socket, which listens at `place`, with its file.
@@ -275,5 +292,29 @@ mod tests {
         assert!(left.iter().all(|left| !left.is_it(&stat("others"))));
         assert!(left.iter().any(|left| left.is_it(&stat("own"))));
         assert!(kept.take_left().files.is_empty());
+    }
+
+    #[test]
+    fn a_removed_file_is_told_once_and_known_until_another_socket_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let mut kept = Kept::default();
+        let bind = |kept: &mut Kept| {
+            let fd = OwnedFd::from(UnixListener::bind(&path).unwrap());
+            let file = Some(id(&rustix::fs::lstat(&path).unwrap()));
+            let id = SocketId { place: Place::File(path.clone()), file, is_on_demand: false };
+            kept.retain(&[]);
+            kept.keep(KeptSocket { id, fd });
+        };
+        let found = |kept: &mut Kept| (kept.newly_removed().len(), kept.removed().count());
+        bind(&mut kept);
+        for _ in 0..2 {
+            assert_eq!(found(&mut kept), (0, 0));
+            std::fs::remove_file(&path).unwrap();
+            assert_eq!(found(&mut kept), (1, 1));
+            assert_eq!(found(&mut kept), (0, 1));
+            bind(&mut kept);
+            assert_eq!(kept.removed().count(), 0);
+        }
     }
 }

@@ -130,6 +130,11 @@ impl Handles {
         self.by_file.get_mut(file)?.sockets.notice(there)
     }
 
+    /// The sockets of a vassal whose files were removed, as [`Kept::newly_removed`].
+    pub(super) fn newly_removed(&mut self, file: &VassalFile) -> Vec<&SocketId> {
+        self.by_file.get_mut(file).map(|handle| handle.sockets.newly_removed()).unwrap_or_default()
+    }
+
     /// Calls `act` with the kept sockets of a vassal.
     pub(super) fn with_kept<T>(&mut self, file: &Rc<VassalFile>, act: impl FnOnce(&mut Kept) -> T) -> T {
         let mut kept = std::mem::take(&mut self.handle(file).sockets);

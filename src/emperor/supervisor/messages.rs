@@ -1,5 +1,6 @@
 //! Messages on the links, and clients of vassals on demand.
 
+use std::fmt::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
@@ -11,8 +12,9 @@ use crate::emperor::core::instance_id::{FIRST, InstanceId};
 use crate::emperor::instance::kept_sockets::Kept;
 use crate::emperor::instance::process::Packet;
 use crate::emperor::instance::readers::{About, Purpose};
-use crate::log;
+use crate::log::printable;
 use crate::protocol::{FromVassal, KeptSocket, SocketId};
+use crate::{log, log_of};
 
 /// How many packets of one vassal are read in a turn. This is more than the buffer of a socket holds, so that
 /// the link of a dead vassal is read completely, yet a flood does not keep the emperor busy. A normal vassal
@@ -21,6 +23,9 @@ const PACKETS_PER_TURN: usize = 512;
 
 /// How many on-demand sockets are checked in one turn.
 const LOOKED_AT: usize = 256;
+
+/// What that means for a socket whose file was removed, and what helps.
+const CUT_OFF: &str = "who connects there does not reach it; a reload binds it anew";
 
 impl Supervisor {
     /// Takes in messages and first connections.
@@ -37,9 +42,10 @@ impl Supervisor {
         }
     }
 
-    /// Checks whether clients can still reach the on-demand sockets of some vassals, starting at an index.
-    /// Readers look where the kernel does not know. Sockets whose files are gone are bound anew. Returns the
-    /// index to continue at.
+    /// Checks whether clients can still reach the sockets of some vassals, starting at an index. For those on
+    /// demand, readers look where the kernel does not know, and those whose files are gone are bound anew. Of
+    /// others that is told: only PID 1 knows whether the app has put another one there. Returns the index to
+    /// continue at.
     pub fn renew_sockets(&mut self, from: usize, now: Instant) -> usize {
         let mut next = 0;
         let mut unknown = Vec::new();
@@ -54,12 +60,29 @@ impl Supervisor {
             {
                 unknown.push((Rc::clone(file), path.clone()));
             }
+            if vassal.is_running() {
+                for socket in self.handles.newly_removed(file) {
+                    log_of!(file, "the file of its socket {socket} was removed: {CUT_OFF}");
+                }
+            }
         }
         for (file, path) in unknown {
             self.read(&InstanceId::new(&file, FIRST), Some(path), Purpose::Look, now);
         }
         self.run_effects(now);
         next
+    }
+
+    /// The sockets of running vassals that no client can connect to, one line for each.
+    pub fn cut_off(&self) -> String {
+        let mut lines = String::new();
+        for (file, _) in self.registry.vassals().filter(|(_, vassal)| vassal.is_running()) {
+            for socket in self.handles.kept(file).into_iter().flat_map(Kept::removed) {
+                let (name, socket) = (file.shown(), printable(socket.to_string()));
+                let _ = writeln!(lines, "The file of {socket}, a socket of {name}, was removed: {CUT_OFF}");
+            }
+        }
+        lines
     }
 
     /// Reads the link of an instance.
