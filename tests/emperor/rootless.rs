@@ -521,7 +521,8 @@ fn a_tree_of_roots_belongs_to_the_root_of_each_vassal() {
         sandbox.mount(&["--bind", "-o", "nosuid", "/run/tree"], "/run/tree");
         // What root of a vassal writes is root's out here, and what its users write theirs.
         let look = "find /run/tree -maxdepth 1 -uid 1001 > /run/tree/seen-%n && touch /run/tree/own/by-%n";
-        let hooks = format!("exec-as-root = {look}\nexec-as-user = touch /run/tree/own/user-%n");
+        let set_id = "exec-as-root = cp /usr/bin/id /run/tree/id-%n && chmod 4755 /run/tree/id-%n";
+        let hooks = format!("exec-as-root = {look}\n{set_id}\nexec-as-user = touch /run/tree/own/user-%n");
         for name in ["a", "b"] {
             sandbox.vassal(name, &format!("uid = user001\n{hooks}\ncommand = sleep 1001"));
         }
@@ -533,6 +534,11 @@ fn a_tree_of_roots_belongs_to_the_root_of_each_vassal() {
             assert_eq!(owner(format!("/run/tree/seen-{name}")), 0);
             assert_eq!(owner(format!("/run/tree/own/by-{name}")), 0);
             assert_eq!(owner(format!("/run/tree/own/user-{name}")), 1001);
+            // Set-user-ID root, and it is of no use here.
+            let program = format!("/run/tree/id-{name}");
+            let there = fs::metadata(&program).unwrap();
+            assert_eq!((there.uid(), there.mode() & 0o7777), (0, 0o4755));
+            assert_eq!(run(AS_USER[0], &[&AS_USER[1..], &[&program, "-u"]].concat()), "1001\n");
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert_eq!(mounts.matches(" /run/tree ").count(), 1, "it is mounted out here");
