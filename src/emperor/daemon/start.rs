@@ -47,7 +47,7 @@ use crate::version::VERSION;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs an emperor with the configuration of `inputs` until a signal ends it; returns the exit status.
-/// `inherited` is the result of [`signal::block_all`].
+/// `inherited` is the result of [`block_all`](crate::sys::signal::block_all).
 pub fn run(inputs: &[Input], inherited: Inherited) -> i32 {
     let now = running_time::now();
     let ended = match Handover::take(now) {
