@@ -16,7 +16,7 @@ use super::file_version::FileVersion;
 use super::history::Runs;
 use super::instance::{Check, Instance, ProcessFacts};
 use super::instance_id::InstanceId;
-use super::machine::{Input, Output, State};
+use super::machine::{Answer, Input, Output, State};
 use super::names::{Claim, Names, Renamed};
 use super::rolls::Rolls;
 use super::sorted_map::SortedMap;
@@ -257,7 +257,7 @@ impl Registry {
                 self.step(id, Input::Sent, now);
             }
             InstanceEvent::ReloadFailed(error) => self.reload_failed(id, &error, now),
-            InstanceEvent::ReloadImpossible(why) => self.needs_respawn(id, why, now),
+            InstanceEvent::ReloadImpossible(why) => self.answered(id, Answer::NeedsRespawn, why, now),
             InstanceEvent::CheckBegun(within) => self.step(id, Input::Checking(within), now),
             InstanceEvent::CheckFailed { error, why } => self.check_failed(id, &error, why, now),
             InstanceEvent::Checked(answer, why) => self.checked(id, answer, why, now),

@@ -41,11 +41,6 @@ impl Registry {
         }
     }
 
-    /// Takes in that only a fresh start can use the new file.
-    pub(super) fn needs_respawn(&mut self, id: &InstanceId, why: String, now: Instant) {
-        self.answered(id, Answer::NeedsRespawn, why, now);
-    }
-
     /// Takes in that no process can be created to read the new configuration.
     pub(super) fn check_failed(&mut self, id: &InstanceId, error: &Error, why: String, now: Instant) {
         self.log_of(id, format!("{error}: its file is not read before it is restarted"));
