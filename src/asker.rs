@@ -14,7 +14,7 @@ use rustix::io::{read, retry_on_intr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use crate::config::{Status, World};
+use crate::config::{Host, Status, World};
 use crate::error::{Cause, Context, Error, Result, received};
 use crate::files::{open_file, read_to_end};
 use crate::log;
@@ -300,24 +300,8 @@ impl World for Asker {
         Machine.env(name)
     }
 
-    fn hostname(&self) -> OsString {
-        Machine.hostname()
-    }
-
-    fn cpus(&self) -> usize {
-        Machine.cpus()
-    }
-
-    fn now(&self) -> Duration {
-        Machine.now()
-    }
-
-    fn uid(&self) -> u32 {
-        Machine.uid()
-    }
-
-    fn gid(&self) -> u32 {
-        Machine.gid()
+    fn host(&self) -> &dyn Host {
+        &Machine
     }
 
     fn user_name(&self) -> OsString {

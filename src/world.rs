@@ -10,7 +10,7 @@ use rustix::fs::{FileType, Mode, OFlags, RawDir, fstat, lstat, open, readlink, s
 use rustix::io::Errno;
 
 use crate::command;
-use crate::config::{Status, World};
+use crate::config::{Host, Status, World};
 use crate::error::Cause;
 use crate::files::{open_file, read_all, read_file};
 use crate::names;
@@ -32,6 +32,28 @@ fn read_descriptor(number: &[u8]) -> Result<Vec<u8>, Cause> {
 /// The real machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Machine;
+
+impl Host for Machine {
+    fn hostname(&self) -> OsString {
+        OsString::from_vec(rustix::system::uname().nodename().to_bytes().to_vec())
+    }
+
+    fn cpus(&self) -> usize {
+        rustix::thread::sched_getaffinity(None).map_or(1, |cpus| cpus.count() as usize)
+    }
+
+    fn now(&self) -> Duration {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+
+    fn uid(&self) -> u32 {
+        rustix::process::getuid().as_raw()
+    }
+
+    fn gid(&self) -> u32 {
+        rustix::process::getgid().as_raw()
+    }
+}
 
 impl World for Machine {
     fn read(&self, path: &Path) -> Result<Vec<u8>, Cause> {
@@ -88,24 +110,8 @@ impl World for Machine {
         environment::variable(name)
     }
 
-    fn hostname(&self) -> OsString {
-        OsString::from_vec(rustix::system::uname().nodename().to_bytes().to_vec())
-    }
-
-    fn cpus(&self) -> usize {
-        rustix::thread::sched_getaffinity(None).map_or(1, |cpus| cpus.count() as usize)
-    }
-
-    fn now(&self) -> Duration {
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
-    }
-
-    fn uid(&self) -> u32 {
-        rustix::process::getuid().as_raw()
-    }
-
-    fn gid(&self) -> u32 {
-        rustix::process::getgid().as_raw()
+    fn host(&self) -> &dyn Host {
+        self
     }
 
     fn user_name(&self) -> OsString {
@@ -165,24 +171,8 @@ impl World for NoCommands<'_> {
         }
     }
 
-    fn hostname(&self) -> OsString {
-        Machine.hostname()
-    }
-
-    fn cpus(&self) -> usize {
-        Machine.cpus()
-    }
-
-    fn now(&self) -> Duration {
-        Machine.now()
-    }
-
-    fn uid(&self) -> u32 {
-        Machine.uid()
-    }
-
-    fn gid(&self) -> u32 {
-        Machine.gid()
+    fn host(&self) -> &dyn Host {
+        &Machine
     }
 
     fn user_name(&self) -> OsString {

@@ -92,7 +92,7 @@ fn warn_of_replicas(settings: &[Setting], plan: &VassalPlan, found: &mut Diagnos
 
 /// Warns of an app that runs as root because no `uid` was found: the key may be misspelt.
 fn warn_of_root(plan: &VassalPlan, world: &dyn World, found: &mut Diagnostics) {
-    if plan.run_as.uid.is_none() && world.uid() == 0 && !found.failed() {
+    if plan.run_as.uid.is_none() && world.host().uid() == 0 && !found.failed() {
         let at = found.start();
         let hint = "write 'uid = USER', or 'uid = root' if that is meant";
         found.warning(&at, "the app runs as root, as there is no 'uid'").hint(hint);

@@ -37,4 +37,4 @@ pub use load::{
     load_emperor, load_emperor_again, load_vassal, show_config,
 };
 pub use setting::{PlainSetting, Setting};
-pub use world::{Status, World};
+pub use world::{Host, Status, World};

@@ -36,6 +36,16 @@ pub trait World {
     fn cwd(&self) -> PathBuf;
     /// The value of an environment variable.
     fn env(&self, name: &OsStr) -> Option<OsString>;
+    /// What is the same for everybody who asks.
+    fn host(&self) -> &dyn Host;
+    /// The name of the user, empty if it has none.
+    fn user_name(&self) -> OsString;
+    /// The name of the group, empty if it has none.
+    fn group_name(&self) -> OsString;
+}
+
+/// What the kernel says of the host and of this process, without a path.
+pub trait Host {
     /// The host's name.
     fn hostname(&self) -> OsString;
     /// The number of processors that this process may use.
@@ -46,10 +56,6 @@ pub trait World {
     fn uid(&self) -> u32;
     /// The group ID of this process.
     fn gid(&self) -> u32;
-    /// The name of the user, empty if it has none.
-    fn user_name(&self) -> OsString;
-    /// The name of the group, empty if it has none.
-    fn group_name(&self) -> OsString;
 }
 
 /// What [`World::status`] tells of a path.

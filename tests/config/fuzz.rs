@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::common::random::Random;
 use vassal::config::plan::Location;
-use vassal::config::{Input, Status, World, expanded, load_emperor, load_vassal, show_config};
+use vassal::config::{Host, Input, Status, World, expanded, load_emperor, load_vassal, show_config};
 use vassal::error::Cause;
 use vassal::mount::mountinfo;
 use vassal::protocol::{Announcement, ExitReason, FromVassal, Hello, SetupFailure, ToVassal, WaitStatus};
@@ -31,6 +31,24 @@ const TIME_MAX: Duration = Duration::from_secs(20);
 /// A machine that has what is asked for most, and on which nothing happens.
 struct Toy {
     text: Vec<u8>,
+}
+
+impl Host for Toy {
+    fn hostname(&self) -> OsString {
+        "host".into()
+    }
+    fn cpus(&self) -> usize {
+        2
+    }
+    fn now(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+    fn uid(&self) -> u32 {
+        0
+    }
+    fn gid(&self) -> u32 {
+        0
+    }
 }
 
 impl World for Toy {
@@ -65,20 +83,8 @@ impl World for Toy {
     fn env(&self, name: &OsStr) -> Option<OsString> {
         (name == "HOME").then(|| "/root".into())
     }
-    fn hostname(&self) -> OsString {
-        "host".into()
-    }
-    fn cpus(&self) -> usize {
-        2
-    }
-    fn now(&self) -> Duration {
-        Duration::from_secs(1)
-    }
-    fn uid(&self) -> u32 {
-        0
-    }
-    fn gid(&self) -> u32 {
-        0
+    fn host(&self) -> &dyn Host {
+        self
     }
     fn user_name(&self) -> OsString {
         "root".into()

@@ -7,12 +7,31 @@ use std::time::Duration;
 use vassal::config::plan::{
     Action, App, EnvChange, Id, MountpointLost, Phase, RunAs, Source, Tyrant, VassalPlan,
 };
-use vassal::config::{Input, Loaded, Status, World, load_emperor, load_vassal};
+use vassal::config::{Host, Input, Loaded, Status, World, load_emperor, load_vassal};
 use vassal::error::Cause;
 use vassal::protocol::Replication;
 
 /// A machine with the files `loop.ini`, `inc.ini` and `bad.ini`.
 struct Fake;
+
+impl Host for Fake {
+    fn hostname(&self) -> OsString {
+        "host".into()
+    }
+    fn cpus(&self) -> usize {
+        2
+    }
+    fn now(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+    fn uid(&self) -> u32 {
+        // Not root: whose apps run as root is told (`cli::an_app_that_is_root_by_oversight_is_told_of`).
+        1000
+    }
+    fn gid(&self) -> u32 {
+        0
+    }
+}
 
 impl World for Fake {
     fn read(&self, path: &Path) -> Result<Vec<u8>, Cause> {
@@ -46,21 +65,8 @@ impl World for Fake {
     fn env(&self, name: &OsStr) -> Option<OsString> {
         (name == "HOME").then(|| "/root".into())
     }
-    fn hostname(&self) -> OsString {
-        "host".into()
-    }
-    fn cpus(&self) -> usize {
-        2
-    }
-    fn now(&self) -> Duration {
-        Duration::from_secs(1)
-    }
-    fn uid(&self) -> u32 {
-        // Not root: whose apps run as root is told (`cli::an_app_that_is_root_by_oversight_is_told_of`).
-        1000
-    }
-    fn gid(&self) -> u32 {
-        0
+    fn host(&self) -> &dyn Host {
+        self
     }
     fn user_name(&self) -> OsString {
         "root".into()

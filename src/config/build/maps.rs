@@ -42,7 +42,7 @@ pub(super) fn check(maps: &MapsPlan, namespaces: u64, key: &str, found: &mut Dia
 
 /// Warns of maps, read by root, in which there is a user or a group of this machine.
 pub(crate) fn warn_of_known(maps: &MapsPlan, world: &dyn World, found: &mut Diagnostics) {
-    if world.uid() != 0 || found.failed() {
+    if world.host().uid() != 0 || found.failed() {
         return;
     }
     let read =

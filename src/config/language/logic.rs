@@ -238,7 +238,7 @@ impl Test {
             Self::Directory => (status().is_some_and(|status| status.is_directory), itself),
             Self::Exists => (status().is_some(), itself),
             Self::File => (status().is_some_and(|status| status.is_file), itself),
-            Self::Hostname => (world.hostname().as_bytes() == argument, itself),
+            Self::Hostname => (world.host().hostname().as_bytes() == argument, itself),
             Self::Reload => (around.reload, None),
             Self::Environment => compare(argument, |name| {
                 world.env(OsStr::from_bytes(name)).map(|value| value.as_bytes().to_vec())

@@ -178,14 +178,14 @@ pub(super) fn value(name: u8, file: &FileMagic, first: &FileMagic, world: &dyn W
         b'%' => Some(b"%".to_vec()),
         b'[' => Some(b"\x1b".to_vec()),
         b'v' => text(world.cwd().as_os_str()),
-        b'h' => text(&world.hostname()),
-        b'u' => number(world.uid().into()),
+        b'h' => text(&world.host().hostname()),
+        b'u' => number(world.host().uid().into()),
         b'U' => text(&world.user_name()),
-        b'g' => number(world.gid().into()),
+        b'g' => number(world.host().gid().into()),
         b'G' => text(&world.group_name()),
-        b't' => number(world.now().as_secs()),
-        b'T' => number(u64::try_from(world.now().as_micros()).unwrap_or(u64::MAX)),
-        b'k' => number(world.cpus() as u64),
+        b't' => number(world.host().now().as_secs()),
+        b'T' => number(u64::try_from(world.host().now().as_micros()).unwrap_or(u64::MAX)),
+        b'k' => number(world.host().cpus() as u64),
         b'O' | b'P' | b'S' | b'N' | b'D' | b'E' | b'C' | b'X' | b'I' | b'J' => {
             first.value(name.to_ascii_lowercase())
         }

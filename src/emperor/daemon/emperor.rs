@@ -10,7 +10,7 @@ use super::log_file::Relay;
 use super::renewal::Renewal;
 use super::systemd::Notifier;
 use super::upgrades::Upgrades;
-use crate::config::World;
+use crate::config::Host;
 use crate::config::plan::EmperorPlan;
 use crate::emperor::api::server::Server;
 use crate::emperor::commands::as_emperor::Commands;

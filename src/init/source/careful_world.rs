@@ -7,12 +7,11 @@
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
-use crate::config::{Input, Status, World};
+use crate::config::{Host, Input, Status, World};
 use crate::error::Cause;
 use crate::mount::mountinfo::{self, Mount};
 use crate::path;
@@ -166,24 +165,8 @@ impl World for Careful<'_> {
         if self.is_owned { world::variable(&self.start.environment, name) } else { Machine.env(name) }
     }
 
-    fn hostname(&self) -> OsString {
-        Machine.hostname()
-    }
-
-    fn cpus(&self) -> usize {
-        Machine.cpus()
-    }
-
-    fn now(&self) -> Duration {
-        Machine.now()
-    }
-
-    fn uid(&self) -> u32 {
-        Machine.uid()
-    }
-
-    fn gid(&self) -> u32 {
-        Machine.gid()
+    fn host(&self) -> &dyn Host {
+        &Machine
     }
 
     fn user_name(&self) -> OsString {
