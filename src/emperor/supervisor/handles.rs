@@ -58,6 +58,12 @@ pub(super) enum Ready {
     Reader(i32),
 }
 
+impl Handle {
+    fn process_mut(&mut self, number: u16) -> Option<&mut Process> {
+        self.processes.iter_mut().find(|(other, _)| *other == number).map(|(_, process)| process)
+    }
+}
+
 impl Handles {
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM (epoll_create1(2)).
@@ -116,8 +122,7 @@ impl Handles {
     }
 
     fn process_mut(&mut self, id: &InstanceId) -> Option<&mut Process> {
-        let processes = &mut self.by_file.get_mut(&id.file)?.processes;
-        processes.iter_mut().find(|(number, _)| *number == id.number).map(|(_, process)| process)
+        self.by_file.get_mut(&id.file)?.process_mut(id.number)
     }
 
     /// The kept sockets of a vassal; `None` if it never had a descriptor.
@@ -206,9 +211,8 @@ impl Handles {
 
     /// Takes the next packet from the link of an instance.
     pub(super) fn receive(&mut self, id: &InstanceId) -> Packet {
-        let processes = self.by_file.get_mut(&id.file).map(|handle| &mut handle.processes);
-        let process = processes.and_then(|all| all.iter_mut().find(|(number, _)| *number == id.number));
-        process.map_or(Packet::Nothing, |(_, process)| process.receive(&self.events))
+        let process = self.by_file.get_mut(&id.file).and_then(|handle| handle.process_mut(id.number));
+        process.map_or(Packet::Nothing, |process| process.receive(&self.events))
     }
 
     /// Takes in which sockets an instance uses, as it says. Those that no instance uses are given up.

@@ -43,9 +43,8 @@ impl Registry {
         loop {
             self.accept_trial(file, now);
             let Some(vassal) = self.vassal(file).filter(|_| !self.is_ending) else { return };
-            let is_of_interest = vassal.is_set() || vassal.is_rolling();
             let is_rolling = vassal.is_rolling();
-            if !is_of_interest || vassal.is_held() || vassal.has_lost_its_file() {
+            if !(vassal.is_set() || is_rolling) || vassal.is_held() || vassal.has_lost_its_file() {
                 return self.rolls.end(file);
             }
             let members: Vec<_> =
