@@ -230,6 +230,16 @@ impl Sandbox {
         self.mount(&["--bind", copy.to_str().unwrap()], path);
     }
 
+    /// What `/etc/subuid` and `/etc/subgid` grant, for this sandbox only.
+    pub fn grant_ids(&self, lines: &str) {
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            if !self.mounted.borrow().iter().any(|place| place == file) {
+                self.append_to(file, "");
+            }
+            fs::write(file, lines).unwrap();
+        }
+    }
+
     /// Mounts something for the rest of the test.
     pub fn mount(&self, what: &[&str], place: &str) {
         run("mount", &[what, &[place]].concat());

@@ -62,9 +62,7 @@ fn an_app_that_is_root_by_oversight_is_told_of() {
 #[test]
 fn a_map_with_somebody_of_this_machine_is_told_of() {
     sandboxed(|sandbox| {
-        for file in ["/etc/subuid", "/etc/subgid"] {
-            fs::write(file, "root:1000:200\n").unwrap();
-        }
+        sandbox.grant_ids("root:1000:200\n");
         let user = "1001 outside is 'user001', a user of this machine, which a vassal can be";
         for (maps, expected) in [
             (

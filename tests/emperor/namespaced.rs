@@ -59,9 +59,7 @@ fn heartbeats_are_heard_from_user_namespaces() {
             return;
         }
         user(sandbox);
-        for file in ["/etc/subuid", "/etc/subgid"] {
-            fs::write(file, "user001:300000:65536\nroot:1000000:655360\n").unwrap();
-        }
+        sandbox.grant_ids("user001:300000:65536\nroot:1000000:655360\n");
         let app = sandbox.file("beats.pl", BEATS);
         let mut names = Vec::new();
         for uid in ["root", "user001"] {
@@ -90,9 +88,7 @@ fn root_of_a_vassal_cannot_take_its_filter_off() {
             return;
         }
         user(sandbox);
-        for file in ["/etc/subuid", "/etc/subgid"] {
-            fs::write(file, "user001:300000:65536\nroot:1000000:655360\n").unwrap();
-        }
+        sandbox.grant_ids("user001:300000:65536\nroot:1000000:655360\n");
         let look = "if true 3<>/proc/1/mem; then echo %n: open; else echo %n: shut; fi";
         let app = format!("command = sh -c '{look}; sleep 1001'");
         for (name, lines) in [("free", ""), ("bound", "seccomp = default\n")] {
@@ -148,9 +144,7 @@ fn an_id_that_is_not_there_is_told_with_those_that_are() {
         for count in [300, 400] {
             let line = |number: u32| format!("user001:{}:10\n", 300_000 + number * 20);
             let lines: String = (0..count).map(line).collect();
-            for file in ["/etc/subuid", "/etc/subgid"] {
-                fs::write(file, &lines).unwrap();
-            }
+            sandbox.grant_ids(&lines);
             let ranges =
                 format!("map {} ranges of IDs: the kernel takes 340 at most, in less than 4096", count + 1);
             says(&auto, "uid = root", &ranges);
@@ -166,24 +160,19 @@ fn what_root_is_granted_is_neither_root_nor_somebody_elses() {
         }
         user(sandbox);
         sandbox.vassal("one", "uid = root\ncommand = sleep 1001");
-        let grant = |lines: &str| {
-            for file in ["/etc/subuid", "/etc/subgid"] {
-                fs::write(file, lines).unwrap();
-            }
-        };
-        grant("root:0:655360\n");
+        sandbox.grant_ids("root:0:655360\n");
         let mut emperor = sandbox.emperor(&[CLONE, "--map-users=auto"]);
         let line = emperor.wait_for("map-users auto: /etc/subuid grants root 0");
         assert!(
             emperor.wait() == 1 && line.ends_with(", which is root of the machine: take it out"),
             "{line}"
         );
-        grant("user001:300000:65536\nroot:200000:655360\n");
+        sandbox.grant_ids("user001:300000:65536\nroot:200000:655360\n");
         let emperor = sandbox.emperor(&[CLONE, "--map-users=auto"]);
         emperor.wait_for("emperor: /etc/subuid grants 300000 to root and to 'user001': ");
         emperor.wait_running(1, "one");
         emperor.stop();
-        grant("user001:300000:65536\nroot:365536:655360\n0:200000:100000\n");
+        sandbox.grant_ids("user001:300000:65536\nroot:365536:655360\n0:200000:100000\n");
         let emperor = sandbox.emperor(&[CLONE, "--map-users=auto"]);
         emperor.wait_running(1, "one");
         assert_eq!(emperor.lines("/etc/subuid"), [""; 0]);

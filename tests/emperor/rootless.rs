@@ -28,10 +28,7 @@ pub fn user(sandbox: &Sandbox) {
     fs::create_dir_all(VASSALS).unwrap();
     fs::create_dir("/run/user").unwrap();
     chown("/run/user", Some(1001), Some(1001)).unwrap();
-    for file in ["/etc/subuid", "/etc/subgid"] {
-        fs::write(file, "").unwrap();
-        sandbox.append_to(file, GRANTED);
-    }
+    sandbox.grant_ids(GRANTED);
 }
 
 /// An emperor of the user's.
@@ -283,9 +280,7 @@ fn what_a_user_is_not_granted_is_told_with_its_cure() {
         // Nor are numbers that there are not.
         fs::write("/etc/subuid", "user001:4294900000:200000\nuser001:7:0\nuser001:4294967295:1\n").unwrap();
         says(&[namespaces, "--map-users=auto", "--", "true"], "/etc/subuid grants user001 none");
-        for file in ["/etc/subuid", "/etc/subgid"] {
-            fs::write(file, "1001:300000:9\nuser001:300000:9\nuser001:300008:70000\n").unwrap();
-        }
+        sandbox.grant_ids("1001:300000:9\nuser001:300000:9\nuser001:300008:70000\n");
         let words = ["--unshare=user,pid", "--map-users=auto", "--user=8", "--", "id", "-u"];
         assert_eq!(vassal_init(sandbox, &words), (0, "8\n".to_owned()), "a user by number");
         // As on a machine without the package.
@@ -438,9 +433,7 @@ fn under_root_each_vassal_has_ids_that_nobody_else_has() {
         if sandbox.needs_root("IDs to grant") {
             return;
         }
-        for file in ["/etc/subuid", "/etc/subgid"] {
-            sandbox.append_to(file, "root:1000000:327680\n");
-        }
+        sandbox.grant_ids("root:1000000:327680\n");
         sandbox.file("secret", "of root's\n");
         fs::set_permissions(sandbox.path("secret"), fs::Permissions::from_mode(0o600)).unwrap();
         let look =
@@ -492,9 +485,7 @@ fn under_root_each_vassal_has_ids_that_nobody_else_has() {
         emperor.stop();
         let mut few = sandbox.program("emperor");
         few.args(["--emperor", VASSALS, CLONE, "--map-users=auto"]);
-        for file in ["/etc/subuid", "/etc/subgid"] {
-            fs::write(file, "root:1000000:65535\n").unwrap();
-        }
+        sandbox.grant_ids("root:1000000:65535\n");
         let output = few.output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(text.contains("must grant at least 65536 in one range"), "{text}");
@@ -507,9 +498,7 @@ fn a_tree_of_roots_belongs_to_the_root_of_each_vassal() {
         if sandbox.needs_root("IDs to grant") {
             return;
         }
-        for file in ["/etc/subuid", "/etc/subgid"] {
-            sandbox.append_to(file, "root:1000000:655360\n");
-        }
+        sandbox.grant_ids("root:1000000:655360\n");
         fs::create_dir_all("/run/tree/own").unwrap();
         chown("/run/tree/own", Some(1001), Some(1001)).unwrap();
         // As it is, others could execute here what a vassal makes set-user-ID root.

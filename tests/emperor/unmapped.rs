@@ -13,9 +13,7 @@ const STRANGER: u32 = 7000;
 /// What a local user has laid out, and what root of the host has.
 fn lay_out(sandbox: &Sandbox) {
     user(sandbox);
-    for file in ["/etc/subuid", "/etc/subgid"] {
-        fs::write(file, "user001:300000:65536\nroot:1000000:655360\n").unwrap();
-    }
+    sandbox.grant_ids("user001:300000:65536\nroot:1000000:655360\n");
     for directory in ["/run/goal", "/run/theirs/jail/etc", "/run/jail/etc"] {
         fs::create_dir_all(directory).unwrap();
     }
