@@ -9,6 +9,8 @@ mod common;
 mod documents;
 mod faults;
 mod links;
+mod readme;
 mod recipes;
 mod security;
 mod tutorial;
+mod walk;
