@@ -18,7 +18,7 @@ hook-as-root = mount:proc none /proc
 hook-as-root = mount:none /.old_root/dev /dev bind";
 
 /// uWSGI with Perl, a shell and some tools, and what they need.
-const COPY: &str = r#"
+pub const COPY: &str = r#"
     set -e
     programs=(/usr/bin/{uwsgi,perl,dash,cat,sleep,id,ls,grep,touch} "$(readlink -f /usr/bin/uwsgi)")
     plugins=(/usr/lib/uwsgi/plugins/psgi_plugin.so)

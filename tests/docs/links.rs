@@ -85,7 +85,9 @@ fn every_link_leads_to_what_is_there() {
 #[test]
 fn no_line_of_prose_is_too_long_to_be_read_in_a_terminal() {
     let mut long = Vec::new();
-    for document in documents() {
+    // A line break is a blank when it is shown, and Chinese has none.
+    let is_chinese = |path: &PathBuf| path.to_str().is_some_and(|path| path.ends_with(".zh.md"));
+    for document in documents().into_iter().filter(|path| !is_chinese(path)) {
         let text = prose(&document);
         // The row of a table is one line.
         let lines = text.lines().filter(|line| !line.starts_with('|') && line.chars().count() > 120);
