@@ -1,26 +1,10 @@
-//! docs/tutorial.md to the letter; and its first example on real parts: served, destroyed with its
-//! filesystem, and served again.
+//! The tutorial's first example on real parts: served, destroyed with its filesystem, and served again.
 
-use super::walk;
 use crate::common::process::{self, Handle};
 use crate::common::sandbox::vassal_path;
 use crate::common::tutorial::{get, sees_app_mounted, wait_for_page};
 use crate::common::{Sandbox, run, sandboxed};
 use rustix::process::Signal;
-
-#[test]
-fn the_tutorial_can_be_followed_to_the_letter() {
-    sandboxed(|sandbox| walk::follow(sandbox, "docs/tutorial.md"));
-}
-
-#[test]
-fn the_tutorial_in_chinese_has_the_same_blocks() {
-    let texts = ["docs/tutorial.md", "docs/tutorial.zh.md"].map(|name| {
-        let blocks = walk::blocks(&walk::document(name));
-        blocks.into_iter().map(|block| (block.kind, block.text)).collect::<Vec<_>>()
-    });
-    assert_eq!(texts[0], texts[1]);
-}
 
 #[test]
 fn the_page_is_served_from_a_mount_that_nobody_else_sees() {
