@@ -78,7 +78,8 @@ class Service:
         """The emperor, and what it is told."""
         options = ["--emperor", self.vassals, "--emperor-use-clone", "fs,pid"]
         if self.is_ours:
-            return [self.emperor, "--control", self.control, *options]
+            # A mount that is lost again and again would be waited for.
+            return [self.emperor, "--control", self.control, "--emperor-max-throttle", "1", *options]
         return [*private, "uwsgi", "--emperor-freq", "1", *options]
 
     def write(self, socket):
