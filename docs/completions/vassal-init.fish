@@ -110,6 +110,7 @@ complete -c vassal-init -l ready-check-interval -x -d 'time between two checks (
 complete -c vassal-init -l ready-check-timeout -x -d 'time for a check (default: 5s)'
 complete -c vassal-init -l ready-fd -x -d 'gets a line break when the command has begun'
 complete -c vassal-init -l ready-timeout -x -d 'time to become ready beside the old one (default: 60s)'
+complete -c vassal-init -l reload-on -x -d 'touch: a touched file is reloaded; content: one that says something else'
 complete -c vassal-init -l reload-signal -x -a 'TERM INT QUIT HUP KILL USR1 USR2' -d 'has the app read its own configuration again'
 complete -c vassal-init -l reload-strategy -x -d 'recreate: stop, then start; rolling: start, then stop'
 complete -c vassal-init -l replicas -x -d 'instances at a time, 1 to 100 (default: 1)'

@@ -36,6 +36,7 @@ impl VassalPlan {
             app_source: _,
             stop: _,
             reload_signal: _,
+            reload_on_content: _,
             listen: _,
             keep_sockets: _,
             // Its check becomes the app's user.

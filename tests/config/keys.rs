@@ -64,6 +64,7 @@ const OF_VASSALS: &[(&str, &str)] = &[
     ("ready-check-interval", "7s"),
     ("ready-check-timeout", "7s"),
     ("ready-timeout", "7s"),
+    ("reload-on", "content"),
     ("reload-signal", "HUP"),
     ("reload-strategy", "rolling"),
     ("replicas", "7"),

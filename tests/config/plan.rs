@@ -424,11 +424,14 @@ fn every_mistake_is_found_in_one_pass() {
             &["3:13: 'for-times': more repetitions than a configuration may have options"],
         ),
         (
-            "command = x\nreplicas = 0\nreload-strategy = rollin\nready-timeout = 0",
+            "command = x\nreplicas = 0\nreload-strategy = rollin\nready-timeout = 0\nreplicas = 10000\n\
+             reload-on = contents",
             &[
                 "3:12: 'replicas': '0' is not a number from 1 to 100",
                 "4:19: 'reload-strategy': 'rollin' is neither recreate nor rolling",
                 "5:17: 'ready-timeout': it must be longer than 0",
+                "6:12: 'replicas': '10000' is not a number from 1 to 100",
+                "7:13: 'reload-on': 'contents' is neither touch nor content",
             ],
         ),
         (

@@ -636,6 +636,39 @@ fn an_include_that_hangs_refuses_the_reload_and_the_app_goes_on() {
 }
 
 #[test]
+fn includes_that_hang_when_they_are_compared_keep_no_vassal_beside_them_waiting() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        remote.write("more.ini", "[uwsgi]\nenv = A=1\n");
+        let lines = format!("reload-on = content\ninclude = {}/more.ini\n{STEADY}", remote.path);
+        // More than are read at a time in one directory.
+        let names: Vec<_> = (0..9).map(|number| format!("app{number}")).collect();
+        for name in &names {
+            sandbox.vassal(name, &lines);
+        }
+        sandbox.vassal("healthy", STEADY);
+        let emperor = sandbox.emperor(&[]);
+        let inits: Vec<_> = names.iter().map(|name| emperor.wait_running(1, name)).collect();
+        emperor.wait_running(1, "healthy");
+        remote.hang();
+        for name in &names {
+            run("touch", &[vassal_path(name).to_str().unwrap()]);
+        }
+        others_are_served(sandbox, &emperor);
+        for name in &names {
+            emperor.wait_for(&format!("emperor: {name}: reload refused: "));
+        }
+        assert!(inits.iter().all(|init| process::read(*init).is_some()));
+        others_are_served(sandbox, &emperor);
+        remote.answer();
+        for name in &names {
+            emperor.wait_running(2, name);
+        }
+        end(emperor);
+    });
+}
+
+#[test]
 fn an_upgrade_to_a_program_that_hangs_is_refused_and_delays_nobody() {
     sandboxed(|sandbox| {
         let remote = Remote::mount();

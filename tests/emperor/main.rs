@@ -10,6 +10,7 @@ mod alone;
 mod bad_input;
 mod bad_vassals;
 mod closing;
+mod content;
 mod control;
 mod demand;
 mod frozen;

@@ -236,6 +236,11 @@ static OF_VASSALS: Table = table![
     key(Replicas, "ready-timeout", Value("TIME"), "time to become ready beside the old one (default: 60s)\n\
         A new instance that takes longer is given up, and the old ones go on.",
         Live, |to, it| it.set(&mut to.plan.replication.ready_timeout, period)),
+    key(Replicas, "reload-on", Value("POLICY"), "\
+        touch: a touched file is reloaded; content: one that says something else\n\
+        Under an emperor. content compares the bytes of the file and of all that it reads, as 'include' \
+        does, whenever the file is touched. The default is touch, as in uWSGI.",
+        Live, |to, it| it.set(&mut to.plan.reload_on_content, reload_on)),
     key(Replicas, "reload-strategy", Value("STRATEGY"), "\
         recreate: stop, then start; rolling: start, then stop\n\
         What an emperor does about a changed file. rolling runs a new instance beside the old one and \
@@ -437,6 +442,15 @@ fn mountpoint_lost(to: &mut VassalDraft, it: &mut Reader<'_>) {
 /// How many instances.
 fn replicas(text: &[u8]) -> Parsed<u16> {
     values::between(text, 1, REPLICAS_MAX.into()).map(|count| count.unsigned_abs() as u16)
+}
+
+/// `touch` or `content`.
+fn reload_on(text: &[u8]) -> Parsed<bool> {
+    match text {
+        b"touch" => Ok(false),
+        b"content" => Ok(true),
+        _ => Err(format!("{} is neither touch nor content", values::quoted(text))),
+    }
 }
 
 /// `recreate` or `rolling`.

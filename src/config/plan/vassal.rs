@@ -43,6 +43,8 @@ pub struct VassalPlan {
     pub stop: StopPlan,
     /// The signal that makes the app read its own configuration again.
     pub reload_signal: Option<i32>,
+    /// Whether only another text is a reason for a reload. The emperor asks that before there is a plan.
+    pub reload_on_content: bool,
     /// The sockets that PID 1 binds for the app.
     pub listen: Vec<Located<Listen>>,
     /// Whether the emperor keeps the sockets between instances (off with `keep-sockets = false`).
@@ -225,6 +227,7 @@ impl Default for VassalPlan {
                 unmount_timeout: Duration::from_secs(10),
             },
             reload_signal: None,
+            reload_on_content: false,
             listen: Vec::new(),
             keep_sockets: true,
             resources: ResourcePlan::default(),

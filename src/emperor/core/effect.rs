@@ -32,6 +32,8 @@ pub enum Effect {
     },
     /// The address is no longer needed.
     ForgetAddress,
+    /// Find out what the file says now: `Compared`.
+    Compare,
     /// Listen on the on-demand socket: `Listening` or `ListenFailed`.
     Listen,
     /// Wait for the first connection to the on-demand socket: `Connected`, or `ListenFailed` at once.

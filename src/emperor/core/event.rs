@@ -30,7 +30,11 @@ pub enum Event {
         /// As in `Found`.
         owner: Option<u32>,
     },
-    /// The file has changed, or a reload was requested. The text says which, for the log.
+    /// The file has another version. The text says how that was noticed, for the log.
+    Touched(&'static str),
+    /// What the file says by now; `None` if each change of it counts, or if nobody can tell.
+    Compared(Option<u64>),
+    /// The file counts as changed, or a reload was requested. The text says which, for the log.
     Changed(&'static str),
     /// The vassal must not run any longer. The text says why, for the log.
     Removed(&'static str),
@@ -66,11 +70,13 @@ pub enum InstanceEvent {
         pid: i32,
         /// The owner of its file.
         owner: Owner,
+        /// What its file says, as in [`Event::Compared`].
+        text: Option<u64>,
     },
     /// No process could be created.
     SpawnFailed(Error),
-    /// PID 1 was sent the file.
-    ReloadSent,
+    /// PID 1 was sent the file, which says this, as in [`Event::Compared`].
+    ReloadSent(Option<u64>),
     /// The file cannot be read, so that nothing was sent.
     ReloadFailed(Error),
     /// Nothing was sent, because the new configuration needs a fresh start. The text is the reason.

@@ -195,13 +195,17 @@ pub struct ProcessFacts {
     pub waits: Option<String>,
     /// What its PID 1 has said about the number of instances; `None` for the default.
     pub replication: Option<Replication>,
+    /// What its file says, as in [`Event::Compared`](super::event::Event::Compared).
+    pub text: Option<u64>,
+    /// What the file says that it was sent last.
+    pub sent: Option<u64>,
     /// The last message of its PID 1.
     pub exit_reason: Option<ExitReason>,
 }
 
 impl ProcessFacts {
     /// A process that was just created.
-    pub fn new(pid: i32, owner: Owner, now: Instant) -> Self {
+    pub fn new(pid: i32, owner: Owner, text: Option<u64>, now: Instant) -> Self {
         Self {
             pid,
             owner,
@@ -220,6 +224,8 @@ impl ProcessFacts {
             status: String::new(),
             waits: None,
             replication: None,
+            text,
+            sent: None,
             exit_reason: None,
         }
     }

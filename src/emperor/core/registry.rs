@@ -212,6 +212,8 @@ impl Registry {
                 self.found(file, version, has_old_address, owner);
             }
             Event::Renamed { from, owner } => self.renamed(&from, file, owner, now),
+            Event::Touched(why) => self.touched(file, why),
+            Event::Compared(text) => self.compared(file, text),
             Event::Changed(why) => self.refresh(file, why),
             Event::Removed(why) => self.removed(file, why, now),
             Event::Address { why, address } => self.address_known(file, &why, address, now),
@@ -246,13 +248,13 @@ impl Registry {
                 self.starts.end(id);
                 self.begin_starts(now);
             }
-            InstanceEvent::Spawned { pid, owner } => {
-                self.spawned(id, ProcessFacts::new(pid, owner, now), now);
+            InstanceEvent::Spawned { pid, owner, text } => {
+                self.spawned(id, ProcessFacts::new(pid, owner, text, now), now);
             }
             InstanceEvent::SpawnFailed(error) => self.spawn_failed(id, "cannot start: ", &error, now),
-            InstanceEvent::ReloadSent => {
+            InstanceEvent::ReloadSent(text) => {
                 if let Some(process) = self.process_mut(id) {
-                    process.asked_to_reload = Some(now);
+                    (process.asked_to_reload, process.sent) = (Some(now), text);
                 }
                 self.step(id, Input::Sent, now);
             }
@@ -375,7 +377,7 @@ impl Registry {
             std::mem::take(&mut vassal.is_unclaimed) && version == Some(vassal.file_version)
         });
         match (is_known, has_old_address) {
-            (false, _) => self.refresh(file, "file is back"),
+            (false, _) => self.touched(file, "file is back"),
             (true, true) => self.refresh(file, "its address may have changed"),
             (true, false) => {}
         }
@@ -446,7 +448,7 @@ impl Registry {
             self.vassals.insert(Rc::clone(file), Box::new(vassal));
         }
         if let Some(vassal) = self.vassals.get_mut(file) {
-            vassal.is_asking = true;
+            (vassal.is_asking, vassal.is_comparing) = (true, false);
         }
         self.push(file, Effect::FindAddress { why: why.to_owned() });
     }
@@ -497,7 +499,7 @@ impl Registry {
         self.held_back.retain(|(other, _)| other != file);
         self.forget_new_name(file);
         let Some(vassal) = self.vassals.get_mut(file) else { return };
-        vassal.is_unclaimed = false;
+        (vassal.is_unclaimed, vassal.is_comparing) = (false, false);
         let how = if vassal.has_process() { "stopping" } else { "forgotten" };
         if std::mem::take(&mut vassal.is_asking) {
             self.push(file, Effect::ForgetAddress);

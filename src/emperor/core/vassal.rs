@@ -33,6 +33,8 @@ pub struct Vassal {
     pub(super) on_demand: Option<Address>,
     /// Whether that address was asked for and is not known yet.
     pub(super) is_asking: bool,
+    /// Whether its file is read to find out whether it says something else than before.
+    pub(super) is_comparing: bool,
     /// Why the present version of the file was refused, so that instances go on with an older one.
     pub(super) refused: Option<String>,
     /// Whether an app of the vassal has ever said that it is ready.
@@ -52,6 +54,7 @@ impl Vassal {
             owner: None,
             on_demand: None,
             is_asking: false,
+            is_comparing: false,
             refused: None,
             announces: false,
             replication: Replication::default(),
@@ -167,6 +170,16 @@ impl Vassal {
             matches!(state, State::Reloading { .. } | State::Stopping { then: Then::Respawn, .. })
         };
         self.is_asking || self.has(is_reloading) || self.is_rolling()
+    }
+
+    /// What the file says with which all of its instances run; `None` if any change of the file counts.
+    pub(super) fn text(&self) -> Option<u64> {
+        let text = |instance: &Instance| match (instance.state(), &instance.process) {
+            (State::Running { .. }, Some(process)) => process.text,
+            _ => None,
+        };
+        let first = text(self.instances.first()?).filter(|_| !self.is_reloading())?;
+        self.instances.iter().all(|instance| text(instance) == Some(first)).then_some(first)
     }
 
     /// Whether new instances are taking the place of others.

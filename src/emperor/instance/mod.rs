@@ -1,7 +1,8 @@
 //! Instances as processes.
 //!
 //! In: the file of a vassal, and its kept sockets. Out: a [`process::Process`], which has the descriptors and
-//! the messages of an instance. [`readers`] [read](reading) the file with the rights of its owner.
+//! the messages of an instance. [`readers`] [read](reading) the file with the rights of its owner,
+//! and find out whether it [says](text) something else than before.
 //! [`spawner`] then creates the process in a cgroup ([`cgroups`], removed by [`cgroup_removal`]), with the
 //! limits and signals that the emperor itself was started with ([`origin`]), and with a mark ([`mark`]),
 //! and in a user namespace with IDs of its own ([`id_shares`]).
@@ -23,3 +24,4 @@ pub mod readers;
 pub mod reading;
 pub mod socket_file;
 pub mod spawner;
+pub mod text;

@@ -216,7 +216,7 @@ mod tests {
             let number = |wanted: bool, fd: OwnedFd| if wanted { fd.into_raw_fd() } else { NONE };
             let (pidfd, link) = (number(has_pidfd, pidfd), Some(number(has_link, link)));
             let saved = SavedProcess { pidfd, link, owned: false, cgroup: Vec::new() };
-            let facts = ProcessFacts::new(pid, Owner::default(), Instant::now());
+            let facts = ProcessFacts::new(pid, Owner::default(), None, Instant::now());
             assert!(Process::resume(&facts, &saved, &Rc::default()).is_err());
             for end in [first, second] {
                 assert_eq!(rustix::io::read(end, &mut [0; 1]), Ok(0));

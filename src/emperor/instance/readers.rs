@@ -48,6 +48,8 @@ pub enum Purpose {
         /// Why the new configuration needs a fresh start.
         why: String,
     },
+    /// To find out whether the vassal's file says something else than before.
+    Compare,
     /// To find out the address of the on-demand socket.
     Address {
         /// Why the address is needed, for the log.
@@ -71,6 +73,8 @@ pub enum Purpose {
 pub enum About {
     /// The vassal's file.
     File,
+    /// What the vassal's file says.
+    Text,
     /// The file with the address of the on-demand socket.
     Address,
     /// The file of the on-demand socket.
@@ -386,7 +390,7 @@ impl Reading {
     /// What is to be done. If nobody waits for more, the answer only shows that the filesystem answers.
     fn job(&self) -> Job {
         match (self.about, &self.wanted) {
-            (About::File, _) => Job::Read,
+            (About::File | About::Text, _) => Job::Read,
             (About::Address, _) => Job::ReadAddress,
             (About::Socket, Wanted::For(Purpose::Listen { .. })) => Job::Listen,
             (About::Own, Wanted::For(Purpose::Own(job))) => *job,
@@ -396,7 +400,7 @@ impl Reading {
 
     fn error(&self, reason: &str) -> Error {
         let operation = match self.about {
-            About::File | About::Address => "read",
+            About::File | About::Text | About::Address => "read",
             About::Socket | About::Own => "look at",
         };
         Error::new(operation, self.path().display(), reason)
@@ -439,6 +443,7 @@ impl Purpose {
     fn about(&self) -> About {
         match self {
             Self::Start | Self::Reload | Self::Check { .. } => About::File,
+            Self::Compare => About::Text,
             Self::Address { .. } => About::Address,
             Self::Look | Self::Listen { .. } => About::Socket,
             Self::Own(_) => About::Own,

@@ -158,7 +158,7 @@ fn do_job(job: Job, path: &Path, spawner: &Spawner) -> Result<ReadFile> {
 
 /// Does a job that is not about a vassal's file.
 fn do_own(job: Job, path: &Path) -> Result<ReadFile> {
-    let found = |version| ReadFile { version, owner: Owner::default(), copy: None };
+    let found = |version| ReadFile { version, owner: Owner::default(), copy: None, text: None };
     let clients = match job {
         Job::Read | Job::ReadAddress | Job::Look => return look(path).map(found),
         Job::WritePid => {
@@ -190,8 +190,9 @@ pub fn question(job: Job, path: &Path) -> Vec<u8> {
 fn encode(read: Result<ReadFile>) -> (Vec<u8>, Option<OwnedFd>) {
     let mut packet = Vec::new();
     match read {
-        Ok(ReadFile { version, owner, copy }) => {
-            let numbers = [1, owner.uid.into(), owner.gid.into(), copy.is_none().into()];
+        Ok(ReadFile { version, owner, copy, text }) => {
+            let (has_text, text) = (text.is_some().into(), text.unwrap_or_default());
+            let numbers = [1, owner.uid.into(), owner.gid.into(), copy.is_none().into(), has_text, text];
             let mut push = |number: u64| packet.extend(number.to_le_bytes());
             numbers.into_iter().for_each(&mut push);
             version.each_number(&mut push);
@@ -216,11 +217,12 @@ pub fn decode(packet: &[u8], copy: Option<OwnedFd>) -> Option<Result<ReadFile>> 
     }
     let mut next = || pull(&mut rest);
     let owner = Owner { uid: next()? as u32, gid: next()? as u32 };
-    let is_program = next()? == 1;
+    let (is_program, has_text) = (next()? == 1, next()? == 1);
+    let text = next().filter(|_| has_text);
     let version = pull_version(&mut rest)?;
     // If there is no room for a descriptor, the kernel drops it.
     Some(match copy.is_none() == is_program {
-        true => Ok(ReadFile { version, owner, copy }),
+        true => Ok(ReadFile { version, owner, copy, text }),
         false => Err(Error::os("receive", "the vassal's file", Errno::MFILE)),
     })
 }
@@ -257,9 +259,11 @@ mod tests {
         let null = || open("/dev/null", OFlags::RDONLY, Mode::empty()).unwrap();
         for copy in [None, Some(null())] {
             let is_program = copy.is_none();
-            let (packet, copy) = encode(Ok(ReadFile { version, owner, copy }));
+            let text = is_program.then_some(0);
+            let (packet, copy) = encode(Ok(ReadFile { version, owner, copy, text }));
             let read = decode(&packet, copy).unwrap().unwrap();
             assert_eq!((read.version, read.owner, read.copy.is_none()), (version, owner, is_program));
+            assert_eq!(read.text, text);
             let other = is_program.then(null);
             assert!(decode(&packet, other).unwrap().is_err());
         }

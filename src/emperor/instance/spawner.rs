@@ -20,6 +20,7 @@ use super::mark::mark;
 use super::on_demand;
 use super::origin::Origin;
 use super::process::Process;
+use super::text::Reader;
 use crate::cgroup;
 use crate::config::plan::{Address, EmperorPlan, Located, OnDemand, Tyrant};
 use crate::emperor::core::file_version::FileVersion;
@@ -76,6 +77,8 @@ pub struct ReadFile {
     /// A sealed copy; `None` if the file is a program that prints the configuration, or if it is a file with
     /// an address and does not exist.
     pub copy: Option<OwnedFd>,
+    /// The [number of its text](super::text); `None` if each change of the file counts.
+    pub text: Option<u64>,
 }
 
 /// The settings and files that all instances share.
@@ -189,8 +192,9 @@ impl Spawner {
     /// As [`on_demand::open_file`], and as read(2).
     pub fn read_address(&self, path: &Path) -> Result<ReadFile> {
         let file = on_demand::open_file(path, self.is_tyrant())?;
-        let copy = file.map(|file| seal(file, path)).transpose()?;
-        Ok(ReadFile { version: FileVersion::default(), owner: Owner::default(), copy })
+        let bytes = file.map(files::read_all).transpose().context("read", path.display())?;
+        let copy = bytes.map(|bytes| sealed(&bytes, path)).transpose()?;
+        Ok(ReadFile { version: FileVersion::default(), owner: Owner::default(), copy, text: None })
     }
 
     /// Reads the file of a vassal.
@@ -200,14 +204,21 @@ impl Spawner {
     pub fn read(&self, path: &Path) -> Result<ReadFile> {
         let owners = Owners::of(self.tyrant);
         let version = owned_file::version(path, owners);
-        let (copy, owner) = if self.magic_exec && access(path, Access::READ_OK | Access::EXEC_OK).is_ok() {
+        if self.magic_exec && access(path, Access::READ_OK | Access::EXEC_OK).is_ok() {
             let status = rustix::fs::stat(path).context("look at", path.display())?;
-            (None, Owner { uid: status.st_uid, gid: status.st_gid })
-        } else {
-            let (copy, owner) = sealed_copy(path, owners)?;
-            (Some(copy), owner)
+            let owner = Owner { uid: status.st_uid, gid: status.st_gid };
+            return Ok(ReadFile { version, owner, copy: None, text: None });
+        }
+        let (text, owner) = content(path, owners)?;
+        let reader = Reader {
+            path,
+            text: &text,
+            around: [&self.before, &self.behind],
+            environment: &self.environment,
+            owner: self.is_tyrant().then_some(owner),
         };
-        Ok(ReadFile { version, owner, copy })
+        let number = reader.number();
+        Ok(ReadFile { version, owner, copy: Some(sealed(&text, path)?), text: number })
     }
 
     /// Creates the process of an instance; `is_one_of_several` if its vassal may have others.
@@ -483,9 +494,9 @@ fn for_vassals(environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)
     result
 }
 
-/// Copies a file into a sealed memory file. Opening does not block, whatever is at the path. Only a regular
-/// file of at most 1 MiB is accepted.
-fn sealed_copy(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
+/// Reads a file. Opening does not block, whatever is at the path. Only a regular file of at most 1 MiB is
+/// accepted.
+fn content(path: &Path, owners: Owners) -> Result<(Vec<u8>, Owner)> {
     let (file, owner) = if owners == Owners::Ignored {
         let file = files::open_file(path).context("open", path.display())?;
         let status = rustix::fs::fstat(&file).context("look at", path.display())?;
@@ -493,12 +504,11 @@ fn sealed_copy(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
     } else {
         owned_file::open(path, owners)?
     };
-    Ok((seal(file, path)?, owner))
+    Ok((files::read_all(file).context("read", path.display())?, owner))
 }
 
-fn seal(file: OwnedFd, path: &Path) -> Result<OwnedFd> {
-    let bytes = files::read_all(file).context("read", path.display())?;
-    memfd::sealed("vassal", &bytes, Use::Read).context("copy", path.display())
+fn sealed(bytes: &[u8], path: &Path) -> Result<OwnedFd> {
+    memfd::sealed("vassal", bytes, Use::Read).context("copy", path.display())
 }
 
 #[cfg(test)]

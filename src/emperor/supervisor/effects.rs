@@ -60,6 +60,7 @@ impl Supervisor {
                 self.questions.forget(file);
                 self.readers.forget(&first, About::Address);
             }
+            Effect::Compare => self.read(&first, None, Purpose::Compare, now),
             Effect::Listen => return self.listen(file, now),
             Effect::Poll => return self.handles.poll(file).err().map(Event::ListenFailed),
             Effect::CloseDemand => {
@@ -80,7 +81,7 @@ impl Supervisor {
             Effect::HandOverSockets { to } => self.handles.hand_over_sockets(file, &to),
             Effect::ForgetSocket => self.readers.forget(&first, About::Socket),
             Effect::Remove => {
-                for about in [About::File, About::Address, About::Socket] {
+                for about in [About::File, About::Text, About::Address, About::Socket] {
                     self.readers.forget(&first, about);
                 }
                 self.handles.remove(file);
@@ -163,7 +164,7 @@ impl Supervisor {
         if about == About::Own {
             return self.own_news.push((id.file, news));
         }
-        if let News::Read(Purpose::Start | Purpose::Reload | Purpose::Check { .. }, Ok(read)) = &news {
+        if let (About::File | About::Text, News::Read(_, Ok(read))) = (about, &news) {
             self.registry.apply(&id.file, Event::Reading(read.version), now);
         }
         match about {
@@ -172,7 +173,7 @@ impl Supervisor {
                     self.registry.apply_to(&id, event, now);
                 }
             }
-            About::Address | About::Socket | About::Own => {
+            About::Text | About::Address | About::Socket | About::Own => {
                 if let Some(event) = self.take_in_for_vassal(&id.file, about, news, now) {
                     self.registry.apply(&id.file, event, now);
                 }
@@ -189,8 +190,9 @@ impl Supervisor {
                 None
             }
             News::Read(Purpose::Start, read) => {
+                let text = read.as_ref().ok().and_then(|read| read.text);
                 match read.and_then(|read| self.try_to_spawn(id, &read, now)).transpose()? {
-                    Ok((pid, owner)) => Some(InstanceEvent::Spawned { pid, owner }),
+                    Ok((pid, owner)) => Some(InstanceEvent::Spawned { pid, owner, text }),
                     Err(error) => Some(InstanceEvent::SpawnFailed(error)),
                 }
             }
@@ -226,7 +228,10 @@ impl Supervisor {
                 let is_due = self.registry.vassal(file)?.has(is_backing_off);
                 is_due.then_some(Event::Changed("its address answers by now"))
             }
+            News::Answers if about == About::Text => None,
             News::Answers => Some(Event::Changed("its file can be read by now")),
+            News::Read(Purpose::Compare, read) => Some(Event::Compared(read.ok().and_then(|read| read.text))),
+            News::Late(Purpose::Compare, _) => Some(Event::Compared(None)),
             News::Read(Purpose::Address { why }, read) => {
                 let address = read.and_then(|read| on_demand::in_file(read.copy, file));
                 Some(Event::Address { why, address })
@@ -374,9 +379,9 @@ impl Supervisor {
         match read {
             // A program can only be run by a fresh start, before there is a jail.
             Ok(ReadFile { copy: None, .. }) => impossible("its file is a program"),
-            Ok(ReadFile { copy: Some(copy), owner, .. }) if self.spawner.may_run(process, owner) => {
+            Ok(ReadFile { copy: Some(copy), owner, text, .. }) if self.spawner.may_run(process, owner) => {
                 process.send(&ToVassal::Reload, Some(&copy));
-                Some(InstanceEvent::ReloadSent)
+                Some(InstanceEvent::ReloadSent(text))
             }
             Err(error) if !self.spawner.is_tyrant() => Some(InstanceEvent::ReloadFailed(error)),
             // The file may belong to another user, or to root, by now. The app must not continue with its

@@ -1,14 +1,42 @@
 //! The answers to reloads.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Registry;
+use crate::emperor::core::effect::Effect;
 use crate::emperor::core::instance::Check;
 use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::machine::{Answer, Input, Output, State};
+use crate::emperor::core::vassal_file::VassalFile;
 use crate::error::Error;
 
 impl Registry {
+    /// The file of a vassal has another version. If only what it says counts, that is found out first.
+    pub(super) fn touched(&mut self, file: &Rc<VassalFile>, why: &str) {
+        match self.vassals.get_mut(file).filter(|vassal| vassal.text().is_some()) {
+            Some(vassal) => {
+                vassal.is_comparing = true;
+                self.push(file, Effect::Compare);
+            }
+            None => self.refresh(file, why),
+        }
+    }
+
+    /// Takes in what the file of a vassal says by now.
+    pub(super) fn compared(&mut self, file: &Rc<VassalFile>, text: Option<u64>) {
+        let Some(vassal) = self.vassals.get_mut(file) else { return };
+        if !std::mem::take(&mut vassal.is_comparing) {
+            return;
+        }
+        if text.is_none() || text != vassal.text() {
+            return self.refresh(file, "file changed");
+        }
+        // The refused one is gone.
+        vassal.refused = None;
+        self.log(file, "file touched: it says what it said before, and the app goes on".to_owned());
+    }
+
     /// Takes in that the file cannot be read, so that nothing was sent. The app goes on.
     pub(super) fn reload_failed(&mut self, id: &InstanceId, error: &Error, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
@@ -75,10 +103,12 @@ impl Registry {
     fn conclude(&mut self, id: &InstanceId, answer: Answer, why: String, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
         let Some(instance) = vassal.instance_mut(id.number) else { return };
-        let (State::Reloading { .. }, Some(process)) = (instance.state(), &instance.process) else { return };
-        let (took, replication) = (process.reloading_for(now), instance.replication());
+        let (state, replication) = (instance.state(), instance.replication());
+        let (State::Reloading { .. }, Some(process)) = (state, &mut instance.process) else { return };
+        let took = process.reloading_for(now);
         let history = &mut instance.history;
         if let (Answer::Reloaded, Some(runs)) = (answer, &mut history.runs) {
+            process.text = process.sent;
             history.reloads += 1;
             runs.last = now;
             vassal.replication = replication;

@@ -18,6 +18,8 @@ struct Story {
     next_pid: i32,
     /// The vassals that a cgroup has frozen.
     frozen: Vec<&'static str>,
+    /// What the files say with which processes are created.
+    text: Option<u64>,
 }
 
 const OWNER: Owner = Owner { uid: 7, gid: 8 };
@@ -38,7 +40,8 @@ impl Story {
             max_rolls: 1,
             checks_config: true,
         };
-        Self { registry: Registry::new(rules), now: Instant::now(), next_pid: 100, frozen: Vec::new() }
+        let (now, frozen) = (Instant::now(), Vec::new());
+        Self { registry: Registry::new(rules), now, next_pid: 100, frozen, text: None }
     }
 
     /// An event of the vassal of `/v/NAME.ini`, or of that path; or one of its instance with the number that
@@ -94,7 +97,7 @@ impl Story {
     /// A process is created. Returns the effects.
     fn spawned(&mut self, name: &str) -> Vec<String> {
         self.next_pid += 1;
-        self.event(name, InstanceEvent::Spawned { pid: self.next_pid, owner: OWNER })
+        self.event(name, InstanceEvent::Spawned { pid: self.next_pid, owner: OWNER, text: self.text })
     }
 
     fn died(&mut self, name: &str) -> Vec<String> {
@@ -541,7 +544,7 @@ fn a_file_that_hangs_takes_nobodys_turn_and_costs_no_app() {
     story.event("up", Event::Changed("its file can be read by now"));
     story.no_address("up", "its file can be read by now");
     story.pass(4);
-    story.event("up", InstanceEvent::ReloadSent);
+    story.event("up", InstanceEvent::ReloadSent(None));
     let effects = story.pass(4);
     assert!(!effects.iter().any(|effect| effect.starts_with("up")), "{effects:?}");
     assert_eq!(story.pass(1), ["up| the reload was not answered in time: restarting", "up: AskToStop"]);
@@ -588,6 +591,65 @@ fn only_what_has_no_process_is_used_in_the_version_that_a_scan_has_seen() {
     story.spawned("a");
     story.event("a", Event::Seen(version(3)));
     assert_eq!(used(&story), version(2));
+}
+
+#[test]
+fn where_only_what_it_says_counts_a_touched_file_is_read_first() {
+    let mut story = Story::new();
+    let compared = |story: &mut Story, text| {
+        assert_eq!(story.event("a", Event::Touched("file changed")), ["a: Compare"]);
+        story.event("a", Event::Compared(text))
+    };
+    const SAME: [&str; 1] = ["a| file touched: it says what it said before, and the app goes on"];
+    story.text = Some(1);
+    story.run("a");
+    assert_eq!(compared(&mut story, Some(1)), SAME);
+    // What it says counts once it is known to work.
+    for (answer, refused) in [(FromVassal::Refused("no".to_owned()), true), (FromVassal::Reloaded, false)] {
+        assert_eq!(compared(&mut story, Some(2)), [find("a", "file changed")]);
+        assert_eq!(story.no_address("a", "file changed"), ["a| file changed: reloading", "a: Reload"]);
+        // Until then each change counts.
+        assert_eq!(story.event("a", Event::Touched("file changed")), [find("a", "file changed")]);
+        story.event("a", InstanceEvent::ReloadSent(Some(2)));
+        story.said("a", answer);
+        story.no_address("a", "file changed");
+        story.event("a", InstanceEvent::ReloadSent(Some(2)));
+        story.said("a", FromVassal::Refused("no".to_owned()));
+        assert!(story.registry.vassal(&file("a")).unwrap().refused.is_some());
+        let before = if refused { 1 } else { 2 };
+        assert_eq!(compared(&mut story, Some(before)), SAME);
+        assert_eq!(story.registry.vassal(&file("a")).unwrap().refused, None);
+    }
+    // Nobody can tell, or the file does not ask for it any more.
+    assert_eq!(compared(&mut story, None), [find("a", "file changed")]);
+    story.no_address("a", "file changed");
+    story.event("a", InstanceEvent::ReloadSent(None));
+    story.said("a", FromVassal::Reloaded);
+    assert_eq!(story.event("a", Event::Touched("file changed")), [find("a", "file changed")]);
+    // By command, always; and a file that is gone meanwhile is not back.
+    story.run("b");
+    assert_eq!(story.event("b", Event::Touched("file changed")), ["b: Compare"]);
+    assert_eq!(story.order(Order::Reload, "b").1, [find("b", "reload by command")]);
+    assert_eq!(story.event("b", Event::Compared(Some(1))), [""; 0]);
+    story.run("c");
+    assert_eq!(story.event("c", Event::Touched("file changed")), ["c: Compare"]);
+    story.event("c", Event::Removed("file removed"));
+    assert_eq!(story.event("c", Event::Compared(Some(2))), [""; 0]);
+}
+
+#[test]
+fn instances_that_run_with_other_files_are_all_replaced_by_a_touch() {
+    let mut story = Story::new();
+    story.text = Some(1);
+    run_set(&mut story, 2);
+    assert_eq!(story.event("a", Event::Touched("file changed")), ["a: Compare"]);
+    // One comes back meanwhile, with what the file says by now.
+    story.died("a#2");
+    story.text = Some(2);
+    run_one(&mut story, 2, rolling(2));
+    assert_eq!(story.event("a", Event::Compared(Some(2))), [find("a", "file changed")]);
+    story.no_address("a", "file changed");
+    assert_eq!(story.event("a", Event::Touched("file changed")), [find("a", "file changed")]);
 }
 
 #[test]
@@ -658,12 +720,12 @@ fn a_reload_is_sent_answered_and_sent_again_after_another_change() {
         effects[1..].to_vec()
     };
     assert_eq!(reload(&mut story, "reloading"), ["a: Reload"]);
-    assert_eq!(story.event("a", InstanceEvent::ReloadSent), [""; 0]);
+    assert_eq!(story.event("a", InstanceEvent::ReloadSent(None)), [""; 0]);
     assert_eq!(reload(&mut story, "reloading once more after the reload that is going on"), [""; 0]);
     story.now += Duration::from_secs(1);
     let effects = ["a| reloaded after 1.0 s; reloading once more", "a: Reload"];
     assert_eq!(story.said("a", FromVassal::Reloaded), effects);
-    story.event("a", InstanceEvent::ReloadSent);
+    story.event("a", InstanceEvent::ReloadSent(None));
     story.now += Duration::from_secs(2);
     assert_eq!(
         story.said("a", FromVassal::Refused("no".to_owned())),
@@ -750,7 +812,7 @@ fn a_reload_that_is_impossible_is_checked_before_the_app_is_stopped_for_it() {
     story.event("a", Event::Changed("file changed"));
     let effects = story.no_address("a", "file changed");
     assert_eq!(effects, ["a| file changed: reloading", "a: ForgetFile", "a: Reload"]);
-    story.event("a", InstanceEvent::ReloadSent);
+    story.event("a", InstanceEvent::ReloadSent(None));
     assert_eq!(
         story.event("a", InstanceEvent::Checked(Answer::NeedsRespawn, "another root".to_owned())),
         [""; 0]
@@ -917,7 +979,7 @@ fn what_is_frozen_is_not_judged_by_the_time_that_it_could_not_use() {
     story.run("b");
     story.event("b", Event::Changed("file changed"));
     story.no_address("b", "file changed");
-    story.event("b", InstanceEvent::ReloadSent);
+    story.event("b", InstanceEvent::ReloadSent(None));
     story.frozen.push("b");
     assert_eq!((story.pass(5), story.pass(5)), (vec![], vec![]));
     story.said("b", FromVassal::Reloading(Duration::from_secs(2)));
@@ -1091,7 +1153,7 @@ fn whatever_happens_in_whatever_order_fits_together() {
                     1 => {
                         processes.push(id.clone());
                         story.next_pid += 1;
-                        InstanceEvent::Spawned { pid: story.next_pid, owner: OWNER }
+                        InstanceEvent::Spawned { pid: story.next_pid, owner: OWNER, text: story.text }
                     }
                     _ => InstanceEvent::ReadsSlowly,
                 };
@@ -1103,7 +1165,10 @@ fn whatever_happens_in_whatever_order_fits_together() {
                 Event::Found { version: None, has_old_address: false, owner: None },
                 story.now,
             ),
-            (1, ..) => story.registry.apply(&file, Event::Changed("file changed"), story.now),
+            (1, ..) => {
+                story.text = Some(random.below(2));
+                story.registry.apply(&file, Event::Touched("file changed"), story.now);
+            }
             (2, ..) => story.registry.apply(&file, Event::Removed("file removed"), story.now),
             (3, ..) => drop(story.registry.handle_order(Order::Stop, file.name(), story.now)),
             (4, ..) => drop(story.registry.handle_order(Order::Start, file.name(), story.now)),
@@ -1212,6 +1277,10 @@ fn carry_out(
                         let address = (random.below(2) == 0).then(|| address("/run/x"));
                         Some(Event::Address { why, address: Ok(address) })
                     }
+                    Effect::Compare => {
+                        assert!(has_process(&file), "nobody to compare with");
+                        is_lucky.then(|| Event::Compared(Some(random.below(2))))
+                    }
                     Effect::Listen if is_lucky => Some(Event::Listening("/run/x".to_owned())),
                     Effect::Listen => Some(Event::ListenFailed(failed("it"))),
                     Effect::Remove => {
@@ -1248,10 +1317,12 @@ fn carry_out(
                         assert!(!processes.contains(&id), "a second process");
                         processes.push(id.clone());
                         story.next_pid += 1;
-                        Some(InstanceEvent::Spawned { pid: story.next_pid, owner: OWNER })
+                        Some(InstanceEvent::Spawned { pid: story.next_pid, owner: OWNER, text: story.text })
                     }
                     InstanceEffect::Spawn => Some(InstanceEvent::SpawnFailed(failed("it"))),
-                    InstanceEffect::Reload if is_lucky => Some(InstanceEvent::ReloadSent),
+                    InstanceEffect::Reload if is_lucky => {
+                        Some(InstanceEvent::ReloadSent(Some(random.below(2))))
+                    }
                     InstanceEffect::Reload if random.below(2) == 0 => {
                         Some(InstanceEvent::ReloadFailed(failed("it")))
                     }
@@ -1314,7 +1385,7 @@ fn what_was_told_to_read_its_configuration_again_has_to_stay_up_for_a_moment() {
     story.now += Duration::from_secs(60);
     story.event("a", Event::Changed("file changed"));
     story.no_address("a", "file changed");
-    story.event("a", InstanceEvent::ReloadSent);
+    story.event("a", InstanceEvent::ReloadSent(None));
     assert_eq!(story.said("a", FromVassal::Reloaded), ["a| reloaded after 0.00 ms"]);
     assert_eq!(story.outcome(Order::Reload, "a"), Outcome::Pending);
     story.now += Duration::from_secs(1);

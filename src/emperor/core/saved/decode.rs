@@ -115,7 +115,7 @@ impl Reader<'_> {
         let instances = self.list(|input| Some(input.instance()));
         // Nothing can be done with a vassal that has none.
         self.failed |= instances.is_empty();
-        let (is_unclaimed, is_asking) = (true, false);
+        let (is_unclaimed, is_asking, is_comparing) = (true, false, false);
         // The owner is found out when a scan finds the file.
         let owner = None;
         Vassal {
@@ -124,6 +124,7 @@ impl Reader<'_> {
             owner,
             on_demand,
             is_asking,
+            is_comparing,
             refused,
             announces,
             replication,
@@ -262,6 +263,8 @@ impl Reader<'_> {
             // No upgrade happens while remaining processes are being ended.
             has_ended: false,
             replication: self.maybe(Self::replication),
+            text: self.maybe(Self::number),
+            sent: self.maybe(Self::number),
             exit_reason: self.maybe(Self::exit_reason).flatten(),
         }
     }

@@ -82,7 +82,7 @@ impl Writer {
     }
 
     fn vassal(&mut self, vassal: &Vassal) {
-        let Vassal { file_version, is_unclaimed: _, owner: _, on_demand, is_asking: _, .. } = vassal;
+        let Vassal { file_version, on_demand, .. } = vassal;
         self.file_version(file_version);
         self.maybe(on_demand.as_ref(), Self::address);
         self.maybe_text(vassal.refused.as_ref());
@@ -216,6 +216,8 @@ impl Writer {
         self.maybe_time(facts.heartbeat);
         self.bytes(facts.status.as_bytes());
         self.maybe(facts.replication.as_ref(), Self::replication);
+        self.maybe(facts.text.as_ref(), |out, text| out.number(*text));
+        self.maybe(facts.sent.as_ref(), |out, text| out.number(*text));
         self.maybe(facts.exit_reason.as_ref(), |out, reason| out.bytes(&reason.encode()));
     }
 

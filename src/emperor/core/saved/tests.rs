@@ -108,6 +108,8 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
         waits: None,
         has_ended: false,
         replication: has_process.then_some(replication),
+        text: Some(u64::MAX),
+        sent: None,
         exit_reason: Some(ExitReason::App(WaitStatus::Signaled(9))),
     };
     SavedVassal {
@@ -125,6 +127,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
             owner: None,
             on_demand,
             is_asking: false,
+            is_comparing: false,
             refused: has_process.then(|| "no".to_owned()),
             announces: has_process,
             replication,
