@@ -264,6 +264,11 @@ impl Diagnostics {
         self.add(Severity::Warning, at, message.into())
     }
 
+    /// Whether there is a finding at this place.
+    pub fn has(&self, at: &Location) -> bool {
+        self.found.iter().any(|found| found.at == *at)
+    }
+
     /// Whether there is an error.
     pub fn failed(&self) -> bool {
         self.failed

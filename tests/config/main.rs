@@ -15,3 +15,4 @@ mod keys;
 mod limits;
 mod oracle;
 mod plan;
+mod writing;

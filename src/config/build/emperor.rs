@@ -5,14 +5,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::maps;
-use super::settings::{emperor_key, lookalike, strict};
+use super::settings::{Unknown, emperor_key};
 use crate::config::diagnostic::Diagnostics;
 use crate::config::keys::draft::EmperorDraft;
 use crate::config::keys::emperor::EMPEROR;
 use crate::config::keys::hooks::{FAMILIES, HookKey};
 use crate::config::keys::read::Reader;
 use crate::config::keys::row::Read;
-use crate::config::keys::values;
+use crate::config::keys::{uwsgi, values};
 use crate::config::plan::{EmperorPlan, Located, Tyrant};
 use crate::config::setting::{Setting, State};
 use crate::names;
@@ -21,7 +21,8 @@ use crate::path::lexical;
 /// The plan of an emperor. Mistakes go to `found`; a plan with mistakes must not be used.
 pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan {
     let mut draft = EmperorDraft::default();
-    let is_meant = |setting: &Setting| lookalike(&setting.key, &EMPEROR).as_deref() == Some("emperor");
+    let unknown = Unknown::new(&EMPEROR, settings);
+    let is_meant = |setting: &Setting| unknown.lookalike(&setting.key).as_deref() == Some("emperor");
     if emperor_key(settings).is_none() && !found.failed() && !settings.iter().any(is_meant) {
         let at = found.start();
         let hint =
@@ -29,13 +30,15 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         found.error(&at, "there is no 'emperor'").hint(hint);
         return draft.plan;
     }
-    let strict = strict(settings);
     // Hooks for vassals given on the command line are read as they are, without expansion.
     let read = |setting: &&Setting| matches!(setting.state, State::Open | State::Verbatim);
     for setting in settings.iter().filter(read) {
         let mut reader = Reader { setting, found };
         match EMPEROR.find(&setting.key).map(|row| row.read) {
-            Some(Read::Emperor(read)) => read(&mut draft, &mut reader),
+            Some(Read::Emperor(read)) => {
+                read(&mut draft, &mut reader);
+                reader.tell_of_habits();
+            }
             Some(Read::Hook) => {
                 if let Some(hook) = for_vassals(&mut reader) {
                     draft.plan.vassals.as_vassal.push(hook);
@@ -44,7 +47,7 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             Some(Read::Language) if setting.key == b"strict" => {
                 reader.value(values::boolean);
             }
-            _ => unread(setting, strict, found),
+            _ => unread(setting, &unknown, found),
         }
     }
     let (is_tyrant, tyrant, mut plan) = (draft.is_tyrant, draft.tyrant, draft.plan);
@@ -119,7 +122,7 @@ fn check_trees(trees: &[Located<PathBuf>], found: &mut Diagnostics) {
 const CONFINING: &str = "chroot immediate-gid immediate-uid pivot-root pivot_root vassal-cap vassals-cap";
 
 /// Warns of a key that the emperor does not read, unless it is a placeholder that is used.
-fn unread(setting: &Setting, strict: bool, found: &mut Diagnostics) {
+fn unread(setting: &Setting, unknown: &Unknown<'_>, found: &mut Diagnostics) {
     let key = setting.key.escape_ascii();
     let starts = |prefix: &str| setting.key.starts_with(prefix.as_bytes());
     let confining =
@@ -127,10 +130,10 @@ fn unread(setting: &Setting, strict: bool, found: &mut Diagnostics) {
     if confining {
         let message = format!("'{key}' is not supported by this emperor: what it takes away would be left");
         found.error(&setting.at, message);
-    } else if let Some(close) = lookalike(&setting.key, &EMPEROR) {
+    } else if let Some(close) = unknown.lookalike(&setting.key) {
         let message = format!("unknown option '{key}'");
         found.error(&setting.at, message).hint(format!("did you mean '{close}'?"));
-    } else if strict {
+    } else if unknown.strict && !uwsgi::has(&setting.key) {
         found.error(&setting.at, format!("unknown option '{key}'"));
     } else if !setting.used.get() {
         found.warning(&setting.at, format!("'{key}' has no effect: the emperor does not read it"));

@@ -101,10 +101,18 @@ pub(super) fn take_over(
         let is_address = is_its || replicas::is_other_address(setting);
         let is_told =
             are_several && is_address && replicas::warn_of_address(setting, common.reuse_port, found);
-        if is_its && !is_told {
-            let message = format!("'{}' is bound by uWSGI itself", setting.name());
-            let hint = "connections are refused while an instance is replaced";
-            found.warning(&setting.value_at, message).hint(hint);
+        let instead = match setting.name() {
+            "http" if sockets.is_empty() => Some("write 'http-socket = ADDRESS', where they wait"),
+            _ if !is_left => None,
+            _ => match values::address(setting.text()) {
+                Err(_) => Some("write the number of the host, where they wait"),
+                Ok(address) if is_relative(&address) => Some("write an absolute path, where they wait"),
+                Ok(_) => None,
+            },
+        };
+        if let Some(hint) = instead.filter(|_| !is_told) {
+            let message = "uWSGI binds it itself: connections are refused while an instance is replaced";
+            found.warning(&setting.value_at, format!("'{}': {message}", setting.name())).hint(hint);
         }
     }
     // uWSGI is told the protocol also for a socket that it inherits for a start on demand, but only if that
@@ -137,4 +145,9 @@ fn takeable(text: &[u8]) -> Option<Address> {
         Place::Abstract(_) => false,
     };
     (!depends).then_some(address)
+}
+
+/// Whether it is a path in uWSGI's working directory, and not `=0`.
+fn is_relative(address: &Address) -> bool {
+    matches!(&address.place, Place::File(path) if path.is_relative()) && !address.name.starts_with('=')
 }

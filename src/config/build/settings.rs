@@ -2,13 +2,11 @@
 
 use crate::config::diagnostic::Diagnostics;
 use crate::config::keys::options::Program;
+use crate::config::keys::uwsgi::{self, Slips};
 use crate::config::keys::{suggest, values};
+use crate::config::language;
 use crate::config::setting::{Setting, State};
 use crate::names;
-
-/// uWSGI's options whose names are close to an option of these programs: no warning for them.
-const UWSGI_LOOKALIKES: &str = "\
-    call-as-vassal1 call-as-vassal3 chdir2 get logformat logto2 metric sni unshare2 vassal-sos";
 
 /// The settings that are still to be read.
 pub(super) fn open(settings: &[Setting]) -> impl Iterator<Item = &Setting> {
@@ -26,35 +24,84 @@ pub(super) fn strict(settings: &[Setting]) -> bool {
     last.is_some_and(|setting| values::boolean(setting.text()) != Ok(false))
 }
 
-/// Warns of a key that the program does not read, unless it is a placeholder that is used. With `refused`, no
-/// other program reads the key either. Otherwise uWSGI may read it, so only a key that looks misspelt is
-/// warned of.
-pub(super) fn unknown(
-    setting: &Setting,
-    program: &Program,
-    strict: bool,
-    refused: bool,
-    found: &mut Diagnostics,
-) {
-    let key = setting.key.escape_ascii();
-    let close = lookalike(&setting.key, program);
-    let is_slip = close.is_some() || (setting.key.len() > 1 && setting.key.iter().any(is_in_no_name));
-    if (!is_slip && !refused) || (setting.used.get() && !strict) {
-        return;
+/// What is known of the keys that a program does not read.
+pub(super) struct Unknown<'a> {
+    /// The program.
+    pub program: &'a Program,
+    /// Whether a key that nobody knows is a mistake.
+    pub strict: bool,
+    slips: Slips,
+}
+
+impl<'a> Unknown<'a> {
+    /// For a program and its settings.
+    pub fn new(program: &'a Program, settings: &[Setting]) -> Self {
+        Self { program, strict: strict(settings), slips: Slips::default() }
     }
-    let is_unknown = is_slip || strict;
-    let message = if is_unknown {
-        format!("unknown option '{key}'")
-    } else {
-        format!("'{key}' has no effect: the app is another program than uWSGI")
-    };
-    let found = if strict { found.error(&setting.at, message) } else { found.warning(&setting.at, message) };
-    if let Some(close) = close {
-        found.hint(if setting.key.contains(&b' ') && setting.text().is_empty() {
-            format!("write '{close} = ...'")
+
+    /// Warns of a key that the program does not read, unless it is a placeholder that is used. With
+    /// `refused`, no other program reads the key either. Otherwise uWSGI reads it if it knows it, so only a
+    /// key that looks misspelt is warned of.
+    pub fn tell(&self, setting: &Setting, refused: bool, found: &mut Diagnostics) {
+        let key = setting.key.escape_ascii();
+        let is_uwsgis = uwsgi::has(&setting.key);
+        if setting.used.get() && (is_uwsgis || !self.strict) {
+            return;
+        }
+        let close = self.lookalike(&setting.key);
+        let is_left = !is_uwsgis && !refused;
+        let close = close.or_else(|| is_left.then(|| self.slips.option(&setting.key))?);
+        let is_slip = close.is_some() || (setting.key.len() > 1 && setting.key.iter().any(is_in_no_name));
+        if !is_slip && !refused {
+            return;
+        }
+        let is_unknown = is_slip || (self.strict && !is_uwsgis);
+        let message = if is_unknown {
+            format!("unknown option '{key}'")
         } else {
-            format!("did you mean '{close}'?")
-        });
+            format!("'{key}' has no effect: the app is another program than uWSGI")
+        };
+        let found = match self.strict && is_unknown {
+            true => found.error(&setting.at, message),
+            false => found.warning(&setting.at, message),
+        };
+        if let Some(close) = close {
+            // As in `uid nobody`.
+            let has_value = setting.text().is_empty() && setting.key.iter().any(u8::is_ascii_whitespace);
+            found.hint(if has_value && setting.key.starts_with(close.as_bytes()) {
+                format!("write '{close} = ...'")
+            } else {
+                format!("did you mean '{close}'?")
+            });
+        }
+    }
+
+    /// The option of the program, or the word of the language, that a key was probably meant to be.
+    pub fn lookalike(&self, key: &[u8]) -> Option<String> {
+        if uwsgi::has(key) {
+            return None;
+        }
+        // Leave out what a name cannot contain, so that `UID`, `uid nobody`, `uid: nobody` and `uid` with a
+        // no-break space are recognised.
+        let word = key.split(|byte| matches!(byte, b' ' | b'\t' | b':')).next().unwrap_or_default();
+        let plain = |text: &[u8]| -> Vec<u8> {
+            text.iter().filter(|byte| byte.is_ascii_graphic()).map(u8::to_ascii_lowercase).collect()
+        };
+        let (word, whole) = (plain(word), plain(key));
+        let words = language::words();
+        let is_known = |name: &[u8]| {
+            self.program.find(name).is_some() || words.iter().any(|word| word.as_bytes() == name)
+        };
+        if let Some(name) = [&whole, &word].into_iter().find(|name| *name != key && is_known(name)) {
+            return String::from_utf8(name.clone()).ok();
+        }
+        let foreign = FOREIGN.lines().map(names::split).find(|(name, _)| name.as_bytes() == whole);
+        let foreign = foreign.map(|(_, meant)| meant);
+        let mut names = self.program.names();
+        names.retain(|name| !name.ends_with("PHASE"));
+        // The short ones are close to too much.
+        names.extend(words.iter().filter(|word| word.len() > 3));
+        foreign.or_else(|| suggest::closest(&word, &names)).map(str::to_owned)
     }
 }
 
@@ -63,24 +110,5 @@ fn is_in_no_name(byte: &u8) -> bool {
     !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.')
 }
 
-/// Keys of other supervisors, with the key here that means the same.
-const FOREIGN: &[(&str, &str)] = &[("group", "gid"), ("user", "uid")];
-
-/// The option that a key was probably meant to be.
-pub(super) fn lookalike(key: &[u8], program: &Program) -> Option<String> {
-    if names::contains(UWSGI_LOOKALIKES, key) {
-        return None;
-    }
-    // Leave out what a name cannot contain, so that `UID`, `uid nobody`, `uid: nobody` and `uid` with a
-    // no-break space are recognised.
-    let word = key.split(|byte| matches!(byte, b' ' | b'\t' | b':')).next().unwrap_or_default();
-    let plain: Vec<u8> =
-        word.iter().filter(|byte| byte.is_ascii_graphic()).map(u8::to_ascii_lowercase).collect();
-    if plain != key && program.find(&plain).is_some() {
-        return String::from_utf8(plain).ok();
-    }
-    let foreign = FOREIGN.iter().find(|(word, _)| word.as_bytes() == plain).map(|(_, name)| *name);
-    let mut names = program.names();
-    names.retain(|name| !name.ends_with("PHASE"));
-    foreign.or_else(|| suggest::closest(&plain, &names)).map(str::to_owned)
-}
+/// Words of other programs and languages, with the key here that means the same.
+const FOREIGN: &str = "elif else\nelseif else\nfor-each for\nforeach for\ngroup gid\nuser uid\n";

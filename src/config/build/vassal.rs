@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::rc::Rc;
 
-use super::settings::{emperor_key, strict, unknown};
+use super::settings::{Unknown, emperor_key};
 use super::uwsgi_ini::uwsgi_ini;
 use super::{listen, maps, replicas};
 use crate::config::diagnostic::{Diagnostics, command_line};
@@ -97,7 +97,9 @@ pub(crate) fn plan(
         }
         match VASSAL_INIT.find(&setting.key).map(|row| row.read) {
             Some(Read::Vassal(read)) => {
-                read(&mut draft, &mut Reader { setting, found });
+                let mut reader = Reader { setting, found };
+                read(&mut draft, &mut reader);
+                reader.tell_of_habits();
                 for_uwsgi.extend((with_uwsgi && is_also_uwsgis(setting)).then_some(setting));
             }
             Some(Read::Language) if setting.key == b"strict" => {
@@ -193,14 +195,14 @@ fn uwsgi(
 
 /// Warns of keys that look misspelt, and of keys that are not read.
 fn say_unknown(settings: &[Setting], left_over: &[&Setting], with_uwsgi: bool, found: &mut Diagnostics) {
-    let strict = strict(settings);
+    let unknown = Unknown::new(&VASSAL_INIT, settings);
     for setting in left_over.iter().filter(|setting| setting.key != b"strict") {
-        if with_uwsgi {
-            // uWSGI reports its own unknown options: `strict` is handed on to it.
-            unknown(setting, &VASSAL_INIT, strict, false, found);
-        } else if setting.key.ends_with(b"-as-vassal") || setting.key.ends_with(b"-as-emperor") {
+        if is_emperors(&setting.key) && !setting.used.get() {
             let message = format!("'{}' only counts in the emperor's file", setting.key.escape_ascii());
             found.warning(&setting.at, message);
+        } else if with_uwsgi {
+            // uWSGI reports its own unknown options: `strict` is handed on to it.
+            unknown.tell(setting, false, found);
         } else if let HookKey::Uwsgi = HookKey::of(&setting.key) {
             let message = format!("'{}' only runs inside uWSGI", setting.key.escape_ascii());
             found.warning(&setting.at, message).hint("the app is another program here");
@@ -211,9 +213,20 @@ fn say_unknown(settings: &[Setting], left_over: &[&Setting], with_uwsgi: bool, f
         } else {
             // A setting from the environment may be meant for other vassals, or for another program.
             let is_written = setting.at.line > 0;
-            unknown(setting, &VASSAL_INIT, strict, strict || is_written, found);
+            unknown.tell(setting, unknown.strict || is_written, found);
         }
     }
+}
+
+/// Whether it is a key of an emperor's file. uWSGI's `vassal-sos` is for a vassal, and so is
+/// `emperor-proxy-socket`.
+fn is_emperors(key: &[u8]) -> bool {
+    let is = |prefix: &str| key.starts_with(prefix.as_bytes());
+    let is_vassals = is("vassal-sos") || key == b"emperor-proxy-socket";
+    let is_hook = key.ends_with(b"-as-vassal") || key.ends_with(b"-as-emperor");
+    names::contains("control map-tree metrics", key)
+        || is_hook
+        || !is_vassals && (is("emperor-") || is("vassal-") || is("vassals-"))
 }
 
 /// Whether `vassal-init` runs a hook, and not uWSGI.

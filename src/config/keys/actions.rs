@@ -178,7 +178,14 @@ pub(crate) fn list() -> String {
 /// Parses `action:argument`. A `!` in front makes it private: the argument is not logged.
 pub(crate) fn parse(value: &[u8]) -> Parsed<ParsedAction> {
     let Some((name, argument)) = split_once(value, b':') else {
-        return Err(format!("{} is not action:argument", quoted(value)));
+        let message = format!("{} is not action:argument", quoted(value));
+        return Err(match split_once(value, b' ') {
+            Some((name, argument)) if ACTIONS.find(name).is_some() => {
+                let argument = argument.trim_ascii_start();
+                format!("{message}: write '{}:{}'", name.escape_ascii(), String::from_utf8_lossy(argument))
+            }
+            _ => message,
+        });
     };
     match name.strip_prefix(b"!") {
         None => named(name, argument),
@@ -250,7 +257,11 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
             let fs_type = take(&mut rest);
             let source = word(&mut rest, "source")?;
             let target = word(&mut rest, "target")?;
-            let flags = values::bits("mount flag", &flags::MOUNT, take(&mut rest))?;
+            let flags = take(&mut rest);
+            if flags.contains(&b'=') {
+                return Err(data_as_flags(flags));
+            }
+            let flags = values::bits("mount flag", &flags::MOUNT, flags)?;
             Action::Mount(MountRequest {
                 fs_type: os(if fs_type.is_empty() { b"none" } else { fs_type }),
                 source: os(source),
@@ -287,11 +298,22 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
     })
 }
 
+/// The message about options of a filesystem among the flags. No flag has a `=`.
+fn data_as_flags(text: &[u8]) -> String {
+    let (data, flags): (Vec<_>, Vec<_>) = values::list(text).partition(|name| name.contains(&b'='));
+    let [data, flags] = [data, flags].map(|names| String::from_utf8_lossy(&names.join(&b',')).into_owned());
+    let flags = if flags.is_empty() { "defaults" } else { &flags };
+    format!("'{data}' is the filesystem's own, which stands behind the flags: write '{flags} {data}'")
+}
+
 /// Parses `FUNCTION ARGUMENT`. uWSGI can call any function of its process, this program those of a table.
 fn call(argument: &[u8], number: bool) -> Parsed<Action> {
     let mut rest = argument;
     let name = take(&mut rest);
     let kind = pick("function", &FUNCTIONS, name).map_err(|message| {
+        if message.ends_with('?') {
+            return message;
+        }
         // A single call such as setuid(2) would drop only a part of the privileges.
         message + "; who we are is only changed by 'uid', 'gid' and 'add-gid'"
     })?;
@@ -426,9 +448,16 @@ mod tests {
         assert_eq!(good(&format!("mount:overlay o /t defaults {data}")), mount("overlay", "o", 0, data));
         assert_eq!(wrong("mount:proc none"), "the target is missing");
         assert_eq!(wrong("mount:proc"), "the source is missing");
-        assert!(wrong("mount:none /s /t remuont").starts_with(
-            "unknown mount flag 'remuont', did you mean 'remount'? (there are async, atime, bind, "
-        ));
+        assert_eq!(
+            wrong("mount:none /s /t remuont"),
+            "unknown mount flag 'remuont', did you mean 'remount'?"
+        );
+        let of_tmpfs = "is the filesystem's own, which stands behind the flags: write";
+        assert_eq!(wrong("mount:tmpfs t /t size=1m"), format!("'size=1m' {of_tmpfs} 'defaults size=1m'"));
+        assert_eq!(
+            wrong("mount:tmpfs t /t ro,size=1m,noexec,mode=700"),
+            format!("'size=1m,mode=700' {of_tmpfs} 'ro,noexec size=1m,mode=700'")
+        );
         assert!(wrong("mount:none /s /t detach").starts_with("unknown mount flag 'detach' (there are"));
 
         let fuse = |flags, command: [&str; 2]| {
@@ -473,7 +502,7 @@ mod tests {
         assert_eq!(wrong("call:setuid 0"), format!("unknown function 'setuid' {table}"));
         assert_eq!(
             wrong("call:sethostnmae h"),
-            format!("unknown function 'sethostnmae', did you mean 'sethostname'? {table}")
+            "unknown function 'sethostnmae', did you mean 'sethostname'?"
         );
         assert_eq!(wrong("callint:umask 022"), "'022' counts as decimal here: write 'umask:' for octal");
         assert_eq!(wrong("call:umask 22"), "'umask' takes a number: write 'callint'");
@@ -483,11 +512,11 @@ mod tests {
 
     #[test]
     fn mistakes() {
-        assert_eq!(wrong("exec /x"), "'exec /x' is not action:argument");
-        assert!(
-            wrong("chidr:/")
-                .starts_with("unknown action 'chidr', did you mean 'chdir'? (there are alarm, append")
-        );
+        assert_eq!(wrong("exec  /x y"), "'exec  /x y' is not action:argument: write 'exec:/x y'");
+        assert_eq!(wrong("/x"), "'/x' is not action:argument");
+        assert_eq!(wrong("/x y"), "'/x y' is not action:argument");
+        assert_eq!(wrong("chidr:/"), "unknown action 'chidr', did you mean 'chdir'?");
+        assert!(wrong("nothing:/").starts_with("unknown action 'nothing' (there are alarm, append"));
         assert!(wrong("!chidr:/").starts_with("unknown action 'chidr'"));
         for text in ["exec:", "safeexec:", "cd:", "mkdir:", "hostname:", "wait_for_fs:", "call:chdir "] {
             assert_eq!(wrong(text), "the value is missing", "{text}");

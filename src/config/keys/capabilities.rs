@@ -1,6 +1,6 @@
 //! The names of capabilities (capabilities(7)).
 
-use super::values::{self, Parsed, quoted};
+use super::values::{self, Parsed};
 
 /// All names without `cap_` up to Linux 6. The index of each is its number.
 const NAMES: &str = "\
@@ -40,7 +40,7 @@ fn number(written: &[u8]) -> Parsed<u32> {
     let number = values::count(name).ok().or_else(|| named().map(|(_, number)| number));
     number
         .filter(|&number| number <= MAX)
-        .ok_or_else(|| format!("unknown capability {} (there are {NAMES})", quoted(written)))
+        .ok_or_else(|| values::not_one_of("capability", written, &NAMES.split(' ').collect::<Vec<_>>()))
 }
 
 #[cfg(test)]
@@ -52,7 +52,11 @@ mod tests {
         assert_eq!(list(b"chown, CAP_SYS_ADMIN,cap_checkpoint_restore,12,"), Ok(vec![0, 21, 40, 12]));
         assert_eq!(list(b""), Ok(vec![]));
         assert_eq!((set(b"kill,63"), set(b"all")), (Ok(1 << 5 | 1 << 63), Ok(u64::MAX)));
-        for wrong in ["sys_admn", "64", "-1", "cap_"] {
+        assert_eq!(
+            list(b"sys_admn"),
+            Err("unknown capability 'sys_admn', did you mean 'sys_admin'?".to_owned())
+        );
+        for wrong in ["64", "-1", "cap_"] {
             assert!(list(wrong.as_bytes()).unwrap_err().contains("net_bind_service"), "{wrong}");
         }
     }

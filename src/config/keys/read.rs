@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 
+use super::habits::{self, Habit};
 use super::values::Parsed;
 use crate::config::diagnostic::Diagnostics;
 use crate::config::plan::Located;
@@ -82,8 +83,22 @@ impl<'a> Reader<'a> {
         list.extend(self.value(parse).map(|value| (key.to_owned(), value)));
     }
 
+    /// Warns of a habit of other formats in the value, unless that was refused: then the hint has it.
+    pub fn tell_of_habits(&mut self) {
+        let at = &self.setting.value_at;
+        if let Some(Habit(message, hint)) = habits::find(&self.setting.key, self.text())
+            && !self.found.has(at)
+        {
+            let message = format!("'{}': {message}", self.setting.key.escape_ascii());
+            self.found.warning(at, message).hint(hint);
+        }
+    }
+
     fn refuse(&mut self, message: String) {
         let key = self.setting.key.escape_ascii();
-        self.found.error(&self.setting.value_at, format!("'{key}': {message}"));
+        let found = self.found.error(&self.setting.value_at, format!("'{key}': {message}"));
+        if let Some(Habit(habit, hint)) = habits::find(&self.setting.key, self.setting.text()) {
+            found.hint(format!("{habit}: {hint}"));
+        }
     }
 }

@@ -345,11 +345,12 @@ pub(crate) fn pick<T: Copy + PartialEq>(what: &str, table: &Names<T>, name: &[u8
     table.find(name).ok_or_else(|| not_one_of(what, name, &table.names()))
 }
 
-/// The message about an unknown name, with the name that was probably meant.
-fn not_one_of(what: &str, name: &[u8], names: &[&str]) -> String {
-    let close = suggest::closest(name, names);
-    let close = close.map_or(String::new(), |close| format!(", did you mean '{close}'?"));
-    format!("unknown {what} {}{close} (there are {})", quoted(name), names.join(", "))
+/// The message about an unknown name: with the one that was probably meant, or with all of them.
+pub(super) fn not_one_of(what: &str, name: &[u8], names: &[&str]) -> String {
+    match suggest::closest(name, names) {
+        Some(close) => format!("unknown {what} {}, did you mean '{close}'?", quoted(name)),
+        None => format!("unknown {what} {} (there are {})", quoted(name), names.join(", ")),
+    }
 }
 
 /// The words of a command, split as a shell does: blanks separate; `'…'`, `"…"` and `\` quote. Nothing is

@@ -220,14 +220,26 @@ impl Expander<'_> {
             };
             self.found.warning(&place(stray), message).hint("write '%%' for a percent sign");
         }
+        let is_named = section.is_some();
         let section = section.unwrap_or(b"uwsgi");
         let Some(entries) = ini::entries(&text, section) else {
-            let message = format!("there is no option in a section [{}]", String::from_utf8_lossy(section));
-            let hint = match text.bytes().starts_with(b"\xef\xbb\xbf") {
-                true => "the file begins with a byte order mark: save it without".to_owned(),
-                false => format!("options stand below a line '[{}]'", String::from_utf8_lossy(section)),
+            let found = ini::elsewhere(&text);
+            // A vassal's file may leave it all to a template of the emperor's.
+            if found.is_none() && !is_named {
+                return;
+            }
+            let (at, header) = found.unwrap_or(((1, 1), None));
+            let section = String::from_utf8_lossy(section);
+            let hint = match header.map(String::from_utf8_lossy) {
+                _ if text.bytes().starts_with(b"\xef\xbb\xbf") => {
+                    "the file begins with a byte order mark: save it without".to_owned()
+                }
+                Some(header) if !is_named => format!("write '[{section}]' in the place of '{header}'"),
+                None if !is_named => format!("write a line '[{section}]' above this one"),
+                _ => format!("options stand below a line '[{section}]'"),
             };
-            self.found.warning(&place((1, 1)), message).hint(hint);
+            let message = format!("there is no option in a section [{section}]");
+            self.found.warning(&place(at), message).hint(hint);
             return;
         };
         for entry in entries {

@@ -6,6 +6,9 @@
 use super::magic::Substituted;
 use crate::config::bytes::split_once;
 
+/// Line and column, both from 1.
+type Place = (u32, u32);
+
 /// One `key = value` line of the section that was asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry<'a> {
@@ -13,10 +16,10 @@ pub(super) struct Entry<'a> {
     pub key: &'a [u8],
     /// The text behind the first `=`; empty for a bare key, as in uWSGI.
     pub value: &'a [u8],
-    /// Line and column of the key, both from 1.
-    pub key_at: (u32, u32),
-    /// Line and column of the value; the key's where there is none.
-    pub value_at: (u32, u32),
+    /// Where the key is.
+    pub key_at: Place,
+    /// Where the value is; the key's place where there is none.
+    pub value_at: Place,
 }
 
 /// The entries of one section, in order; `None` where the section does not exist or is empty.
@@ -49,6 +52,27 @@ pub(super) fn entries<'a>(text: &'a Substituted, section: &[u8]) -> Option<Vec<E
     (!entries.is_empty()).then_some(entries)
 }
 
+/// Where the first options are that no section has, or that are in another section, with the line that begins
+/// that section; `None` where the text has no options.
+pub(super) fn elsewhere(text: &Substituted) -> Option<(Place, Option<&[u8]>)> {
+    let (mut header, mut start) = (None, 0);
+    for line in text.bytes().split(|&byte| byte == b'\n') {
+        let stripped = strip(line);
+        let place = start + offset_in(line, stripped);
+        start += line.len() + 1;
+        match stripped.first() {
+            None | Some(b';' | b'#') => {}
+            Some(b'[') => header = Some((place, stripped)),
+            Some(_) => {
+                let mut places = Places { text, line: 1, line_start: 0, counted: 0 };
+                let place = header.map_or(place, |(place, _)| place);
+                return Some((places.of(place), header.map(|(_, line)| line)));
+            }
+        }
+    }
+    None
+}
+
 /// Without the blanks at both ends.
 pub(super) fn strip(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t' | b'\r', rest @ ..] | [rest @ .., b' ' | b'\t' | b'\r'] = text {
@@ -71,7 +95,7 @@ struct Places<'a> {
 }
 
 impl Places<'_> {
-    fn of(&mut self, offset: usize) -> (u32, u32) {
+    fn of(&mut self, offset: usize) -> Place {
         let offset = self.text.original_offset(offset);
         let skipped = self.text.original().get(self.counted..offset).unwrap_or_default();
         for (index, _) in skipped.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {

@@ -76,6 +76,11 @@ static CONDITIONS: Names<Condition> = names![
     ("ifplugin", Condition::ForUwsgi),
 ];
 
+/// The keys that open a block.
+pub(super) fn names() -> Vec<&'static str> {
+    CONDITIONS.names()
+}
+
 impl Condition {
     /// The condition that a key opens a block with.
     pub fn of(key: &[u8]) -> Option<Self> {

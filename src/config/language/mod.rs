@@ -18,3 +18,10 @@ mod ini;
 mod logic;
 mod magic;
 mod placeholder;
+
+/// The keys that open, turn around and close blocks.
+pub(crate) fn words() -> Vec<&'static str> {
+    let mut words = logic::names();
+    words.extend(["else", "end", "end-for", "end-if", "endfor", "endif"]);
+    words
+}

@@ -1,0 +1,139 @@
+//! Slips in files: each is told of with its place, what is wrong and what to write, and right lines are not.
+
+use std::fs;
+
+use crate::common::{Sandbox, sandboxed};
+
+/// Lines below `[uwsgi]` with a slip; line and column of what is said, and a part of the message and of the
+/// hint.
+const SLIPS: &[(&str, &str, &str, &str)] = &[
+    ("http-socket = :1\nproceses = 4", "3:1", "unknown option 'proceses'", "did you mean 'processes'?"),
+    ("http-socket = :1\nmastre = true", "3:1", "unknown option 'mastre'", "did you mean 'master'?"),
+    ("; share is 50%\nuid = nobody", "2:14", "joins the next line to this one", "write '%%'"),
+    ("uid nobody", "2:1", "unknown option 'uid nobody'", "write 'uid = ...'"),
+    ("uid\tnobody", "2:1", "unknown option", "write 'uid = ...'"),
+    ("command: sleep 1", "2:1", "unknown option 'command: sleep 1'", "write 'command = ...'"),
+    ("Uid = nobody", "2:1", "unknown option 'Uid'", "did you mean 'uid'?"),
+    ("STOP-TIMEOUT = 3s", "2:1", "unknown option 'STOP-TIMEOUT'", "did you mean 'stop-timeout'?"),
+    ("uid = \u{201c}nobody\u{201d}", "2:7", "'uid': the typographic quotes are part of", "without them"),
+    ("command = \u{201c}sleep\u{201d} 1", "2:11", "'command': the typographic quotes", "without them"),
+    ("chdir = \"/tmp\"", "2:9", "'chdir': the quotes are part of the value", "write it without them"),
+    ("uid = nobody # x", "2:7", "'uid': '#' and what follows it", "a comment is a line of its own"),
+    ("command = sleep 1 ; the app", "2:11", "';' is an argument", "a comment is a line of its own"),
+    ("stop-timeout = 5s ; wait", "2:16", "'5s ; wait' is not a duration", "';' and what follows it"),
+    ("if-nto-reload =", "2:1", "unknown option 'if-nto-reload'", "did you mean 'if-not-reload'?"),
+    ("if-exist = /x", "2:1", "unknown option 'if-exist'", "did you mean 'if-exists'?"),
+    ("for-each = 1 2", "2:1", "unknown option 'for-each'", "did you mean 'for'?"),
+    ("if-not-env = NOPE\nend if =", "3:1", "unknown option 'end if'", "did you mean 'endif'?"),
+    ("elseif =", "2:1", "unknown option 'elseif'", "did you mean 'else'?"),
+    ("emperor-use-clone = pid", "2:1", "'emperor-use-clone' only counts in the emperor's file", ""),
+    ("http-socket = :1\nemperor-use-clone = pid", "3:1", "only counts in the emperor's file", ""),
+    ("emperor-throttle = 1", "2:1", "'emperor-throttle' only counts in the emperor's file", ""),
+    ("emperor-tyrant = true", "2:1", "'emperor-tyrant' only counts in the emperor's file", ""),
+    ("vassal-set = a=b", "2:1", "'vassal-set' only counts in the emperor's file", ""),
+    ("vassals-include = x", "2:1", "'vassals-include' only counts in the emperor's file", ""),
+    ("metrics = :1", "2:1", "'metrics' only counts in the emperor's file", ""),
+    ("control = /x", "2:1", "'control' only counts in the emperor's file", ""),
+    ("exec-as-emperor = x", "2:1", "'exec-as-emperor' only counts in the emperor's file", ""),
+    (
+        "hook-as-root = mount proc none /proc",
+        "2:16",
+        "is not action:argument: write 'mount:proc none /proc'",
+        "",
+    ),
+    ("hook-as-root = mount:tmpfs none /tmp size=10m", "2:16", "write 'defaults size=10m'", ""),
+    ("mount-as-root = overlay o /x lowerdir=/a", "2:17", "write 'defaults lowerdir=/a'", ""),
+    ("command = cd /srv && ./run > log", "2:11", "'&&' is an argument, as there is no shell", "sh -c '...'"),
+    ("command = a | b", "2:11", "'|' is an argument, as there is no shell", "sh -c '...'"),
+    ("command = a $HOME", "2:11", "'$HOME' is an argument, as there is no shell", "sh -c '...'"),
+    ("command = A=b prog", "2:11", "'A=b' is taken for the program", "write 'env = NAME=VALUE'"),
+    ("hook-as-root = exce:true", "2:16", "unknown action 'exce', did you mean 'exec'?", ""),
+    ("mount-as-root = none /a /b bnid", "2:17", "unknown mount flag 'bnid', did you mean 'bind'?", ""),
+    ("cap = sys_admn", "2:7", "unknown capability 'sys_admn', did you mean 'sys_admin'?", ""),
+    ("cap = nothing", "2:7", "unknown capability 'nothing' (there are chown, ", ""),
+];
+
+/// Whole files without a line for `[uwsgi]`.
+const HEADERS: &[(&str, &str, &str)] = &[
+    ("\u{feff}[uwsgi]\ncommand = x\n", "1:1", "the file begins with a byte order mark: save it without"),
+    ("; a\n[vassal]\ncommand = x\n", "2:1", "write '[uwsgi]' in the place of '[vassal]'"),
+    ("[UWSGI]\ncommand = x\n", "1:1", "write '[uwsgi]' in the place of '[UWSGI]'"),
+    ("\ncommand = x\n", "2:1", "write a line '[uwsgi]' above this one"),
+];
+
+/// Right lines, of which nothing is said.
+const RIGHT: &[&str] = &[
+    "command = sh -c 'cd /srv && ./run > log; true'",
+    "command = find . -exec rm {} \\; -name '*;' x=y",
+    "command = x\nhook-as-root = mount:tmpfs none /tmp defaults size=10m",
+    "command = x\nexec-as-root = a && b > c ; d # e",
+    "command = x\nenv = GREETING=it\u{2019}s \"quoted\"#1;2",
+    "command = x\n; 100% sure\n# %V",
+    "command = %(domain)\ndomain = example.com",
+    "http-socket = :1\nmy-placeholder = 1\nprojekt = x",
+    "http-socket = :1\nhttp-timeout = 15\npyhome = /venv\nchdir2 = /x\nvassal-sos-backlog = 3",
+    "http = :1\nsocket = :2",
+    "http-socket = :0",
+    "strict = true\nhttp-socket = :1\nmaster = true\nvacuum = true",
+];
+
+fn check(sandbox: &Sandbox, text: &str) -> (i32, String) {
+    let file = sandbox.path("slip.ini");
+    fs::write(&file, text).unwrap();
+    let output = sandbox.program("vassal-init").args(["--check", file.to_str().unwrap()]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), said.replace(file.to_str().unwrap(), "FILE"))
+}
+
+#[test]
+fn a_slip_is_told_of_with_its_place_and_what_to_write() {
+    sandboxed(|sandbox| {
+        for (lines, place, message, hint) in SLIPS {
+            let app = if lines.contains("http-socket") { "" } else { "command = x\n" };
+            let (_, said) = check(sandbox, &format!("[uwsgi]\n{lines}\n{app}uid = root\n"));
+            let finding = said.split("FILE:").find(|finding| finding.starts_with(&format!("{place}: ")));
+            let finding = finding.unwrap_or_else(|| panic!("{lines}: nothing at {place} in {said}"));
+            assert!(finding.lines().next().unwrap().contains(message), "{lines}: {finding}");
+            let told = finding.lines().find_map(|line| line.strip_prefix("  hint: ")).unwrap_or_default();
+            assert!(told.contains(hint), "{lines}: {finding}");
+            // A list of all names is for where none is near.
+            assert!(!finding.contains("did you mean") || !finding.contains("(there are"), "{finding}");
+        }
+        for (text, place, hint) in HEADERS {
+            let (status, said) = check(sandbox, text);
+            let told =
+                said.contains(&format!("FILE:{place}: warning: there is no option in a section [uwsgi]"));
+            assert!(status == 78 && told && said.contains(&format!("  hint: {hint}\n")), "{text}: {said}");
+        }
+    });
+}
+
+#[test]
+fn nothing_is_said_of_right_lines() {
+    sandboxed(|sandbox| {
+        for lines in RIGHT {
+            let (status, said) = check(sandbox, &format!("[uwsgi]\nuid = root\n{lines}\n"));
+            assert_eq!((status, &*said), (0, ""), "{lines}");
+        }
+    });
+}
+
+#[test]
+fn strict_refuses_what_nobody_knows_and_takes_what_is_uwsgis() {
+    sandboxed(|sandbox| {
+        let (status, said) =
+            check(sandbox, "[uwsgi]\nuid = root\nstrict = true\ncommand = x\nmaster = true\n");
+        let told = "FILE:5:1: warning: 'master' has no effect: the app is another program than uWSGI\n";
+        assert!(status == 0 && said.starts_with(told), "{said}");
+        for app in ["command = x", "http-socket = :1"] {
+            let text = format!("[uwsgi]\nuid = root\nstrict = true\n{app}\nmastre = true\n");
+            let (status, said) = check(sandbox, &text);
+            assert!(status == 78 && said.starts_with("FILE:5:1: unknown option 'mastre'\n"), "{app}: {said}");
+        }
+        let emperor = sandbox.ini("emperor", "emperor = /v\nstrict = true\nmaster = true\nvacuum = true");
+        let output = sandbox.program("emperor").arg("--check").arg(&emperor).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert_eq!(said.matches("has no effect: the emperor does not read it").count(), 2, "{said}");
+    });
+}
