@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::common::process;
 use crate::common::sandbox::vassal_path;
 use crate::common::tutorial::{get, wait_for_page};
-use crate::common::{UP, run, sandboxed, until, until_passed};
+use crate::common::{Daemon, Sandbox, UP, run, sandboxed, until, until_passed};
 use rustix::process::Signal;
 
 /// Says what it was given, and answers each connection on all its sockets with its pid and its user.
@@ -29,7 +29,7 @@ while True:
         c.close()
 "#;
 
-fn server(sandbox: &crate::common::Sandbox, lines: &str) -> String {
+fn server(sandbox: &Sandbox, lines: &str) -> String {
     let path = sandbox.file("server.py", SERVER);
     format!("uid = user001\ncommand = python3 {}\n{lines}", path.display())
 }
@@ -361,37 +361,89 @@ fn an_address_that_is_not_asked_for_any_more_is_free_at_once() {
     });
 }
 
-/// The new name is found before the old one is given up. The app takes a while to stop, and has a port of its
-/// own: beside it, the next one could not start.
+/// An app that takes a while to stop, and has a port of its own: beside it, the next one could not start.
+fn slow_to_leave(sandbox: &Sandbox) -> String {
+    let app = "import signal, socket, sys, time; kept = socket.socket(fileno=3); \
+         own = socket.create_server(('127.0.0.1', 7100)); \
+         leave = lambda *_: (print('leaving', flush=True), time.sleep(0.7), own.close(), sys.exit()); \
+         signal.signal(signal.SIGTERM, leave); \
+         print('serving', flush=True); \n\
+         while True: c = kept.accept()[0]; c.send(b'1 1'); c.close()";
+    fs::write(sandbox.path("app.py"), app.replace("; \n", "\n")).unwrap();
+    format!("command = python3 {}\nlisten = 127.0.0.1:7001", sandbox.path("app.py").display())
+}
+
+/// The vassal `old` was renamed, `from` what `to` says: it goes on as `new`.
+fn goes_on(emperor: &Daemon, old: &str, new: &str, from: &str, to: &str) {
+    emperor.wait_for(&format!("emperor: {old}: file renamed to {to}: stopping"));
+    // From now on it accepts nobody.
+    emperor.wait_for("leaving");
+    // This one waits for the new instance.
+    answer(TcpStream::connect("127.0.0.1:7001").unwrap());
+    emperor.wait_for_nth(2, "serving");
+    let log = emperor.log();
+    let at = |line: &str| log.find(line).unwrap_or_else(|| panic!("{line} is not in {log}"));
+    let before = format!("emperor: {new}: its file was {from} before");
+    assert!(at(&format!("emperor: {old}: stopped; ")) < at(&before));
+    assert!(at(&before) < at(&format!("emperor: {new}: started (pid ")));
+    assert_eq!(emperor.lines(&format!("emperor: {new}: started (pid ")).len(), 1);
+    assert!(!log.contains("Address already in use") && !log.contains("sockets are closed"), "{log}");
+}
+
+/// The new name is found before the old one is given up.
 #[test]
 fn a_vassal_that_gets_another_name_takes_its_sockets_along_and_never_runs_twice() {
     sandboxed(|sandbox| {
-        let app = "import signal, socket, sys, time; kept = socket.socket(fileno=3); \
-             own = socket.create_server(('127.0.0.1', 7100)); \
-             leave = lambda *_: (print('leaving', flush=True), time.sleep(0.7), own.close(), sys.exit()); \
-             signal.signal(signal.SIGTERM, leave); \
-             print('serving', flush=True); \n\
-             while True: c = kept.accept()[0]; c.send(b'1 1'); c.close()";
-        fs::write(sandbox.path("app.py"), app.replace("; \n", "\n")).unwrap();
-        let path = sandbox.path("app.py");
-        let lines = format!("command = python3 {}\nlisten = 127.0.0.1:7001", path.display());
-        sandbox.vassal("old", &lines);
+        sandbox.vassal("old", &slow_to_leave(sandbox));
         let emperor = sandbox.emperor(&[]);
         emperor.wait_for("serving");
         fs::rename(vassal_path("old"), vassal_path("new")).unwrap();
-        emperor.wait_for("emperor: old: file renamed to new.ini: stopping");
-        // From now on it accepts nobody.
-        emperor.wait_for("leaving");
-        // This one waits for the new instance.
-        answer(TcpStream::connect("127.0.0.1:7001").unwrap());
-        emperor.wait_for_nth(2, "serving");
-        let log = emperor.log();
-        let at = |line: &str| log.find(line).unwrap_or_else(|| panic!("{line} is not in {log}"));
-        assert!(at("emperor: old: stopped; ") < at("emperor: new: its file was old.ini before"));
-        assert!(at("emperor: new: its file was old.ini before") < at("emperor: new: started (pid "));
-        assert_eq!(emperor.lines("emperor: new: started (pid ").len(), 1);
-        assert!(!log.contains("Address already in use") && !log.contains("sockets are closed"), "{log}");
+        goes_on(&emperor, "old", "new", "old.ini", "new.ini");
         emperor.stop();
+    });
+}
+
+/// The home directory of a user is renamed; a file, or a link to one, is moved to a directory that another
+/// process looks at.
+#[test]
+fn a_vassal_that_moves_to_another_directory_does_so_too() {
+    sandboxed(|sandbox| {
+        let text = format!("[uwsgi]\n{}\n", slow_to_leave(sandbox));
+        let make = |directory: &str| {
+            fs::create_dir_all(directory).unwrap();
+            fs::write(format!("{directory}/x.ini"), &text).unwrap();
+        };
+        let start = |sources: &[&str]| {
+            let mut command = sandbox.program("emperor");
+            command.args(sources.iter().flat_map(|source| ["--emperor", source]));
+            command.args(["--emperor-use-clone", "fs,pid"]);
+            sandbox.start("emperor", command)
+        };
+        let below = |path: &str| format!("/run/scratch/{path}");
+
+        make(&below("home/bo/v"));
+        let emperor = start(&["glob:///run/scratch/home/*/v/*.ini"]);
+        emperor.wait_for("serving");
+        fs::rename(below("home/bo"), below("home/bob")).unwrap();
+        let (from, to) = (below("home/bo/v/x.ini"), below("home/bob/v/x.ini"));
+        goes_on(&emperor, "bo/v/x", "bob/v/x", &from, &to);
+        emperor.stop();
+
+        for is_link in [false, true] {
+            let (from, to) = (below("one/x.ini"), below("two/z.ini"));
+            make(&below("one"));
+            if is_link {
+                fs::rename(&from, below("file")).unwrap();
+                std::os::unix::fs::symlink(below("file"), &from).unwrap();
+            }
+            fs::create_dir_all(below("two")).unwrap();
+            let emperor = start(&[&below("one"), &below("two")]);
+            emperor.wait_for("serving");
+            fs::rename(&from, &to).unwrap();
+            goes_on(&emperor, "x", "z", &from, &to);
+            emperor.stop();
+            fs::remove_file(&to).unwrap();
+        }
     });
 }
 

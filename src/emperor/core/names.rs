@@ -37,6 +37,8 @@ pub struct Renamed {
     pub owner: Option<u32>,
     /// Whether the vassal was stopped by command. It does not start under the new name either.
     pub is_held: bool,
+    /// Whether the sockets go along: the owner is the same.
+    pub keeps_sockets: bool,
 }
 
 impl Names {

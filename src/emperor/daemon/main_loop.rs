@@ -171,7 +171,7 @@ fn renew_locks(emperor: &mut Emperor) {
 fn discover(emperor: &mut Emperor, now: Instant) {
     emperor.discovery.time(now);
     for _ in 0..CHANGES_PER_TURN {
-        match emperor.discovery.take() {
+        match emperor.discovery.take(now) {
             Some(Found::Directory(directory, id)) => {
                 emperor.locks.found(&directory, id);
                 renew_locks(emperor);
@@ -188,7 +188,7 @@ fn discover(emperor: &mut Emperor, now: Instant) {
 }
 
 fn act_on(emperor: &mut Emperor, finding: Finding, now: Instant) {
-    let Finding { change: FileChange { file: path, change }, version, owner } = finding;
+    let Finding { change: FileChange { file: path, change }, version, owner, .. } = finding;
     let path = &path;
     match change {
         Change::Appeared => emperor.supervisor.found(path, version, owner, now),

@@ -229,6 +229,8 @@ impl Directories {
             }
         }
         self.took = running_time::since(now);
+        // A file that was moved is to be known under its new name before it is gone.
+        changes.sort_by_key(|of_file| of_file.change == Change::Removed);
         changes
     }
 

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::io::pread;
 
-use super::directories::{Directories, FileChange, anchored};
+use super::directories::{Directories, anchored};
+use super::moves::Moves;
 use super::patterns::{covers, fixed_part};
-use super::scan::{Change, Rules};
+use super::scan::Rules;
 use super::scout::{self, Finding, Said};
 use crate::config::plan::{Located, Source};
 use crate::emperor::core::file_version::FileId;
@@ -48,6 +49,8 @@ pub enum Found {
     Complete {
         /// Whether it has left no change for the next scan.
         is_settled: bool,
+        /// When it began.
+        began: Instant,
     },
     /// The scout that has found these files has ended. The next one will report them as new.
     Forgotten(Vec<Rc<VassalFile>>),
@@ -56,6 +59,9 @@ pub enum Found {
 /// Has the directories scanned, and queues the results.
 pub struct Discovery {
     scouts: Vec<Scout>,
+    moves: Moves,
+    /// Results that come before those of the scouts.
+    ready: VecDeque<Found>,
     rules: Rules,
     interval: Duration,
     /// Readable when a scout has sent something. The events carry the indices of the scouts.
@@ -76,16 +82,18 @@ struct Scout {
     notes: Option<OwnedFd>,
     /// Since when it has sent nothing, while it looks at something or is about to begin.
     looks: Option<Instant>,
+    /// When it last began to look at something.
+    began: Instant,
     /// Since when it does not answer.
     silent: Option<Silence>,
     /// Whether a scan is complete.
     has_completed: bool,
     /// Whether that scan has left no change for the next one.
     is_settled: bool,
+    /// Whether the present process has completed a scan.
+    knows_all: bool,
     /// Its results that were not taken yet.
     found: VecDeque<Found>,
-    /// The files that it has found.
-    files: Vec<Rc<VassalFile>>,
 }
 
 /// A directory does not answer.
@@ -120,7 +128,8 @@ impl Discovery {
             }
         }
         let events = epoll::create(epoll::CreateFlags::CLOEXEC).context("create", "epoll")?;
-        Ok(Self { scouts, rules, interval, events, last: 0, stopped: false })
+        let (moves, ready) = (Moves::default(), VecDeque::new());
+        Ok(Self { scouts, moves, ready, rules, interval, events, last: 0, stopped: false })
     }
 
     /// Readable when a scout has sent something.
@@ -130,11 +139,13 @@ impl Discovery {
 
     /// When [`Discovery::time`] or [`Discovery::take`] has something to do.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        match self.next() {
-            _ if self.stopped => None,
-            Some(_) => Some(now),
-            None => self.scouts.iter().filter_map(Scout::deadline).min(),
+        if self.stopped {
+            return None;
         }
+        if !self.ready.is_empty() || self.next().is_some() {
+            return Some(now);
+        }
+        self.scouts.iter().filter_map(Scout::deadline).chain(self.moves.deadline()).min()
     }
 
     /// Reads the packets of scouts.
@@ -158,6 +169,8 @@ impl Discovery {
         if self.stopped {
             return;
         }
+        let over = self.moves.time(now);
+        self.ready.extend(over.into_iter().map(Found::Changed));
         for index in 0..self.scouts.len() {
             let Self { scouts, rules, interval, events, .. } = self;
             let Some(scout) = scouts.get_mut(index) else { return };
@@ -176,15 +189,35 @@ impl Discovery {
     }
 
     /// The next result.
-    pub fn take(&mut self) -> Option<Found> {
-        let index = self.next()?;
-        self.last = index;
-        let scout = self.scouts.get_mut(index)?;
-        let found = scout.found.pop_front();
-        if let Some(Found::Complete { is_settled }) = found {
-            (scout.has_completed, scout.is_settled) = (true, is_settled);
+    pub fn take(&mut self, now: Instant) -> Option<Found> {
+        loop {
+            if let Some(found) = self.ready.pop_front() {
+                return Some(found);
+            }
+            let index = self.next()?;
+            self.last = index;
+            let scout = self.scouts.get_mut(index)?;
+            match scout.found.pop_front()? {
+                Found::Changed(finding) => {
+                    let waits = scout.knows_all.then(|| self.interval.saturating_add(PAUSE));
+                    let changes = self.moves.take_in(finding, index, waits, now);
+                    self.ready.extend(changes.into_iter().map(Found::Changed));
+                }
+                Found::Complete { is_settled, began } => {
+                    (scout.has_completed, scout.is_settled, scout.knows_all) = (true, is_settled, true);
+                    if is_settled {
+                        let over = self.moves.complete(index, began);
+                        self.ready.extend(over.into_iter().map(Found::Changed));
+                    }
+                    self.ready.push_back(Found::Complete { is_settled, began });
+                }
+                Found::Forgotten(_) => {
+                    scout.knows_all = false;
+                    return Some(Found::Forgotten(self.moves.forget(index)));
+                }
+                found @ Found::Directory(..) => return Some(found),
+            }
         }
-        found
     }
 
     /// The scout whose result is taken next. Until all are complete, the results come in the order of the
@@ -209,7 +242,8 @@ impl Discovery {
 
     /// Whether every directory that answers was scanned, and all results were taken.
     pub fn is_idle(&self) -> bool {
-        self.stopped || self.scouts.iter().all(|scout| scout.found.is_empty() && scout.is_known())
+        let is_idle = |scout: &Scout| scout.found.is_empty() && scout.is_known();
+        self.stopped || self.ready.is_empty() && self.scouts.iter().all(is_idle)
     }
 
     /// Why a file that no scan has found is given up; `None` if it may still be found. A file that is in none
@@ -239,6 +273,7 @@ impl Discovery {
     /// Stops the scouts.
     pub fn stop(&mut self) {
         self.stopped = true;
+        self.ready.clear();
         self.scouts.iter_mut().for_each(|scout| scout.found.clear());
         self.scouts.iter().filter_map(|scout| scout.deputy.as_ref()).for_each(Deputy::kill);
     }
@@ -269,11 +304,12 @@ impl Scout {
             begin_at: now,
             notes: None,
             looks: Some(now),
+            began: now,
             silent: None,
             has_completed: false,
             is_settled: false,
+            knows_all: false,
             found: VecDeque::new(),
-            files: Vec::new(),
         }
     }
 
@@ -314,7 +350,7 @@ impl Scout {
                     self.answers(now);
                     self.notes = file.or(self.notes.take());
                     match Said::decode(&packet) {
-                        Some(said) => self.said(said),
+                        Some(said) => self.said(said, now),
                         None => return,
                     }
                 }
@@ -323,27 +359,15 @@ impl Scout {
         }
     }
 
-    fn said(&mut self, said: Said) {
+    fn said(&mut self, said: Said, now: Instant) {
         match said {
-            Said::Hello | Said::Looks => {}
+            Said::Hello => {}
+            Said::Looks => self.began = now,
             Said::Rests => self.looks = None,
             Said::Directory(path, id) => self.found.push_back(Found::Directory(path, id)),
-            Said::Found(finding) => {
-                let FileChange { file, change } = &finding.change;
-                match change {
-                    Change::Appeared => self.files.push(Rc::clone(file)),
-                    Change::Renamed { before } => {
-                        let before = file.beside(before);
-                        self.files.retain(|other| **other != before);
-                        self.files.push(Rc::clone(file));
-                    }
-                    Change::Removed => self.files.retain(|other| other != file),
-                    Change::Changed | Change::Refused(_) => {}
-                }
-                self.found.push_back(Found::Changed(finding));
-            }
+            Said::Found(finding) => self.found.push_back(Found::Changed(finding)),
             Said::Complete { is_settled } => {
-                self.found.push_back(Found::Complete { is_settled });
+                self.found.push_back(Found::Complete { is_settled, began: self.began });
             }
         }
     }
@@ -361,8 +385,7 @@ impl Scout {
         self.begin_at = later(now, PAUSE);
         self.looks = Some(now);
         self.is_settled = false;
-        let files = std::mem::take(&mut self.files);
-        self.found.push_back(Found::Forgotten(files));
+        self.found.push_back(Found::Forgotten(Vec::new()));
     }
 
     /// Notes that the process has sent something.
@@ -419,7 +442,7 @@ mod tests {
             let found = |inode| Found::Directory(path.clone(), FileId { device: 1, inode });
             scout.found.extend([1, 2].map(found));
         }
-        let taken: Vec<_> = std::iter::from_fn(|| match discovery.take()? {
+        let taken: Vec<_> = std::iter::from_fn(|| match discovery.take(Instant::now())? {
             Found::Directory(path, id) => Some((path, id.inode)),
             _ => None,
         })

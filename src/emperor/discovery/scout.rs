@@ -64,6 +64,8 @@ pub struct Finding {
     pub change: FileChange,
     /// The version of the file; the default for a file that is gone.
     pub version: FileVersion,
+    /// The version of the name itself, which may be a link, without the owner.
+    pub itself: FileVersion,
     /// The owner of the file, in tyrant mode, if it is known.
     pub owner: Option<u32>,
 }
@@ -134,11 +136,16 @@ fn look(
         *bases = now_there;
         let owners = directories.owners();
         for change in changes {
-            let (version, owner) = match change.change {
+            let file = &change.file;
+            let (version, itself, owner) = match change.change {
                 Change::Removed | Change::Refused(_) => Default::default(),
-                _ => (owned_file::version(&change.file, owners), owned_file::owner(&change.file, owners)),
+                _ => (
+                    owned_file::version(file, owners),
+                    owned_file::itself(file),
+                    owned_file::owner(file, owners),
+                ),
             };
-            if !tell(link, &Said::Found(Finding { change, version, owner }).encode(), None) {
+            if !tell(link, &Said::Found(Finding { change, version, itself, owner }).encode(), None) {
                 return false;
             }
         }
@@ -164,7 +171,7 @@ impl Said {
                 [DIRECTORY, *device, *inode].into_iter().for_each(push);
                 packet.extend(path.as_os_str().as_bytes());
             }
-            Self::Found(Finding { change: FileChange { file, change }, version, owner }) => {
+            Self::Found(Finding { change: FileChange { file, change }, version, itself, owner }) => {
                 let (kind, text): (u64, &[u8]) = match change {
                     Change::Appeared => (APPEARED, b""),
                     Change::Changed => (CHANGED, b""),
@@ -177,6 +184,7 @@ impl Said {
                 let numbers = [FOUND, kind, file.name_at() as u64, path.len() as u64, owner];
                 numbers.into_iter().for_each(&mut push);
                 version.each_number(&mut push);
+                itself.each_number(&mut push);
                 packet.extend(path);
                 packet.extend(text);
             }
@@ -208,7 +216,7 @@ impl Said {
             *number = pull(&mut rest)?;
         }
         let [kind, name_at, length, owner] = numbers;
-        let version = pull_version(&mut rest)?;
+        let (version, itself) = (pull_version(&mut rest)?, pull_version(&mut rest)?);
         let (path, text) = rest.split_at_checked(length as usize)?;
         let change = match kind {
             APPEARED => Change::Appeared,
@@ -219,7 +227,8 @@ impl Said {
         };
         let path = PathBuf::from(OsString::from_vec(path.to_vec()));
         let change = FileChange { file: Rc::new(VassalFile::new(path, name_at as usize)), change };
-        Some(Self::Found(Finding { change, version, owner: owner.checked_sub(1).map(|uid| uid as u32) }))
+        let owner = owner.checked_sub(1).map(|uid| uid as u32);
+        Some(Self::Found(Finding { change, version, itself, owner }))
     }
 }
 
@@ -238,7 +247,8 @@ mod tests {
     fn packets_say_what_was_said() {
         let finding = |change, version, owner| {
             let file = Rc::new(VassalFile::new("/v/a.ini".into(), 3));
-            Said::Found(Finding { change: FileChange { file, change }, version, owner })
+            let itself = FileVersion { inode: 7, ..FileVersion::default() };
+            Said::Found(Finding { change: FileChange { file, change }, version, itself, owner })
         };
         let owner = Some(Owner { uid: 0, gid: u32::MAX });
         let version =

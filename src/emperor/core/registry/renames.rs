@@ -2,6 +2,7 @@
 //!
 //! If both ran at the same time, the new instance would find the ports and sockets of the old one in use.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -31,14 +32,14 @@ impl Registry {
             renamed.to = Rc::clone(to);
             return self.renamed.push(renamed);
         }
-        let vassal = self.vassals.get(from);
-        if let Some(is_held) = vassal.map(|vassal| vassal.is_held()) {
+        if let Some(vassal) = self.vassals.get(from) {
+            let (is_held, keeps_sockets) = (vassal.is_held(), vassal.owner == owner);
             let (from, to) = (Rc::clone(from), Rc::clone(to));
-            self.renamed.push(Renamed { from, to, owner, is_held });
+            self.renamed.push(Renamed { from, to, owner, is_held, keeps_sockets });
         } else {
             self.found(to, None, false, owner);
         }
-        self.removed(from, &format!("file renamed to {}", readable(to.file())), now);
+        self.removed(from, &format!("file renamed to {}", named_beside(to, from)), now);
     }
 
     /// Whether a file waits until the vassal of its old name has ended.
@@ -77,10 +78,10 @@ impl Registry {
     /// Starts a vassal under its new name after it has ended under the old one, with the same sockets if
     /// `has_them`.
     pub(super) fn go_on_as(&mut self, renamed: Renamed, has_them: bool, now: Instant) {
-        let Renamed { from, to, owner, is_held } = renamed;
+        let Renamed { from, to, owner, is_held, keeps_sockets } = renamed;
         // A vassal of that name may exist and be ending. It goes on, with its own sockets.
         let is_new = self.vassals.get(&to).is_none();
-        self.log(&to, format!("its file was {} before", readable(from.file())));
+        self.log(&to, format!("its file was {} before", named_beside(&from, &to)));
         self.found(&to, None, false, owner);
         if !is_new || self.vassals.get(&to).is_none() {
             return;
@@ -89,8 +90,14 @@ impl Registry {
             self.step(&id, Input::Hold, now);
         }
         // The address was asked for, and the vassal does not start before it is known.
-        if has_them {
+        if has_them && keeps_sockets {
             self.push(&from, Effect::HandOverSockets { to });
         }
     }
+}
+
+/// The name of a file, with its path if the other one is in another directory.
+fn named_beside<'a>(file: &'a VassalFile, other: &VassalFile) -> Cow<'a, str> {
+    let is_near = file.parent() == other.parent();
+    readable(if is_near { file.file() } else { file.as_os_str() })
 }

@@ -321,6 +321,22 @@ fn a_vassal_that_was_stopped_by_command_is_so_under_another_name() {
 }
 
 #[test]
+fn a_file_that_is_moved_is_named_with_its_directory_and_leaves_its_sockets_to_its_owner() {
+    let mut story = Story::new();
+    for (from, to, owner, takes) in [("a", "/w/b.ini", None, true), ("c", "/w/d.ini", Some(7), false)] {
+        story.run(from);
+        let effects = story.event(to, Event::Renamed { from: file(from), owner });
+        assert_eq!(
+            effects,
+            [format!("{from}| file renamed to {to}: stopping"), format!("{from}: AskToStop")]
+        );
+        let effects = story.died(from);
+        assert!(effects[1].ends_with(&format!("| its file was /v/{from}.ini before")), "{effects:?}");
+        assert_eq!(effects.iter().any(|effect| effect.contains("HandOverSockets")), takes, "{effects:?}");
+    }
+}
+
+#[test]
 fn failures_back_off_twice_as_long_each_time_until_they_are_cleared() {
     let mut story = Story::new();
     story.event("a", Event::Found { version: None, has_old_address: false, owner: None });
