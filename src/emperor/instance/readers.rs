@@ -57,6 +57,8 @@ pub enum Purpose {
     },
     /// To find out whether clients can reach the on-demand socket.
     Look,
+    /// To find out whether something is in the place of another socket's file.
+    LookForRemoved,
     /// To listen on the on-demand socket.
     Listen {
         /// The address, which is a path.
@@ -77,7 +79,7 @@ pub enum About {
     Text,
     /// The file with the address of the on-demand socket.
     Address,
-    /// The file of the on-demand socket.
+    /// The file of a socket.
     Socket,
     /// A file of the emperor's own, which takes the place of a vassal's file.
     Own,
@@ -445,7 +447,7 @@ impl Purpose {
             Self::Start | Self::Reload | Self::Check { .. } => About::File,
             Self::Compare => About::Text,
             Self::Address { .. } => About::Address,
-            Self::Look | Self::Listen { .. } => About::Socket,
+            Self::Look | Self::LookForRemoved | Self::Listen { .. } => About::Socket,
             Self::Own(_) => About::Own,
         }
     }
