@@ -130,12 +130,15 @@ impl Jail {
     }
 
     /// Notes the FUSE connections that are older than the first hook. Called at the start, and at the first
-    /// reload that has hooks.
-    pub fn note_foreign_fuse(&mut self, plan: &VassalPlan) {
-        if self.foreign_fuse.is_none() && !plan.hooks.is_empty() {
-            let mounts = self.procfs.mounts().ok();
-            self.foreign_fuse = mounts.map(|mounts| mounts.iter().filter_map(Mount::connection).collect());
+    /// reload that has hooks. Returns all mounts there were, if it has looked at them.
+    pub fn note_foreign_fuse(&mut self, plan: &VassalPlan) -> Vec<Mount> {
+        if self.foreign_fuse.is_some() || plan.hooks.is_empty() {
+            return Vec::new();
         }
+        let mounts = self.procfs.mounts().ok();
+        let connections = |mounts: &Vec<Mount>| mounts.iter().filter_map(Mount::connection).collect();
+        self.foreign_fuse = mounts.as_ref().map(connections);
+        mounts.unwrap_or_default()
     }
 
     /// Notes that a hook has run a command, which may have left a daemon behind.

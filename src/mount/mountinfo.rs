@@ -94,15 +94,9 @@ impl Mount {
         self.is_fuse().then(|| number(self.device))
     }
 
-    /// The lower directories of an overlay, which are read-only, as they were written when it was mounted.
-    pub fn lower_layers(&self) -> impl Iterator<Item = PathBuf> {
-        let options = if self.fs_type == "overlay" { self.super_options.as_str() } else { "" };
-        let values = options.split(',').filter_map(|option| match option.split_once('=')? {
-            ("lowerdir" | "lowerdir+" | "datadir+", value) => Some(value),
-            _ => None,
-        });
-        let paths = values.flat_map(|value| value.split(':')).filter(|path| !path.is_empty());
-        paths.map(|path| OsString::from_vec(unescape(path.as_bytes())).into())
+    /// Whether it is an overlay of the kernel's, which answers for its root whatever becomes of its layers.
+    pub fn is_overlay(&self) -> bool {
+        self.fs_type == "overlay"
     }
 
     /// The value of a filesystem option, empty for one without a value.
@@ -254,16 +248,6 @@ mod tests {
         assert_eq!(mounts[1].fs_type, "fuse.fuse-zip");
         let connections: Vec<_> = mounts.iter().map(Mount::connection).collect();
         assert_eq!(connections, [None, Some(35), None, Some(37), None]);
-    }
-
-    #[test]
-    fn an_overlay_tells_what_lies_under_it() {
-        let text = b"1 0 0:1 / /a rw - overlay o rw,lowerdir=/l\\0401:/l2::/d,upperdir=/u,workdir=/w\n\
-            2 0 0:2 / /b rw - overlay o rw,lowerdir+=/l1,lowerdir+=/l2,datadir+=/d,redirect_dir=on\n\
-            3 0 0:3 / /c rw - fuse.x x rw,lowerdir=/l\n";
-        let layers: Vec<Vec<_>> = parse(text).iter().map(|mount| mount.lower_layers().collect()).collect();
-        let expected = [vec!["/l 1", "/l2", "/d"], vec!["/l1", "/l2", "/d"], Vec::new()];
-        assert_eq!(layers, expected.map(|paths| paths.into_iter().map(PathBuf::from).collect::<Vec<_>>()));
     }
 
     #[test]

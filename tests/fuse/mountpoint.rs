@@ -167,6 +167,67 @@ fn the_root_of_a_user_namespace_watches_what_it_has_mounted() {
     });
 }
 
+/// What an overlay lies over is not told by the text of its options.
+#[test]
+fn an_overlay_that_hides_what_it_is_over_does_not_start_either() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("an overlay over FUSE") {
+            return;
+        }
+        let faulty = sandbox.faulty().command("/run/scratch/low", "direct");
+        let prepare = "mkdir -p /run/scratch/low /run/scratch/mid /mnt";
+        let overlay = |on: &str, lower: &str| format!("mount -t overlay overlay -o lowerdir={lower} {on}");
+        let (plain, shown) =
+            (overlay("/app", "/run/scratch/low:/mnt"), ", /run/scratch/low: check that, too");
+        let in_turns = |commands: &[&str]| {
+            let lines = commands.iter().map(|command| format!("exec-pre-jail = {command}\n"));
+            lines.collect::<String>()
+        };
+        for (hooks, what) in [
+            (
+                in_turns(&[prepare, &faulty, &format!("cd /run/scratch && {}", overlay("/app", "low:/mnt"))]),
+                shown,
+            ),
+            (
+                in_turns(&[
+                    prepare,
+                    &faulty,
+                    "ln -s low /run/scratch/link",
+                    &overlay("/app", "/run/scratch/link:/mnt"),
+                ]),
+                shown,
+            ),
+            (
+                in_turns(&[
+                    prepare,
+                    &faulty,
+                    &overlay("/run/scratch/mid", "/run/scratch/low:/mnt"),
+                    &overlay("/app", "/run/scratch/mid:/mnt"),
+                ]),
+                shown,
+            ),
+            (in_turns(&[prepare, &faulty, &plain, "umount -l /run/scratch/low"]), shown),
+            (
+                in_turns(&[&format!("{prepare} && {faulty} && {plain} && umount -l /run/scratch/low")]),
+                ", what pid ",
+            ),
+        ] {
+            let lines = format!("{hooks}uid = user001\nmountpoint-check = /app\ncommand = sleep 1000");
+            let mut vassal = sandbox.vassal_init("vassal", &lines);
+            assert_eq!(vassal.wait(), 71, "{hooks}");
+            vassal.wait_for("it does not show the end of a FUSE filesystem that may be under it, ");
+            vassal.wait_for(what);
+            until("its daemon has ended", || process::named("faulty-fuse").is_empty());
+            let _ = std::fs::remove_file("/run/scratch/link");
+        }
+        // A FUSE filesystem that came later cannot be under it.
+        let hooks = in_turns(&[prepare, &overlay("/app", "/run/scratch/mid:/mnt"), &faulty]);
+        let lines = format!("{hooks}uid = user001\nmountpoint-check = /app\ncommand = sleep 1000");
+        let vassal = sandbox.vassal_init("vassal", &lines);
+        vassal.wait_for("app started");
+    });
+}
+
 /// An overlay answers for its root by itself, whatever lies under it.
 #[test]
 fn an_overlay_over_a_filesystem_that_can_die_does_not_start_unless_that_is_checked_too() {
@@ -184,8 +245,11 @@ fn an_overlay_over_a_filesystem_that_can_die_does_not_start_unless_that_is_check
         );
         let mut vassal = sandbox.vassal_init("vassal", &lines);
         assert_eq!(vassal.wait(), 71);
-        let refused = "setup failed in mountpoint-check: mountpoint /app: it does not show the end of ";
-        vassal.wait_for(&format!("{refused}/run/scratch/low, the FUSE filesystem under it"));
+        let refused =
+            "setup failed in mountpoint-check: mountpoint /app: it does not show the end of a FUSE ";
+        vassal.wait_for(&format!(
+            "{refused}filesystem that may be under it, /run/scratch/low: check that, too"
+        ));
         // From somewhere else, and hidden at its own place.
         let checked = "mount-as-root = none /run/scratch/low /mnt bind,ro\n\
                        umount-as-root = /run/scratch/low detach";

@@ -86,7 +86,8 @@ fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), Ended> {
     vassal.events.tell_replication(Replication::default(), vassal.source.plan.replication);
     let counters = step("limits", cgroups::limit(&vassal.jail, &vassal.source.plan, oom_score))?;
     vassal.events.watch_cgroups(counters);
-    vassal.jail.note_foreign_fuse(&vassal.source.plan);
+    let older = vassal.jail.note_foreign_fuse(&vassal.source.plan);
+    vassal.events.mountpoints.note_older(&older);
     if let Some(wanted) = &vassal.source.plan.privileges.seccomp {
         // Here, as the file is one of the host's.
         vassal.jail.set_filter(step_of("seccomp", wanted, seccomp::filter(&wanted.value))?);
@@ -259,7 +260,7 @@ pub fn run_again(vassal: &mut Vassal, plan: Rc<VassalPlan>) -> Result<(), Ended>
     vassal.source.run_by(plan);
     // The watch has copied its times from the old plan.
     vassal.events.mountpoints.set_plan(&vassal.source.fresh.mountpoints, running_time::now());
-    vassal.jail.note_foreign_fuse(&vassal.source.plan);
+    let _ = vassal.jail.note_foreign_fuse(&vassal.source.plan);
     vassal.events.forget_app();
     vassal.jail.start_over(&vassal.source.plan, &vassal.source.fresh);
     run_app(vassal)
@@ -280,30 +281,28 @@ fn unless_interrupted<T>(vassal: &mut Vassal, result: Result<T, Ended>) -> Resul
     result.map_err(|end| vassal.events.check().err().map_or(end, Ended::from))
 }
 
-/// Notes which phase has mounted what, where that decides whether it can be mounted again; and what lies
-/// under overlays, while that can be seen.
+/// Notes which phase has mounted what, where that decides whether it can be mounted again.
 ///
 /// # Errors
 /// The end, because the mount table cannot be read.
 pub fn note_maker(vassal: &mut Vassal, maker: Maker) -> Result<(), Ended> {
     let plan = &vassal.source.plan;
-    let may_hide = |phase| phase < Phase::AsUser && plan.hooks.iter().any(|hook| hook.phase == phase);
-    let is_wanted = plan.remounts() || matches!(maker, Maker::Phase(phase) if may_hide(phase));
-    if !is_wanted || vassal.events.mountpoints.is_empty() {
+    if !plan.remounts() || vassal.events.mountpoints.is_empty() {
         return Ok(());
     }
     step("mountpoint-check", vassal.events.mountpoints.note_maker(maker))
 }
 
-/// Refuses an overlay over a FUSE filesystem whose end nobody would notice.
+/// Refuses an overlay that may be over a FUSE filesystem whose end nobody would notice.
 fn refuse_unchecked_layer(vassal: &mut Vassal) -> Result<(), Ended> {
     let foreign = vassal.jail.foreign_fuse.as_deref().unwrap_or_default();
     let Some((check, layer)) = vassal.events.mountpoints.unchecked_layer(foreign) else { return Ok(()) };
-    let (path, layer) = (check.value.display(), layer.display());
     let what = format!(
-        "mountpoint {path}: it does not show the end of {layer}, the FUSE filesystem under it: check that, \
-         too, if need be where 'mount = none {layer} DIR bind' puts it in the jail ({}: {})",
-        check.at, check.key
+        "mountpoint {}: it does not show the end of a FUSE filesystem that may be under it, {layer}: check \
+         that, too, if need be where 'mount = none PATH DIR bind' puts it in the jail ({}: {})",
+        check.value.display(),
+        check.at,
+        check.key
     );
     Err(setup_failure("mountpoint-check", 0, what, 0))
 }

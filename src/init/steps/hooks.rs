@@ -93,7 +93,12 @@ pub fn run(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, phase: Ph
         events.check().map_err(Failed::Interrupted)?;
         let start = running_time::now();
         let text = &hook.source.value;
-        match run_one(events, jail, plan, hook).map_err(|trouble| trouble.concealed(hook)) {
+        let result = run_one(events, jail, plan, hook);
+        if phase < Phase::AsUser {
+            // The next one may hide what this one has mounted.
+            events.mountpoints.note_layers(None);
+        }
+        match result.map_err(|trouble| trouble.concealed(hook)) {
             Ok(()) if matches!(hook.action, Action::Print(_)) => {}
             Ok(()) => {
                 crate::log!("{phase} #{index}: {text}: done in {}", Elapsed(running_time::since(start)))

@@ -28,34 +28,54 @@ pub const HANGS: &str = "it does not answer: its daemon hangs, or it is a union 
                          through its own mountpoint, which waits for itself (unionfs-fuse: -ochroot=DIR; \
                          fuse-overlayfs: none)";
 
-fn note_layers(layers: &mut Vec<Layer>, mounts: &[Mount]) {
-    for mount in mounts {
-        for path in mount.lower_layers() {
-            if let Some(held) = mountinfo::holding(mounts, &mountinfo::normalize(&path))
-                && let Some(connection) = held.connection()
-            {
-                let layer = Layer { overlay: mount.device, connection, place: held.mount_point.clone() };
-                if !layers.contains(&layer) {
-                    layers.push(layer);
-                }
-            }
-        }
-    }
-}
-
 fn goes_on(plan: &MountpointPlan) -> bool {
     matches!(plan.lost, MountpointLost::Hook(_))
 }
 
-/// A FUSE filesystem that lies under an overlay. An overlay answers for its root by itself, whatever becomes
-/// of what lies under it.
-#[derive(Debug, PartialEq, Eq)]
-struct Layer {
-    /// The device of the overlay.
-    overlay: (u32, u32),
-    connection: u64,
-    /// Where it was mounted, which may be hidden by now.
-    place: PathBuf,
+/// What the phases have mounted, in order. An overlay answers for its root by itself, whatever becomes of
+/// what lies under it; and what does, nobody tells: its options are a text, relative to who mounted it. A
+/// FUSE filesystem that is older than the overlay may.
+#[derive(Debug, Default)]
+struct Layers {
+    /// The FUSE connections, and what is served there.
+    fuse: Vec<(u64, String)>,
+    /// The devices of overlays, and how many of those connections are older.
+    overlays: Vec<((u32, u32), usize)>,
+}
+
+impl Layers {
+    /// Notes what is new. `daemons` are asked for when an overlay is: what was unmounted lazily is in no
+    /// table.
+    fn note(&mut self, mounts: &[Mount], daemons: impl Fn() -> Vec<(u64, Pid)>) {
+        for mount in mounts {
+            if let Some(connection) = mount.connection() {
+                self.note_fuse(connection, || mount.mount_point.display().to_string());
+            }
+        }
+        let overlays = mounts.iter().filter(|mount| mount.is_overlay()).map(|mount| mount.device);
+        let new: Vec<_> =
+            overlays.filter(|device| !self.overlays.iter().any(|(it, _)| it == device)).collect();
+        if new.is_empty() {
+            return;
+        }
+        for (connection, pid) in daemons() {
+            self.note_fuse(connection, || format!("what pid {pid} serves and nothing shows"));
+        }
+        let older = self.fuse.len();
+        self.overlays.extend(new.into_iter().map(|device| (device, older)));
+    }
+
+    fn note_fuse(&mut self, connection: u64, what: impl Fn() -> String) {
+        if !self.fuse.iter().any(|(known, _)| *known == connection) {
+            self.fuse.push((connection, what()));
+        }
+    }
+
+    /// What may lie under an overlay.
+    fn under(&self, overlay: &Mount) -> &[(u64, String)] {
+        let older = self.overlays.iter().find(|(device, _)| *device == overlay.device);
+        self.fuse.get(..older.map_or(0, |(_, older)| *older)).unwrap_or_default()
+    }
 }
 
 /// All checked paths and their probers.
@@ -74,8 +94,8 @@ pub struct Mountpoints {
     is_stale: bool,
     /// The FUSE connections that are older than the phases or the change of root. Others may use them.
     foreign: Vec<u64>,
-    /// The FUSE filesystems that lie under overlays.
-    layers: Vec<Layer>,
+    /// What may lie under overlays, before the gate.
+    layers: Option<Layers>,
     /// The last report, without the times.
     reported: Vec<MountReport>,
     /// The daemons that were seen while PID 1 could look at all processes, with their connections.
@@ -126,7 +146,7 @@ impl Mountpoints {
             goes_on: goes_on(plan),
             is_stale: true,
             foreign,
-            layers: Vec::new(),
+            layers: Some(Layers::default()),
             reported,
             daemons: Vec::new(),
             helper_death: None,
@@ -166,7 +186,6 @@ impl Mountpoints {
     /// The mount table cannot be read.
     pub fn note_maker(&mut self, maker: Maker) -> Result<()> {
         let mounts = self.procfs.mounts()?;
-        note_layers(&mut self.layers, &mounts);
         if maker == Maker::Outside {
             self.foreign.extend(mounts.iter().filter_map(Mount::connection));
         }
@@ -231,7 +250,7 @@ impl Mountpoints {
         }
         let mounts = self.procfs.mounts()?;
         self.is_stale = false;
-        note_layers(&mut self.layers, &mounts);
+        self.note_layers(Some(&mounts));
         for watched in self.watched.iter_mut().filter(|watched| !watched.dog.is_up()) {
             let mount = mountinfo::visible(&mounts, &watched.check.value);
             if mount.is_none() {
@@ -255,20 +274,37 @@ impl Mountpoints {
         Ok(false)
     }
 
-    /// The first path that is an overlay over a FUSE filesystem, other than the `foreign` ones, that no path
-    /// is on; and where that was mounted. What is known of layers counts once: the numbers of devices are
-    /// used again.
-    pub fn unchecked_layer(&mut self, foreign: &[u64]) -> Option<(&Located<PathBuf>, PathBuf)> {
-        let layers = std::mem::take(&mut self.layers);
+    /// Notes the FUSE filesystems and overlays that are mounted, unless the gate has been passed: later the
+    /// numbers of devices may be used again.
+    pub fn note_layers(&mut self, mounts: Option<&[Mount]>) {
+        let Some(layers) = self.layers.as_mut().filter(|_| !self.watched.is_empty()) else { return };
+        let procfs = &self.procfs;
+        match mounts {
+            Some(mounts) => layers.note(mounts, || procfs.fuse_daemons()),
+            None => layers.note(&procfs.mounts().unwrap_or_default(), || procfs.fuse_daemons()),
+        }
+    }
+
+    /// Notes the mounts that are older than the phases: no FUSE filesystem of a phase lies under them.
+    pub fn note_older(&mut self, mounts: &[Mount]) {
+        if let Some(layers) = &mut self.layers {
+            let overlays = mounts.iter().filter(|mount| mount.is_overlay());
+            layers.overlays.extend(overlays.map(|mount| (mount.device, 0)));
+        }
+    }
+
+    /// The first path that is an overlay under which there may be a FUSE filesystem, other than the `foreign`
+    /// ones, that no path is on; and what that is.
+    pub fn unchecked_layer(&mut self, foreign: &[u64]) -> Option<(&Located<PathBuf>, String)> {
+        let layers = self.layers.take()?;
         let mounts = || self.watched.iter().filter_map(|watched| watched.mount.as_ref());
         let is_checked = |connection| mounts().any(|mount| mount.connection() == Some(connection));
-        layers.into_iter().find_map(|Layer { overlay, connection, place }| {
-            let is_over = |watched: &&CheckedPath| {
-                watched.mount.as_ref().is_some_and(|mount| mount.device == overlay)
-                    && !foreign.contains(&connection)
-                    && !is_checked(connection)
-            };
-            Some((&self.watched.iter().find(is_over)?.check, place))
+        let is_missed =
+            |(connection, _): &&(u64, String)| !foreign.contains(connection) && !is_checked(*connection);
+        self.watched.iter().find_map(|watched| {
+            let overlay = watched.mount.as_ref()?;
+            let (_, what) = layers.under(overlay).iter().find(is_missed)?;
+            Some((&watched.check, what.clone()))
         })
     }
 
