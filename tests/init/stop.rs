@@ -1,5 +1,6 @@
 //! The orderly stop: the app first, then its hooks, then everything that is left, and not a moment longer.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::common::{Daemon, Sandbox, process, sandboxed, until};
@@ -253,6 +254,32 @@ fn an_app_that_is_stopped_goes_on_to_hear_the_stop() {
             until("it is stopped", || process::read(pid).is_some_and(|app| app.state == 'T'));
             vassal.signal(Signal::TERM);
             assert_eq!(vassal.wait(), 3, "{}", vassal.log());
+        }
+    });
+}
+
+#[test]
+fn the_end_of_a_vassal_does_not_make_the_kernel_walk_all_processes_of_the_machine() {
+    sandboxed(|sandbox| {
+        let daemon = "trap 'echo told; exit' TERM; while :; do sleep 0.05; done";
+        let left = format!("exec-as-root = sh -c \"{daemon}\" &\ncommand = sleep 1000");
+        let lost = "mount-as-root = tmpfs none /ufs\nmountpoint-check = /ufs\nexec-post-app = umount /ufs\n\
+                    command = sleep 1000";
+        let strace = ["strace", "-f", "-D", "-qq", "-e", "trace=kill"];
+        for (name, lines, code, is_told) in [("left", &*left, 143, true), ("lost", lost, 75, false)] {
+            let trace = sandbox.path(name);
+            let wrapper = [&strace[..], &["-o", trace.to_str().unwrap()]].concat();
+            let mut command = sandbox.wrapped(&wrapper, "vassal-init");
+            command.args(["--unshare", "fs,pid"]).arg(sandbox.ini(name, lines));
+            let mut vassal = sandbox.start(name, command);
+            if is_told {
+                vassal.wait_for("app started: sleep");
+                vassal.signal(Signal::TERM);
+            }
+            assert_eq!(vassal.wait(), code, "{}", vassal.log());
+            assert_eq!(vassal.lines("told").len(), usize::from(is_told), "{}", vassal.log());
+            let calls = fs::read_to_string(trace).unwrap();
+            assert!(!calls.contains("kill(-1,"), "{calls}");
         }
     });
 }

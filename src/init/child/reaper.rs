@@ -60,11 +60,15 @@ pub fn end_of(pid: Pid, time: Duration) -> Option<WaitStatus> {
 /// For a PID 1 these are all processes of the pid namespace. Any other process is a subreaper here, so a
 /// descendant that was missed becomes its child later.
 pub fn kill_all(procfs: &Procfs, signal: i32) -> bool {
-    let own = rustix::process::getpid();
-    if own.is_init() {
+    if rustix::process::getpid().is_init() {
         // ESRCH: no process is left.
         return signal::kill_everyone(signal).is_ok();
     }
+    kill_found(procfs, signal)
+}
+
+/// Signals all descendants that `/proc` shows. Returns false if none was found.
+pub fn kill_found(procfs: &Procfs, signal: i32) -> bool {
     let below = procfs.below_us(&[]);
     kill_below_us(procfs, &below, signal);
     !below.is_empty()

@@ -121,11 +121,12 @@ fn destroy(events: &mut EventLoop, jail: &Jail, watched: &[(PathBuf, u64)], what
     }
     crate::log!("{what}; destroying the instance");
     events.set_attention(Attention::Ending);
-    if rustix::process::getpid().is_init() {
-        // When PID 1 ends, the kernel kills all other processes.
-        signal_rest(events, jail, libc::SIGKILL);
-    } else {
-        kill_rest(events, jail);
+    let is_init = rustix::process::getpid().is_init();
+    match jail.has_namespace(libc::CLONE_NEWNS) {
+        // When PID 1 ends, which is next, the kernel kills all other processes.
+        true if is_init => {}
+        false if is_init => signal_rest(events, jail, libc::SIGKILL),
+        _ => kill_rest(events, jail),
     }
     if !jail.has_namespace(libc::CLONE_NEWNS) {
         // The next instance mounts at the same place, and without a mount namespace only this process removes
@@ -354,6 +355,12 @@ fn is_over_within(events: &mut EventLoop, jail: &Jail, time: Duration, number: O
 
 /// Signals all descendants. If /proc does not tell which these are, at least the group of the command.
 fn signal_rest(events: &EventLoop, jail: &Jail, number: i32) {
+    // To signal everybody in the namespace, the kernel walks all processes of the machine, and nobody can be
+    // born or end meanwhile. That is what it takes to kill, and to reach who has entered a container.
+    let needs_everybody = number == libc::SIGKILL || events.entry.is_some();
+    if !needs_everybody && reaper::kill_found(&jail.procfs, number) {
+        return;
+    }
     if !reaper::kill_all(&jail.procfs, number)
         && let Some(job) = &events.job
     {
