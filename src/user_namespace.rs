@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{
@@ -336,11 +336,6 @@ impl Gate {
         &self.inside
     }
 
-    /// The descriptors that [`Gate::wait`] needs.
-    pub fn descriptors(&self) -> [RawFd; 2] {
-        [self.inside.as_raw_fd(), self.outside.as_raw_fd()]
-    }
-
     /// In the new process: waits until it has its IDs, and becomes root of its user namespace. That clears a
     /// parent death signal. Returns the end for its questions.
     ///
@@ -348,11 +343,19 @@ impl Gate {
     /// It does not get them; or its parent has ended.
     pub fn wait(self) -> Result<OwnedFd> {
         drop(self.outside);
+        Self::wait_at(self.inside)
+    }
+
+    /// As [`Gate::wait`], for a process that has no other end than the one for it.
+    ///
+    /// # Errors
+    /// As [`Gate::wait`].
+    pub fn wait_at(inside: OwnedFd) -> Result<OwnedFd> {
         let mut told = [0; 1024];
-        let count = retry_on_intr(|| read(&self.inside, &mut told)).context("wait for", "the IDs")?;
+        let count = retry_on_intr(|| read(&inside, &mut told)).context("wait for", "the IDs")?;
         match told.get(..count) {
             Some([]) | None => Err(Error::os("wait for", "the IDs", Errno::PIPE)),
-            Some([0]) => become_root().context("become", "root of the user namespace").map(|()| self.inside),
+            Some([0]) => become_root().context("become", "root of the user namespace").map(|()| inside),
             Some(error) => {
                 Err(Error::from_bytes(error).unwrap_or_else(|| Error::os("wait for", "the IDs", Errno::IO)))
             }

@@ -43,21 +43,40 @@ pub struct Child {
 /// As clone3(2): EPERM without CAP_SYS_ADMIN for namespaces, ENOSPC or EUSERS at a namespace limit, EAGAIN at
 /// the process limit.
 pub fn clone3(namespaces: u64) -> Result<Side, Errno> {
-    clone3_into(namespaces, None)
+    let mut pidfd: RawFd = -1;
+    Ok(match create(namespaces, Some(&mut pidfd), None)? {
+        None => Side::Child,
+        Some(pid) => {
+            // SAFETY: the kernel has either stored a new descriptor in `pidfd`, which nobody else owns, or
+            // left the variable unchanged.
+            let pidfd = unsafe { handle_of(pid, pidfd) };
+            Side::Parent(Child { pid, pidfd })
+        }
+    })
 }
 
-/// As [`clone3`], with the child in another cgroup (version 2) from its first instant.
+/// As [`clone3`], without a pidfd, with the child in another cgroup (version 2) from its first instant.
+/// `flags` may have CLONE_FILES, too ([`super::low_numbers`]). Returns the pid of the child, and in the child
+/// `None`.
 ///
 /// # Errors
 /// As [`clone3`]. ENOSYS without clone3, because clone(2) does not know cgroups. EBADF if the descriptor is
 /// not a cgroup; EACCES, EBUSY, EOPNOTSUPP if the cgroup cannot have processes.
-pub fn clone3_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Errno> {
+pub fn clone3_into(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Pid>, Errno> {
+    create(flags, None, cgroup)
+}
+
+fn create(
+    flags: u64,
+    pidfd: Option<&mut RawFd>,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Option<Pid>, Errno> {
     let into = if cgroup.is_some() { INTO_CGROUP } else { 0 };
-    let mut pidfd: RawFd = -1;
-    let flags = namespaces | libc::CLONE_PIDFD as u64;
+    let with_pidfd = if pidfd.is_some() { flags | libc::CLONE_PIDFD as u64 } else { flags };
+    let pidfd = pidfd.map_or(ptr::null_mut(), ptr::from_mut);
     let args = libc::clone_args {
-        flags: flags | into,
-        pidfd: (&raw mut pidfd) as u64,
+        flags: with_pidfd | into,
+        pidfd: pidfd as u64,
         child_tid: 0,
         parent_tid: 0,
         exit_signal: libc::SIGCHLD as u64,
@@ -78,25 +97,15 @@ pub fn clone3_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Si
             let old = |flags: u64, pidfd: *mut RawFd| {
                 libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD as u64, 0, pidfd, 0, 0)
             };
-            pid = old(flags, &raw mut pidfd);
+            pid = old(with_pidfd, pidfd);
             // gVisor refuses to make a pidfd. Older versions of it, and older kernels, ignore the flag.
             if has_failed(pid, &[Errno::INVAL]) {
-                pid = old(namespaces, ptr::null_mut());
+                pid = old(flags, ptr::null_mut());
             }
         }
         pid
     };
-    match pid {
-        0 => Ok(Side::Child),
-        pid if pid > 0 => {
-            let pid = Pid::from_raw(pid as i32).ok_or(Errno::INVAL)?;
-            // SAFETY: the kernel has either stored a new descriptor in `pidfd`, which nobody else owns, or
-            // left the variable unchanged.
-            let pidfd = unsafe { handle_of(pid, pidfd) };
-            Ok(Side::Parent(Child { pid, pidfd }))
-        }
-        _ => Err(last_errno()),
-    }
+    if pid < 0 { Err(last_errno()) } else { Ok(Pid::from_raw(pid as i32)) }
 }
 
 /// Whether a call that returned `result` has failed for one of these reasons.

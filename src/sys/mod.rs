@@ -15,6 +15,7 @@ pub mod creds;
 pub mod environment;
 pub mod exec;
 pub mod fd;
+pub mod low_numbers;
 pub mod memfd;
 pub mod memory;
 pub mod mount;

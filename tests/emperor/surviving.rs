@@ -63,22 +63,22 @@ fn without_descriptors_for_all_some_wait_and_the_emperor_still_answers() {
         for number in 0..20 {
             sandbox.vassal(&format!("v{number:02}"), STEADY);
         }
-        let mut command = sandbox.wrapped(&["bash", "-c", "ulimit -n 60; exec \"$@\"", "bash"], "emperor");
+        let mut command = sandbox.wrapped(&["bash", "-c", "ulimit -n 70; exec \"$@\"", "bash"], "emperor");
         command.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid"]);
         command.args(["--emperor-throttle", "100", "--emperor-max-throttle", "100"]);
         let emperor = sandbox.start("emperor", command);
-        // 60 less 40 of its own, by two.
+        // 70 less 60 of its own.
         until("10 run", || status(sandbox).matches("  running  ").count() == 10);
         let line = emperor.wait_for("emperor: v10: cannot start: ");
         let why =
-            "create a process: the limit of 60 open files is reached (setrlimit(2), systemd's LimitNOFILE)";
+            "create a process: the limit of 70 open files is reached (setrlimit(2), systemd's LimitNOFILE)";
         assert!(line.ends_with(&format!("{why}; next try in 100 ms")), "{line}");
         // All its clients at a time, and more.
         let clients: Vec<_> = (0..40).map(|_| UnixStream::connect("/run/emperor.sock").unwrap()).collect();
         assert_eq!(status(sandbox).lines().count(), 21);
         drop(clients);
         let files = fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap().count();
-        assert!(files < 60, "{files}");
+        assert!(files < 70, "{files}");
         for number in 0..10 {
             fs::remove_file(vassal_path(&format!("v{number:02}"))).unwrap();
         }
@@ -86,6 +86,59 @@ fn without_descriptors_for_all_some_wait_and_the_emperor_still_answers() {
             let table = status(sandbox);
             table.matches("  running  ").count() == 10 && table.contains("v19")
         });
+        emperor.stop();
+    });
+}
+
+/// The sizes of the tables of descriptors of all PID 1s.
+fn tables() -> Vec<u64> {
+    let size = |process: &process::Process| {
+        let status = fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+        line.unwrap().trim().parse().unwrap()
+    };
+    process::named("vassal-init").iter().map(size).collect()
+}
+
+#[test]
+fn the_table_of_an_instance_does_not_grow_with_that_of_the_emperor() {
+    sandboxed(|sandbox| {
+        let names: Vec<_> = (0..150).map(|number| format!("v{number:03}")).collect();
+        for name in &names {
+            sandbox.vassal(name, STEADY);
+        }
+        let is_up = || status(sandbox).matches("  running  ").count() == names.len();
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        until("all run", is_up);
+        assert_eq!(tables(), vec![64; names.len()]);
+        // Nor for those that start after an upgrade, which keeps most numbers in use.
+        assert!(sandbox.program("emperor").arg("upgrade").status().unwrap().success());
+        for name in &names[..40] {
+            process::signal(emperor.pid_of(name), Signal::KILL);
+        }
+        for name in &names[..40] {
+            emperor.wait_running(2, name);
+        }
+        assert_eq!(tables(), vec![64; names.len()]);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn without_close_range_an_instance_is_created_all_the_same() {
+    sandboxed(|sandbox| {
+        for number in 0..80 {
+            sandbox.vassal(&format!("v{number:03}"), STEADY);
+        }
+        let mut command = sandbox.filtered(&[libc::SYS_close_range], libc::ENOSYS, "emperor");
+        command.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid"]);
+        let emperor = sandbox.start("emperor", command);
+        until("all run", || status(sandbox).matches("  running  ").count() == 80);
+        assert!(tables().iter().any(|size| *size > 64), "it was shared");
+        for process in process::named("vassal-init") {
+            let files = fs::read_dir(format!("/proc/{}/fd", process.pid)).unwrap().count();
+            assert!(files < 16, "{files}");
+        }
         emperor.stop();
     });
 }
@@ -127,7 +180,7 @@ fn without_memory_both_programs_wait_until_there_is_some() {
 fn sockets_that_are_kept_leave_the_emperor_its_descriptors() {
     sandboxed(|sandbox| {
         fs::create_dir_all(VASSALS).unwrap();
-        let mut command = sandbox.wrapped(&["bash", "-c", "ulimit -n 60; exec \"$@\"", "bash"], "emperor");
+        let mut command = sandbox.wrapped(&["bash", "-c", "ulimit -n 78; exec \"$@\"", "bash"], "emperor");
         command.args(["--emperor", VASSALS, "--emperor-on-demand-extension", ".sock"]);
         command.args(["--emperor-throttle", "100", "--emperor-max-throttle", "100"]);
         let emperor = sandbox.start("emperor", command);
@@ -135,12 +188,12 @@ fn sockets_that_are_kept_leave_the_emperor_its_descriptors() {
             let lines = (first..first + 12).map(|port| format!("listen = 127.0.0.1:{port}\n"));
             lines.collect::<String>() + STEADY
         };
-        // 60 less 40 of its own, less two for each: of 24 sockets 16 are kept.
+        // 78 less 60 of its own, less one for each: of 24 sockets 16 are kept.
         sandbox.vassal("a", &listens(9000));
         emperor.wait_running(1, "a");
         sandbox.vassal("b", &listens(9100));
         emperor.wait_running(1, "b");
-        let why = "the limit of 60 open files is reached (setrlimit(2), systemd's LimitNOFILE)";
+        let why = "the limit of 78 open files is reached (setrlimit(2), systemd's LimitNOFILE)";
         emperor.wait_for(&format!("emperor: b: keep 127.0.0.1:9111: {why}: it is not kept"));
         assert_eq!(emperor.lines("it is not kept").len(), 8);
         // Then there is room for neither a process nor a socket of our own.
@@ -153,7 +206,7 @@ fn sockets_that_are_kept_leave_the_emperor_its_descriptors() {
         assert_eq!(status(sandbox).lines().count(), 5);
         drop(clients);
         let files = fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap().count();
-        assert!(files < 60, "{files}");
+        assert!(files < 78, "{files}");
         // What a vassal leaves is there for others.
         fs::remove_file(vassal_path("a")).unwrap();
         emperor.wait_running(1, "c");

@@ -182,10 +182,8 @@ mod tests {
     }
 
     fn process() -> Process {
-        let pidfd = std::fs::File::open("/dev/null").unwrap().into();
         Process {
             pid: getpid(),
-            pidfd,
             link: None,
             owner: Owner { uid: 7, gid: 8 },
             owned: false,

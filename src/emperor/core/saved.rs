@@ -20,7 +20,7 @@ pub mod decode;
 pub mod encode;
 
 /// Must be raised with each change of the format.
-const VERSION: u8 = 18;
+const VERSION: u8 = 19;
 
 /// The saved state. To write it, a vassal is borrowed (`V`); after reading, it is owned.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,17 +87,15 @@ pub struct SavedVassal<V = Box<Vassal>> {
     pub file: Rc<VassalFile>,
     /// Everything that the core knows of it.
     pub vassal: V,
-    /// The descriptors of the processes, for each of its instances in their order.
+    /// The processes, for each of its instances in their order.
     pub processes: Vec<Option<SavedProcess>>,
     /// Its sockets, which the emperor holds.
     pub sockets: SavedSockets,
 }
 
-/// The descriptors of a process.
+/// A process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SavedProcess {
-    /// The descriptor of the process.
-    pub pidfd: i32,
     /// The descriptor of its link, if that is open.
     pub link: Option<i32>,
     /// Whether it runs as the owner of its file.
@@ -134,7 +132,6 @@ impl<V> Saved<V> {
         visit(&mut self.basis.null);
         for SavedVassal { processes, sockets, .. } in &mut self.vassals {
             for process in processes.iter_mut().flatten() {
-                visit(&mut process.pidfd);
                 process.link.iter_mut().for_each(&mut *visit);
             }
             sockets.sockets.iter_mut().for_each(|socket| visit(&mut socket.socket));

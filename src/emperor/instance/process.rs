@@ -8,7 +8,7 @@ use std::rc::Rc;
 use rustix::event::epoll;
 use rustix::fs::readlink;
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::cgroup_removal::Removals;
 use super::cgroups::Cgroup;
@@ -21,7 +21,7 @@ use crate::error::{Context, Described, Error, Result};
 use crate::files;
 use crate::protocol::{self, FromVassal, Received, SocketId, ToVassal};
 use crate::sys::fd;
-use crate::sys::signal::kill_pidfd;
+use crate::sys::signal;
 
 /// System calls that look for a file and have its path as their second argument.
 const BY_PATH: [libc::c_long; 4] =
@@ -29,16 +29,17 @@ const BY_PATH: [libc::c_long; 4] =
 /// System calls that read a file and have its descriptor as their first argument.
 const BY_FD: [libc::c_long; 4] = [libc::SYS_read, libc::SYS_pread64, libc::SYS_getdents64, libc::SYS_fchdir];
 
+/// Asks without waiting, and leaves the answer to who reaps.
+const LOOK: WaitIdOptions = WaitIdOptions::NOHANG.union(WaitIdOptions::NOWAIT);
+
 /// A longer path is cut off.
 const PATH_MAX: usize = 1024;
 
-/// The process of an instance; takes two descriptors.
+/// The process of an instance; takes one descriptor.
 #[derive(Debug)]
 pub struct Process {
     /// The pid as seen by the emperor.
     pub pid: Pid,
-    /// A handle to signal it by.
-    pub pidfd: OwnedFd,
     /// The emperor's end of its link; `None` once it is closed.
     pub link: Option<OwnedFd>,
     /// The owner of the vassal's file.
@@ -71,7 +72,6 @@ impl Process {
     pub fn save(&self) -> SavedProcess {
         let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.path().as_os_str().as_bytes().to_vec());
         SavedProcess {
-            pidfd: self.pidfd.as_raw_fd(),
             link: self.link.as_ref().map(|link| link.as_raw_fd()),
             owned: self.owned,
             cgroup: cgroup.unwrap_or_default(),
@@ -81,16 +81,15 @@ impl Process {
     /// Takes over a process of the program before the upgrade.
     ///
     /// # Errors
-    /// EBADF: its descriptors are missing.
+    /// EBADF: its descriptor is missing.
     pub fn resume(facts: &ProcessFacts, saved: &SavedProcess, removals: &Rc<Removals>) -> Result<Self> {
         let take = |number| fd::inherited(number).context("take over", "a descriptor");
         let pid = Pid::from_raw(facts.pid);
         let cgroup = Some(&*saved.cgroup).filter(|path| !path.is_empty());
-        // Both are taken before either is checked, so that neither stays open.
-        let (pidfd, link) = (take(saved.pidfd), saved.link.map(take).transpose());
+        // Taken before anything is checked, so that it does not stay open.
+        let link = saved.link.map(take).transpose();
         Ok(Self {
             pid: pid.ok_or_else(|| Error::new("take over", "a process", "it has no pid"))?,
-            pidfd: pidfd?,
             link: link?,
             owner: facts.owner,
             owned: saved.owned,
@@ -155,7 +154,13 @@ impl Process {
     /// another program, such as a shell script that was in the place of this program for a moment during an
     /// upgrade.
     pub fn kill(&self) -> bool {
-        kill_pidfd(&self.pidfd, libc::SIGKILL) != Err(Errno::SRCH)
+        // Only this process reaps its children, so that the pid is the process's own while it is a child.
+        let look = waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | LOOK);
+        let is_child = !matches!(look, Err(Errno::CHILD));
+        if is_child {
+            let _ = signal::kill(self.number(), libc::SIGKILL);
+        }
+        is_child
     }
 
     /// The file that PID 1 looks for, or reads, in a system call, if it is in one. Before its hooks PID 1
@@ -204,23 +209,25 @@ mod tests {
     use std::os::fd::IntoRawFd;
     use std::time::Instant;
 
-    /// A number that no descriptor has.
-    const NONE: i32 = 1_000_000;
-
     #[test]
     fn a_process_that_cannot_be_taken_over_leaves_no_descriptor_open() {
-        for (has_pidfd, has_link, pid) in [(true, false, 7), (false, true, 7), (true, true, 0)] {
-            // The end of a pipe shows that the other end was closed.
-            let pipe = || pipe_with(PipeFlags::NONBLOCK).unwrap();
-            let ((first, pidfd), (second, link)) = (pipe(), pipe());
-            let number = |wanted: bool, fd: OwnedFd| if wanted { fd.into_raw_fd() } else { NONE };
-            let (pidfd, link) = (number(has_pidfd, pidfd), Some(number(has_link, link)));
-            let saved = SavedProcess { pidfd, link, owned: false, cgroup: Vec::new() };
-            let facts = ProcessFacts::new(pid, Owner::default(), None, Instant::now());
-            assert!(Process::resume(&facts, &saved, &Rc::default()).is_err());
-            for end in [first, second] {
-                assert_eq!(rustix::io::read(end, &mut [0; 1]), Ok(0));
-            }
-        }
+        // The end of a pipe shows that the other end was closed.
+        let (end, link) = pipe_with(PipeFlags::NONBLOCK).unwrap();
+        let saved = SavedProcess { link: Some(link.into_raw_fd()), owned: false, cgroup: Vec::new() };
+        let facts = ProcessFacts::new(0, Owner::default(), None, Instant::now());
+        assert!(Process::resume(&facts, &saved, &Rc::default()).is_err());
+        assert_eq!(rustix::io::read(end, &mut [0; 1]), Ok(0));
+    }
+
+    #[test]
+    fn only_a_child_that_is_not_reaped_is_killed() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let facts = ProcessFacts::new(child.id() as i32, Owner::default(), None, Instant::now());
+        let process = Process::resume(&facts, &SavedProcess::default(), &Rc::default()).unwrap();
+        assert!(process.kill());
+        while waitid(WaitId::Pid(process.pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).is_err() {}
+        assert!(process.kill(), "its death will be reported");
+        child.wait().unwrap();
+        assert!(!process.kill(), "it was reaped");
     }
 }

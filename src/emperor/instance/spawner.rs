@@ -1,7 +1,7 @@
 //! Creates instances: a process in its own namespaces, which runs vassal-init.
 
 use std::ffi::{CStr, OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -37,11 +37,11 @@ use crate::protocol::{
     EXIT_NOT_EXECUTABLE, ExitReason, FileOwner, Hello, LINK_VARIABLE, OPTIONS_MAX, SetupFailure, ToVassal,
     send,
 };
-use crate::sys::clone::{self, Child, Side, clone3_into};
+use crate::sys::clone::{self, clone3_into};
 use crate::sys::exec::{Strings, c_string, exec_fd};
 use crate::sys::fd;
+use crate::sys::low_numbers::{self, Lent, LowNumbers};
 use crate::sys::memfd::{self, Use};
-use crate::sys::signal::kill;
 use crate::user_namespace::{Gate, Maps, explain, map_trees};
 
 /// The prefix of variables that are meant for vassals.
@@ -51,10 +51,10 @@ const FOR_VASSALS: &[u8] = b"UWSGI_VASSAL_";
 type Greeted<'a> = (OwnedFd, OwnedFd, Option<(&'a Maps, Gate)>);
 
 /// How many of the emperor's descriptors an instance takes.
-const FILES_PER_INSTANCE: u64 = 2;
-/// How many descriptors the emperor itself needs: for its sockets and their clients, for directories, and for
-/// an instance that is being created.
-const FILES_OF_OUR_OWN: u64 = 40;
+const FILES_PER_INSTANCE: u64 = 1;
+/// How many descriptors the emperor itself needs: for its sockets and their clients, for directories, for an
+/// instance that is being created, and to be lent.
+const FILES_OF_OUR_OWN: u64 = 60;
 
 /// The files that every instance is created with.
 #[derive(Debug, Clone)]
@@ -94,6 +94,8 @@ pub struct Spawner {
     on_demand: Option<OnDemand>,
     magic_exec: bool,
     cgroups: Option<Cgroups>,
+    /// What new processes need of the emperor's descriptors, unless they get a copy of all.
+    low_numbers: Option<LowNumbers>,
     /// The removals of the cgroups of ended instances, including those that the program before an upgrade has
     /// made.
     removals: Rc<Removals>,
@@ -136,7 +138,10 @@ impl Spawner {
             environment.retain(|(name, _)| name != log::VARIABLE);
             environment.push((log::VARIABLE.into(), "json".into()));
         }
+        let is_low = |file: &OwnedFd| file.as_raw_fd() < low_numbers::END;
+        let are_low = [&files.null, &files.vassal_init].iter().all(|file| is_low(file));
         Ok(Self {
+            low_numbers: are_low.then(|| LowNumbers::reserve(&files.null)).flatten(),
             files,
             namespaces: vassals.namespaces,
             ids: Ids::of(vassals)?,
@@ -250,15 +255,9 @@ impl Spawner {
         let (ours, theirs, ids) = self.greet(hello, file, maps.as_ref())?;
         kept.send(&ours).context("send", "the sockets that were kept")?;
         let into = cgroup.as_ref().map(Cgroup::path).zip(into.as_ref().map(AsFd::as_fd));
-        let Child { pid, pidfd } = self.create(path, &theirs, self.namespaces, ids, into)?;
-        let Some(pidfd) = pidfd else {
-            // The process is not reaped yet, so the pid is still its own.
-            let _ = kill(pid.as_raw_pid(), libc::SIGKILL);
-            return Err(Error::os("hold by a pidfd", pid, Errno::NOSYS));
-        };
+        let pid = self.create(path, &theirs, self.namespaces, ids, into)?;
         Ok(Process {
             pid,
-            pidfd,
             link: Some(ours),
             owner,
             owned,
@@ -281,7 +280,7 @@ impl Spawner {
         let (ours, theirs, ids) = self.greet(hello, file, maps.as_ref())?;
         // In a pid namespace if at all possible, so that everything it has started ends with it.
         let pid = if self.namespaces == 0 { 0 } else { libc::CLONE_NEWPID as u64 };
-        Ok((self.create(path, &theirs, self.namespaces | pid, ids, None)?.pid, ours))
+        Ok((self.create(path, &theirs, self.namespaces | pid, ids, None)?, ours))
     }
 
     /// The share of the emperor's IDs that a running process has.
@@ -334,9 +333,17 @@ impl Spawner {
         namespaces: u64,
         ids: Option<(&Maps, Gate)>,
         cgroup: Option<(&Path, BorrowedFd<'_>)>,
-    ) -> Result<Child> {
+    ) -> Result<Pid> {
+        let ((maps, gate), (cgroup, into)) = (ids.unzip(), cgroup.unzip());
+        let inside = gate.as_ref().map(Gate::inside);
+        let lent = self.low_numbers.as_ref().and_then(|numbers| {
+            let lent = numbers.lend([Some(link.as_fd()), inside.map(AsFd::as_fd)])?;
+            Some((numbers, lent))
+        });
+        let own = [link.as_raw_fd(), inside.map_or(-1, AsRawFd::as_raw_fd)];
+        let [link, inside] = lent.map_or(own, |(_, Lent(numbers))| numbers);
         let argv = Strings::new([OsStr::new("vassal-init"), path.name()]);
-        let variable = (LINK_VARIABLE.into(), link.as_raw_fd().to_string().into());
+        let variable = (LINK_VARIABLE.into(), link.to_string().into());
         let variables = self.environment.iter().chain([&variable]);
         let envp = Strings::environment(variables);
         // Relative paths in the file start from its directory. In tyrant mode that is a user's directory, in
@@ -345,17 +352,30 @@ impl Spawner {
         let directory = if self.is_tyrant() { Path::new("/") } else { path.parent().unwrap_or(path) };
         let directory = c_string(directory.as_os_str());
         let process = if namespaces == 0 { "process" } else { "process in new namespaces" };
-        let ((maps, gate), (cgroup, into)) = (ids.unzip(), cgroup.unzip());
         let emperor = getpid();
-        let side = clone3_into(namespaces, into).map_err(|errno| explain(errno, namespaces));
-        match side.context("create", process)? {
-            Side::Child => self.become_vassal_init(emperor, gate, link, &directory, &argv, &envp),
-            Side::Parent(child) => {
-                if let (Some(maps), Some(gate)) = (maps, gate) {
-                    give(maps, &self.map_trees, gate, child.pid, cgroup)?;
-                }
-                Ok(child)
+        let shares = if lent.is_some() { libc::CLONE_FILES as u64 } else { 0 };
+        let child = match clone3_into(namespaces | shares, into) {
+            Ok(None) => {
+                let left = lent.map_or(Ok(()), |(numbers, lent)| numbers.leave(lent));
+                self.become_vassal_init(emperor, left, [link, inside], &directory, &argv, &envp)
             }
+            Ok(Some(pid)) => Ok(pid),
+            Err(errno) => Err(explain(errno, namespaces)),
+        };
+        if let Some((numbers, lent)) = lent {
+            numbers.give(lent, child.as_ref().ok().copied());
+        }
+        let pid = child.context("create", process)?;
+        if let (Some(maps), Some(gate)) = (maps, gate) {
+            give(maps, &self.map_trees, gate, pid, cgroup)?;
+        }
+        Ok(pid)
+    }
+
+    /// Closes what was lent to new processes.
+    pub fn tidy(&self) {
+        if let Some(numbers) = &self.low_numbers {
+            numbers.tidy();
         }
     }
 
@@ -398,37 +418,42 @@ impl Spawner {
         !self.is_tyrant() || (process.owned && process.owner == owner)
     }
 
-    /// The child: allocates nothing before the exec, and never returns.
+    /// The child: allocates nothing before the exec, and never returns. It has `left` the emperor's table of
+    /// descriptors, if it shared that.
     fn become_vassal_init(
         &self,
         emperor: Pid,
-        gate: Option<Gate>,
-        link: &OwnedFd,
+        left: Result<(), Errno>,
+        [link, inside]: [RawFd; 2],
         directory: &CStr,
         argv: &Strings,
         envp: &Strings,
     ) -> ! {
         // First, as what follows may wait: whatever the emperor has closed would stay open for so long, and
         // whatever its end frees would be in use.
-        let [inside, outside] = gate.as_ref().map_or([-1; 2], Gate::descriptors);
+        let Ok(own) = fd::inherited(link) else { clone::exit(EXIT_NOT_EXECUTABLE) };
+        if let Err(errno) = left {
+            end(&own, "spawn", &Error::os("copy", "descriptors", errno));
+        }
         let [null, program] = [&self.files.null, &self.files.vassal_init].map(|file| file.as_raw_fd());
-        fd::close_all_but([link.as_raw_fd(), null, program, inside, outside]);
+        fd::close_all_but([link, null, program, inside]);
+        let link = own;
         let _ = clone::die_with(emperor);
-        if let Some(error) = gate.and_then(|gate| gate.wait().err()) {
-            end(link, "namespaces", &error);
+        if let Some(error) = fd::inherited(inside).ok().and_then(|inside| Gate::wait_at(inside).err()) {
+            end(&link, "namespaces", &error);
         }
         // Anew, as new IDs clear it.
         let _ = clone::die_with(emperor);
         // If the directory is gone, the instance starts nevertheless.
         let _ = rustix::process::chdir(directory);
-        let _ = rustix::io::fcntl_setfd(link, FdFlags::empty());
+        let _ = rustix::io::fcntl_setfd(&link, FdFlags::empty());
         let _ = rustix::stdio::dup2_stdin(&*self.files.null);
         self.origin.begin_anew();
         if self.shares_pids() {
             mark();
         }
         let errno = exec_fd(&*self.files.vassal_init, argv, envp);
-        end(link, "spawn", &Error::os("execute", "vassal-init", errno))
+        end(&link, "spawn", &Error::os("execute", "vassal-init", errno))
     }
 }
 

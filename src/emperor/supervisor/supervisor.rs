@@ -225,6 +225,7 @@ impl Supervisor {
     /// Does everything that is due, or some of it. [`Supervisor::deadline`] stays in the past while more is
     /// due.
     pub fn time(&mut self, now: Instant) {
+        self.spawner.tidy();
         self.commands.time(now);
         self.questions.time(now);
         self.freeing.time(now);
@@ -254,6 +255,7 @@ impl Supervisor {
 
     /// Reaps all children that have ended: SIGCHLD tells that there is one, but not how many.
     pub fn reap(&mut self, now: Instant) {
+        self.spawner.tidy();
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let Some(status) = WaitStatus::of(status) else { continue };
             if let Some(id) = self.handles.instance_of(pid.as_raw_pid()).cloned() {

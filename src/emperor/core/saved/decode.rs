@@ -99,12 +99,7 @@ impl Reader<'_> {
     }
 
     fn process(&mut self) -> SavedProcess {
-        SavedProcess {
-            pidfd: self.descriptor(),
-            link: self.maybe(Self::descriptor),
-            owned: self.flag(),
-            cgroup: self.bytes(),
-        }
+        SavedProcess { link: self.maybe(Self::descriptor), owned: self.flag(), cgroup: self.bytes() }
     }
 
     fn vassal(&mut self) -> Vassal {

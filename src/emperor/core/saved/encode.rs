@@ -75,7 +75,6 @@ impl Writer {
     }
 
     fn process(&mut self, process: &SavedProcess) {
-        self.descriptor(process.pidfd);
         self.maybe(process.link.as_ref(), |out, link| out.descriptor(*link));
         self.flag(process.owned);
         self.bytes(&process.cgroup);
