@@ -9,7 +9,7 @@ use crate::emperor::core::machine::{Answer, End};
 use crate::emperor::core::order::{Order, Outcome};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::status::Status;
-use crate::protocol::{Announcement, ExitReason, FromVassal, Replication};
+use crate::protocol::{Announcement, ExitReason, FromVassal, Replication, WaitStatus};
 
 /// A registry, and the time of the story.
 struct Story {

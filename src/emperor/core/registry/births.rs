@@ -1,0 +1,124 @@
+//! The births of processes, and their deaths, up to that of a vassal.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::Registry;
+use crate::emperor::core::effect::{Effect, InstanceEffect};
+use crate::emperor::core::history::Runs;
+use crate::emperor::core::instance::ProcessFacts;
+use crate::emperor::core::instance_id::InstanceId;
+use crate::emperor::core::machine::{Input, State};
+use crate::emperor::core::vassal_file::VassalFile;
+use crate::error::Error;
+use crate::protocol::WaitStatus;
+
+impl Registry {
+    pub(super) fn spawned(&mut self, id: &InstanceId, process: ProcessFacts, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
+        let (owner, refused) = (vassal.owner, vassal.refused.clone());
+        let is_only = vassal.instances.len() == 1;
+        let Some(instance) = vassal.instance_mut(id.number) else { return };
+        let pid = process.pid;
+        instance.process = Some(process);
+        instance.machine.step(Input::Spawned, now);
+        if matches!(instance.state(), State::Starting { .. }) {
+            self.starts.set_up(id, owner, now);
+        }
+        let history = &mut instance.history;
+        history.instances += 1;
+        history.runs = Some(Runs { first: history.runs.map_or(now, |runs| runs.first), last: now });
+        if is_only {
+            vassal.refused = None;
+        }
+        self.set_timer(id, now);
+        self.log_of(id, format!("started (pid {pid})"));
+        if let Some(why) = refused {
+            self.log_of(id, format!("it was started with the file whose reload was refused: {why}"));
+        }
+        self.push_to(id, InstanceEffect::RunCommands);
+    }
+
+    pub(super) fn spawn_failed(&mut self, id: &InstanceId, what: &str, error: &Error, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
+        let output = vassal.step(id.number, Input::SpawnFailed, now);
+        let Some(instance) = vassal.instance_mut(id.number) else { return };
+        let next = instance.what_follows(now);
+        instance.ended(error.to_string(), now);
+        self.log_of(id, format!("{what}{error}{next}"));
+        self.follow(id, output, now);
+        self.trial_failed(id, error.to_string(), now);
+    }
+
+    pub(super) fn died(&mut self, id: &InstanceId, status: WaitStatus, out_of_memory: bool, now: Instant) {
+        let file = &id.file;
+        let Some(vassal) = self.vassals.get_mut(file) else { return };
+        let is_on_demand = vassal.on_demand.is_some();
+        let Some(instance) = vassal.instance_mut(id.number) else { return };
+        let Some(process) = instance.process.take() else { return };
+        // Its next process has the present file.
+        instance.is_old = false;
+        let mut why = process.why_it_ended(status, out_of_memory);
+        if !is_on_demand && process.seems_to_have_left(now) {
+            why += ": does it go into the background?";
+        }
+        let output = vassal.step(id.number, process.end(status), now);
+        let Some(instance) = vassal.instance_mut(id.number) else { return };
+        let line = format!("{why}; {}{}", process.how_long(now), instance.what_follows(now));
+        instance.mountpoints.instance_ended();
+        instance.ended(why.clone(), now);
+        let is_back_soon = vassal.is_back_soon(now);
+        let for_good = !vassal.has(|state| state != State::Idle);
+        self.log_of(id, line);
+        if !is_back_soon && !self.has_another_name(file) {
+            self.push(file, Effect::CloseSockets { for_good });
+        }
+        self.follow(id, output, now);
+        self.trial_failed(id, why, now);
+        if !is_back_soon {
+            self.reduce(file, now);
+            self.wait_for_clients(file, now);
+        }
+        self.begin_beside(file, now);
+    }
+
+    /// There is no such instance any more. A process that is still there is left behind.
+    pub(super) fn forget_instance(&mut self, id: &InstanceId, now: Instant) {
+        self.timers.set(id, None);
+        let stuck = self.of(id).and_then(|instance| instance.process.take());
+        if let Some(process) = stuck {
+            let (pid, killed) = (process.pid, process.killed_for(now));
+            self.given_up += 1;
+            let line = format!("pid {pid} is stuck in the kernel: not gone {killed} after SIGKILL: given up");
+            self.log_of(id, line);
+        }
+        let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
+        vassal.instances.retain(|instance| instance.number != id.number);
+        let owner = vassal.owner;
+        if vassal.instances.is_empty() {
+            self.forget(&id.file, now);
+        }
+        self.set_timers(&id.file, now);
+        if !self.is_ending {
+            self.admit(owner);
+        }
+    }
+
+    /// There is no such vassal any more; its name is free.
+    fn forget(&mut self, file: &Rc<VassalFile>, now: Instant) {
+        self.vassals.remove(file);
+        self.rolls.end(file);
+        let named = self.names.release(file);
+        let mut has_them = true;
+        while !self.is_ending
+            && let Some(renamed) = self.take_renamed(file)
+        {
+            self.go_on_as(renamed, has_them, now);
+            has_them = false;
+        }
+        self.push(file, Effect::Remove);
+        if let Some(next) = named.filter(|_| !self.is_ending) {
+            self.begin_turn(&next);
+        }
+    }
+}
