@@ -100,8 +100,17 @@ impl Instance {
         match process.ready {
             Some(_) => Some(since),
             None if announces || replication.says_ready => None,
-            None => Some(later(since, replication.ready_after)),
+            // One that was only told to read its own configuration again may still end because of it.
+            None => {
+                let began = process.asked_to_reload.map_or(since, |told| told.max(since));
+                Some(later(began, replication.ready_after))
+            }
         }
+    }
+
+    /// Whether its app is ready. `announces` as in [`Instance::ready_at`].
+    pub(super) fn is_ready(&self, announces: bool, now: Instant) -> bool {
+        self.ready_at(announces).is_some_and(|at| at <= now)
     }
 
     /// When it is given up because it is not ready, if it is on trial.
@@ -112,10 +121,9 @@ impl Instance {
 
     /// Its place among the others. `announces` as in [`Instance::ready_at`].
     pub(super) fn member(&self, announces: bool, now: Instant) -> Member {
-        let is_ready = || self.ready_at(announces).is_some_and(|at| at <= now);
         let stage = match self.state() {
             _ if self.is_leaving() => Stage::Leaving,
-            State::Running { .. } if !is_ready() => Stage::Up,
+            State::Running { .. } if !self.is_ready(announces, now) => Stage::Up,
             State::Running { .. } | State::Reloading { .. } => Stage::Ready,
             // Nothing is wanted of it before something happens.
             State::Idle | State::Waiting | State::Held => Stage::Resting,

@@ -14,7 +14,7 @@ use crate::log::Elapsed;
 
 /// An instance that was up for at least this long is respawned at once, unless this repeats itself; one that
 /// ended sooner backs off.
-pub const UP: Duration = Duration::from_secs(1);
+const UP: Duration = Duration::from_secs(1);
 /// An instance that has been up for this long has recovered from its earlier failures.
 const LASTING: Duration = Duration::from_secs(30);
 /// How long an instance may take to answer a request to stop or to reload.

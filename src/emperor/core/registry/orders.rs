@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Registry;
 use crate::emperor::core::instance::Instance;
-use crate::emperor::core::machine::{Input, State, UP};
+use crate::emperor::core::machine::{Input, State};
 use crate::emperor::core::order::{Order, Outcome};
 use crate::emperor::core::text::readable;
 use crate::emperor::core::vassal::Vassal;
@@ -98,8 +98,7 @@ impl Registry {
     }
 }
 
-/// An app counts as started when it has been up for a moment. If apps of this vassal say that they are ready,
-/// that is waited for.
+/// A vassal whose app is to start is waited for until that is ready.
 fn outcome_of(order: Order, vassal: &Vassal, instance: &Instance, now: Instant) -> Outcome {
     match instance.state() {
         _ if vassal.is_asking => Outcome::Pending,
@@ -112,16 +111,8 @@ fn outcome_of(order: Order, vassal: &Vassal, instance: &Instance, now: Instant) 
         _ if instance.is_old || instance.is_on_trial => Outcome::Pending,
         State::Starting { .. } | State::Reloading { .. } => Outcome::Pending,
         State::Running { .. } if order == Order::Reload && vassal.refused.is_some() => Outcome::Failed,
-        State::Running { since } => {
-            let process = instance.process();
-            let is_ready = process.is_some_and(|process| process.ready.is_some());
-            // An app that was only told to read its own configuration again may still end because of it.
-            let told = process.and_then(|process| process.asked_to_reload);
-            let began = told.map_or(since, |told| told.max(since));
-            let says_ready = vassal.announces || instance.replication().says_ready;
-            let is_up = !says_ready && now.saturating_duration_since(began) >= UP;
-            if is_ready || is_up { Outcome::Done } else { Outcome::Pending }
-        }
+        State::Running { .. } if instance.is_ready(vassal.announces, now) => Outcome::Done,
+        State::Running { .. } => Outcome::Pending,
         State::Waiting => Outcome::Done,
         State::Idle => Outcome::Failed,
     }
