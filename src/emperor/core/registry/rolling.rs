@@ -201,7 +201,7 @@ impl Registry {
         }
         vassal.refused = Some(why.clone());
         let others = Count(count as u64, "instance");
-        self.log_of(id, format!("reload refused: {why}; {others} with the file of before go on"));
+        self.log_of(id, format!("reload refused: {why}; still with the file of before: {others}"));
         if !is_only {
             self.step(id, Input::Stop, now);
         }

@@ -1533,7 +1533,7 @@ fn a_new_file_that_does_not_work_stops_nobody() {
     story.spawned("a#2");
     story.said("a#2", FromVassal::Exiting(ExitReason::Config("a.ini:3:1: unknown".to_owned())));
     let why = "invalid configuration: a.ini:3:1: unknown";
-    let goes_on = "1 instance with the file of before go on";
+    let goes_on = "still with the file of before: 1 instance";
     assert_eq!(
         story.died("a#2"),
         [
