@@ -249,6 +249,84 @@ fn the_number_of_replicas_follows_the_file_up_and_down() {
 }
 
 #[test]
+fn a_file_that_changes_again_during_a_rolling_reload_is_the_one_that_counts() {
+    sandboxed(|sandbox| {
+        let lines = "replicas = 2\nready-after = 300ms";
+        sandbox.vassal("app", &server(sandbox, "one", lines));
+        let emperor = sandbox.emperor(&[]);
+        wait_until_set(&emperor, 2);
+        wait_for(&[1, 2], "one");
+        let count = while_connecting(|| {
+            // The first change does not work, the second one comes before that is known.
+            sandbox.vassal("app", &server(sandbox, "two", &format!("{lines}\nexec-post-app = sleep 1000")));
+            emperor.wait_for("emperor: app/3: started");
+            sandbox.vassal("app", &server(sandbox, "three", lines));
+            emperor.wait_for("stopping: its file has changed since");
+            until("the last one answers", || {
+                let all = answers();
+                all.len() == 2 && all.iter().all(|answer| answer.ends_with(" three"))
+            });
+        });
+        assert!(count > 0);
+        until("the others are gone", || process::named("python3").len() == 2);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn what_does_not_suffice_for_a_second_instance_costs_the_first_one_nothing() {
+    sandboxed(|sandbox| {
+        fs::create_dir_all("/run/scratch/small").unwrap();
+        sandbox.mount(&["-t", "tmpfs", "-o", "size=1m", "small"], "/run/scratch/small");
+        let disk = "exec-as-root = head -c 700k /dev/zero > /run/scratch/small/%(replica)";
+        let pids = "uid = 4747\ngid = 4747\nlimit-nproc = 1\nexec-as-user = sleep 1000 &";
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        // What the first file says, and what is added by the second one.
+        for (first, more) in [(disk, ""), (pids, ""), ("", "limit-as = 1")] {
+            let lines = |replicas: u32| {
+                format!("replicas = {replicas}\nreload-strategy = rolling\nready-after = 20s\n{first}")
+            };
+            let before = emperor.lines("emperor: app: running").len();
+            sandbox.vassal("app", &server(sandbox, "x", &lines(1)));
+            emperor.wait_for_nth(before + 1, "emperor: app");
+            until("it answers", || get().is_ok_and(|answer| answer == "1 x"));
+            let count = while_connecting(|| {
+                let refused = emperor.lines("reload refused").len();
+                sandbox.vassal("app", &format!("{}\n{more}", server(sandbox, "y", &lines(2))));
+                emperor.wait_for_nth(refused + 1, "reload refused");
+                assert!(sandbox.status("app").contains("reload refused: "), "{first}{more}");
+            });
+            assert!(count > 0);
+            assert_eq!(answers(), BTreeSet::from(["1 x".to_owned()]), "{first}{more}");
+            fs::remove_file(vassal_path("app")).unwrap();
+            until("it is gone", || process::named("python3").is_empty());
+            until("its name is free", || sandbox.status("app").contains("there is no vassal"));
+            drop(fs::remove_file("/run/scratch/small/1"));
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_app_that_binds_its_own_port_runs_once_and_a_change_of_its_file_does_not_end_it() {
+    sandboxed(|sandbox| {
+        let lines = "replicas = 2\nready-after = 20s\n\
+                     command = python3 -m http.server --bind 127.0.0.1 --directory /run/scratch 8080";
+        sandbox.vassal("app", lines);
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1", "--emperor-max-throttle", "1"]);
+        let answers = || TcpStream::connect("127.0.0.1:8080").is_ok();
+        until("one of them answers", answers);
+        emperor.wait_for("app exited with status 1");
+        emperor.wait_for("next try in");
+        assert!(answers() && sandbox.status("app").contains("app exited with status 1"));
+        sandbox.vassal("app", &format!("{lines}\nenv = A=1"));
+        emperor.wait_for("reload refused: app exited with status 1");
+        assert!(answers());
+        emperor.stop();
+    });
+}
+
+#[test]
 fn a_replica_whose_daemon_is_killed_comes_back_while_the_others_serve() {
     sandboxed(|sandbox| {
         sandbox.zip();

@@ -1671,6 +1671,35 @@ fn as_many_instances_run_as_the_file_says() {
 }
 
 #[test]
+fn one_that_waits_for_its_next_try_is_the_first_to_go_where_fewer_are_wanted() {
+    let mut story = Story::new();
+    run_set(&mut story, 3);
+    story.said("a#1", FromVassal::Exiting(ExitReason::App(WaitStatus::Exited(1))));
+    story.now -= Duration::from_millis(500);
+    story.died("a#1");
+    assert!(matches!(story.state("a"), State::Backoff { .. }));
+    // It would come back with the new file, beside the one that is on trial for it.
+    touch(&mut story);
+    assert_eq!(numbers(&story), [2, 3, 1]);
+    run_one(&mut story, 1, rolling(2));
+    assert_eq!(story.pass(1), [&format!("a/1| {TAKES_OVER}"), &format!("a/3| {TAKEN}"), "a#3: AskToStop"]);
+    story.died("a#3");
+    run_one(&mut story, 3, rolling(2));
+    story.pass(1);
+    story.died("a#2");
+    assert_eq!(numbers(&story), [1, 3]);
+    // Likewise without a rolling reload.
+    story.said("a#3", FromVassal::Exiting(ExitReason::App(WaitStatus::Exited(1))));
+    story.now -= Duration::from_millis(1500);
+    story.died("a#3");
+    assert!(matches!(story.state("a#3"), State::Backoff { .. }));
+    story.said("a#1", FromVassal::Replication(rolling(1)));
+    story.said("a#1", FromVassal::Running);
+    assert_eq!(numbers(&story), [1]);
+    assert_eq!(story.pass(100), [""; 0]);
+}
+
+#[test]
 fn an_order_or_the_end_of_the_file_is_for_all_instances() {
     let mut story = Story::new();
     run_set(&mut story, 2);
