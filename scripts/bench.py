@@ -49,16 +49,21 @@ def main():
     report = {"machine": machine(), "sections": {}}
     print("Linux {kernel} on {cpus} CPUs, load average {load_average:.1f} at the start"
           .format(**report["machine"]))
+    bench = Bench(arguments)
     try:
-        with Bench(arguments) as bench:
+        with bench:
             for name, (section, rounds) in SECTIONS.items():
                 if arguments.sections and name not in arguments.sections:
                     continue
                 bench.rounds = arguments.rounds or (1 if bench.is_quick else rounds)
                 table = section(bench)
+                bench.unfinished = None
                 print_table(table)
                 report["sections"][name] = table.raw
     except recovery.Failure as failure:
+        # What was measured until then took minutes.
+        if bench.unfinished:
+            print_table(bench.unfinished)
         sys.exit(f"bench.py: {failure}")
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
@@ -101,6 +106,8 @@ class Bench:
         self.is_quick = arguments.quick
         self.rounds = 0
         self.ports = itertools.count(9110)
+        # The table of a long section, as far as it goes.
+        self.unfinished = None
         self.exit_stack = contextlib.ExitStack()
         self.started = {}
 
@@ -429,15 +436,16 @@ def replicas_section(bench):
     filesystem; and how long many of them take to be up."""
     rows, raw = [], {}
     names = ["vassal", "uWSGI"] if bench.is_quick else list(replicas.LINES)
+    title = (f"Requests to uWSGI with four processes over fuse-zip, {stream.RATE} a second, in ms: vassal "
+             f"with {replicas.INSTANCES}\nreplicas; uWSGI reloaded by its emperor, or process by process "
+             "(chain). (k) is with keep-alive; gap is the longest between\ntwo good answers")
+    columns = ["", "", "times", "asked", "refused", "failed", "p50", "p99", "max", "gap"]
+    bench.unfinished = Table(title, columns, rows, raw)
     for keeps_alive in [False] if bench.is_quick else [False, True]:
         for name in names:
             add_replicas(bench, name, keeps_alive, rows, raw)
     add_crowd(bench, rows, raw)
-    title = (f"Requests to uWSGI with four processes over fuse-zip, {stream.RATE} a second, in ms: vassal "
-             f"with {replicas.INSTANCES}\nreplicas; uWSGI reloaded by its emperor, or process by process (chain)."
-             "\n(k) is with keep-alive; gap is the longest between two good answers")
-    columns = ["", "", "times", "asked", "refused", "failed", "p50", "p99", "max", "gap"]
-    return Table(title, columns, rows, raw)
+    return bench.unfinished
 
 
 def add_replicas(bench, name, keeps_alive, rows, raw):
@@ -447,14 +455,12 @@ def add_replicas(bench, name, keeps_alive, rows, raw):
     label = f"{name} (k)" if keeps_alive else name
     raw[label] = {}
 
-    def note(what, times, answers, gap=None):
-        seen = replicas.figures(answers)
-        seen["longest_gap_ms"] = seen["longest_gap_ms"] if gap is None else gap
+    def note(what, seen):
         seen["ms"] = {**summarize(seen["ms"]), "p99": percentile(seen["ms"], 99)} if seen["ms"] else None
-        raw[label][what] = {"times": times, **seen}
         cells = [f"{seen['ms'][key]:.1f}" if seen["ms"] else "-" for key in ("p50", "p99", "max")]
-        rows.append([what, label, str(times), f"{seen['asked']:,}", f"{seen['refused']:,}",
+        rows.append([what, label, str(rounds), f"{seen['asked']:,}", f"{seen['refused']:,}",
                      f"{seen['failed']:,}", *cells, f"{seen['longest_gap_ms']:.1f}"])
+        return {"times": rounds, **seen}
 
     with tempfile.TemporaryDirectory(dir="/var/www") as directory:
         os.chmod(directory, 0o755)
@@ -462,30 +468,27 @@ def add_replicas(bench, name, keeps_alive, rows, raw):
         socket = "http11-socket" if keeps_alive else "http-socket"
 
         def repeat(what, act):
-            def all_rounds():
+            course = replicas.Course(service, keeps_alive)
+            try:
                 results = []
                 for number in range(1, rounds + 1):
                     progress(f"replicas: {what} {number} of {rounds}, {label}")
-                    results.append(act())
-                return results
-            return replicas.during(service, keeps_alive, all_rounds)
+                    results.append(course.do(act))
+            finally:
+                course.end()
+            raw[label][what] = note(what, course.meanwhile())
+            raw[label][what]["idle"] = note("  the pauses between them", course.in_pauses())
+            return course, results
 
         with replicas.serving(service, socket, PRIVATE, running):
-            progress(f"replicas: idle, {label}")
-            idle_s = 2.0 if bench.is_quick else replicas.IDLE_S
-            answers, _ = replicas.during(service, keeps_alive, lambda: time.sleep(idle_s))
-            note("idle", 1, answers)
-            note("reloads", rounds, repeat("reload", service.deploy)[0])
+            repeat("reload", service.deploy)
             # Of the emperor alone: in a chain reload nothing else happens than without one.
             if name != "uWSGI, chain":
-                answers, moments = repeat("kill", service.kill_daemon)
-                note("kills of fuse-zip", rounds, answers)
-                in_flight = replicas.in_flight(answers, moments)
-                raw[label]["kills of fuse-zip"]["in_flight"] = in_flight
-                gap = max(replicas.gap_at(answers, moment) for moment in moments)
-                what = f"  {in_flight} in flight; 250 ms from each"
-                note(what, rounds, replicas.around(answers, moments), gap)
-            note("deploys of a mistake", rounds, repeat("mistake", service.deploy_mistake)[0])
+                course, moments = repeat("kill of fuse-zip", service.kill_daemon)
+                in_flight = course.in_flight(moments)
+                around = note(f"  {in_flight} in flight; 250 ms from each", course.soon_after(moments))
+                raw[label]["kill of fuse-zip"].update(in_flight=in_flight, around=around)
+            repeat("deploy of a mistake", service.deploy_mistake)
 
 
 def add_crowd(bench, rows, raw):

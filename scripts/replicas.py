@@ -19,8 +19,9 @@ import stream
 INSTANCES = 2
 # A deploy that is a mistake is one for so long.
 MISTAKE_S = 2.0
-IDLE_S = 5.0
-# What is asked so long after a kill counts as asked during it.
+# Nothing is done for so long before each time, so that there is something to compare with.
+PAUSE_S = 1.0
+# What is asked so long after something counts as asked during it.
 AROUND_S = 0.25
 # So many answers in a row by the new app, and the old one is gone: more than there are processes.
 IN_A_ROW = 16
@@ -190,49 +191,65 @@ def page(port):
         connection.close()
 
 
-def during(service, keeps_alive, act):
-    """What became of the requests while `act` was under way, and what it returned."""
-    asking = stream.Stream(service.port, keeps_alive)
-    try:
-        time.sleep(0.5)
+class Course:
+    """Requests before, while and after something is done, time after time."""
+
+    def __init__(self, service, keeps_alive):
+        self.stream = stream.Stream(service.port, keeps_alive)
+        self.spans = []
+        self.answers = self.gaps = None
+
+    def do(self, act):
+        """Does it once, after a pause. Returns what that returns."""
+        time.sleep(PAUSE_S)
+        began = time.monotonic()
         result = act()
-        time.sleep(0.5)
-    finally:
-        answers = asking.stop()
-    return answers, result
+        self.spans.append((began, time.monotonic() + AROUND_S))
+        return result
+
+    def end(self):
+        time.sleep(PAUSE_S)
+        self.answers = self.stream.stop()
+        ended = sorted(answer.ended for answer in self.answers if answer.what == stream.GOOD)
+        self.gaps = list(zip(ended, ended[1:]))
+
+    def meanwhile(self):
+        """What became of the requests that were on their way while it was done, or soon after."""
+        return self.those(lambda began, ended: overlaps(began, ended, self.spans))
+
+    def in_pauses(self):
+        """The same of all others."""
+        return self.those(lambda began, ended: not overlaps(began, ended, self.spans))
+
+    def soon_after(self, moments):
+        """The same of those that were asked soon after one of these moments."""
+        spans = [(moment, moment + AROUND_S) for moment in moments]
+        return self.those(lambda began, ended: overlaps(began, ended, spans))
+
+    def those(self, is_meant):
+        """The figures of the answers, and of the gaps between them, that are meant by their times."""
+        return figures([answer for answer in self.answers if is_meant(answer.due, answer.ended)],
+                       [gap for gap in self.gaps if is_meant(*gap)])
+
+    def in_flight(self, moments):
+        """How many requests were sent and not answered at these."""
+        return sum(answer.sent <= moment < answer.ended for answer in self.answers for moment in moments)
 
 
-def figures(answers):
-    """Counts, and times of good answers in ms."""
+def overlaps(began, ended, spans):
+    return any(began <= span_ended and ended >= span_began for span_began, span_ended in spans)
+
+
+def figures(answers, gaps):
+    """Counts, and times of good answers in ms. A gap is the time between two good ones."""
     counts = {what: 0 for what in stream.OUTCOMES}
     for answer in answers:
         counts[answer.what] += 1
-    good = [answer for answer in answers if answer.what == stream.GOOD]
-    ended = sorted(answer.ended for answer in good)
-    gaps = [(later - earlier) * 1000 for earlier, later in zip(ended, ended[1:])]
     return {
         "asked": len(answers),
         **counts,
         "failed": sum(counts[what] for what in (stream.WRONG, stream.CUT_OFF, stream.LATE)),
         "sent_again": sum(answer.again for answer in answers),
-        "ms": sorted((answer.ended - answer.due) * 1000 for answer in good),
-        "longest_gap_ms": max(gaps, default=0.0),
+        "ms": sorted((answer.ended - answer.due) * 1000 for answer in answers if answer.what == stream.GOOD),
+        "longest_gap_ms": max(((later - earlier) * 1000 for earlier, later in gaps), default=0.0),
     }
-
-
-def around(answers, moments):
-    """The answers to what was asked soon after one of these."""
-    return [answer for answer in answers
-            if any(moment <= answer.due < moment + AROUND_S for moment in moments)]
-
-
-def gap_at(answers, moment):
-    """The longest time without a good answer that was not over at a moment, or began soon after it."""
-    ended = sorted(answer.ended for answer in answers if answer.what == stream.GOOD)
-    return max(((later - earlier) * 1000 for earlier, later in zip(ended, ended[1:])
-                if earlier < moment + AROUND_S and later > moment), default=0.0)
-
-
-def in_flight(answers, moments):
-    """How many requests were sent and not answered at these."""
-    return sum(answer.sent <= moment < answer.ended for answer in answers for moment in moments)

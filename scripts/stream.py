@@ -18,8 +18,8 @@ RATE = 250
 # A request that is not answered by then is lost.
 PATIENCE_S = 10.0
 # How many requests may be on their way at a time. With keep-alive each has a connection, for which uWSGI
-# needs a process.
-AT_A_TIME, CONNECTIONS = 64, 4
+# needs a process; it has one more, for those who look which version answers.
+AT_A_TIME, CONNECTIONS = 64, 3
 
 # What becomes of a request.
 OUTCOMES = GOOD, WRONG, REFUSED, CUT_OFF, LATE = "good", "wrong", "refused", "cut_off", "late"
