@@ -277,7 +277,7 @@ fn a_misspelt_option_is_suggested() {
             (
                 "emperor",
                 &["--emperor=x", "statsu"],
-                "this is no command",
+                "unknown command",
                 "--emperor=x statsu\n                        ^",
                 "commands are status, reload, stop, start, upgrade, roll; a file here is './FILE'",
             ),

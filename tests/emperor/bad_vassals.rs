@@ -119,7 +119,7 @@ fn a_directory_that_goes_and_comes_back_takes_no_vassal_with_it() {
         emperor.wait_running(1, "b");
         let away = "/etc/uwsgi/away";
         fs::rename(VASSALS, away).unwrap();
-        emperor.wait_for("its vassals stay as they are, next look in 1.0 s");
+        emperor.wait_for("keeping what runs, next look in 1.0 s");
         fs::remove_file(format!("{away}/b.ini")).unwrap();
         fs::rename(away, VASSALS).unwrap();
         emperor.wait_for(&format!("{VASSALS} can be read again"));

@@ -193,7 +193,7 @@ fn vassals_of_a_relative_directory_stay_when_the_working_directory_is_gone() {
         let told = "has taken over 1 vassal, but its configuration is that of before: ";
         assert!(status == 1 && text.contains(told), "{status}: {text}");
         emperor.wait_for("find the working directory: No such file or directory (ENOENT)");
-        emperor.wait_for("its vassals stay as they are, next look in 1.0 s");
+        emperor.wait_for("keeping what runs, next look in 1.0 s");
         fs::create_dir(&away).unwrap();
         emperor.wait_for("can be read again");
         sandbox.vassal("late", STEADY);

@@ -297,7 +297,7 @@ fn a_connection_that_others_share_is_never_aborted() {
         until("the app hangs", || faulty.holds_the_app());
         emperor.wait_for_time("a]: mountpoint /app lost: no answer for ", CHECK_TIMEOUT);
         // It is looked at, found to be shared, and waited for.
-        emperor.wait_for("emperor: a: not gone after it closed its link");
+        emperor.wait_for("emperor: a: its PID 1 does not exit");
         fs::write(&mode, "hold").unwrap();
         emperor.wait_for("emperor: later: aborted its own FUSE connections: ");
         assert!(!instance.is_gone(), "nothing held it");

@@ -101,7 +101,7 @@ fn a_later_second_request_kills_the_app_at_once() {
         vassal.wait_for("SIGTERM to the app");
         until("it is killed", || {
             vassal.signal(Signal::TERM);
-            !vassal.lines("insists: SIGKILL to the app").is_empty()
+            !vassal.lines("again: SIGKILL to the app").is_empty()
         });
         assert_eq!(vassal.wait(), 137);
     });

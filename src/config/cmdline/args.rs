@@ -159,7 +159,7 @@ fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocat
                 {
                     let hint =
                         "commands are status, reload, stop, start, upgrade, roll; a file here is './FILE'";
-                    return Err(Mistake("this is no command".to_owned(), Some(hint.to_owned())));
+                    return Err(Mistake("unknown command".to_owned(), Some(hint.to_owned())));
                 }
                 None => {
                     inputs.push(Input::File(word));

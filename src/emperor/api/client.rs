@@ -145,7 +145,7 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
         (Kind::Order(_), 1) | (Kind::Status, 1) if !json => {
             return Err("the name of a vassal is missing".into());
         }
-        _ => return Err("that is too much for this command".into()),
+        _ => return Err("too many arguments".into()),
     }
     let patience = if kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE };
     Ok(Request { path, question: question.join(&0), patience, wait, next })

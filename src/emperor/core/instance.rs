@@ -278,7 +278,7 @@ impl ProcessFacts {
             }
             (None, Some(why)) => why.clone(),
             (Some(asked), _) => format!("not gone {} after the request to stop", since(Some(asked), now)),
-            (None, None) if !self.is_linked => "not gone after it closed its link".to_owned(),
+            (None, None) if !self.is_linked => "its PID 1 does not exit".to_owned(),
             (None, None) => "not gone in the time it announced".to_owned(),
         };
         (self.killed, self.condemned) = (Some(now), Some(why.clone()));

@@ -207,7 +207,7 @@ impl Directories {
             if let (true, Err(error)) = (directory.allowance.is_spent(), &listed) {
                 if !directory.allowance.is_told.replace(true) {
                     let Located { key, at, .. } = &directory.source;
-                    log!("{at}: {key}: {error}; its vassals stay as they are");
+                    log!("{at}: {key}: {error}; keeping what runs");
                 }
                 continue;
             }
@@ -247,7 +247,7 @@ impl Directories {
             // A directory that cannot even be opened is reported by its own scan.
             let is_news = |new: &&(PathBuf, Error)| new.1.errno() == 0 && !unread.contains(new);
             for new in places.unread.iter().filter(is_news) {
-                log!("{at}: {key}: {}; its vassals stay as they are", new.1);
+                log!("{at}: {key}: {}; keeping what runs", new.1);
             }
             unread.clone_from(&places.unread);
             let located = Located { value: (), key: Rc::clone(key), at: at.clone() };
@@ -391,7 +391,7 @@ impl Directory {
             match &trouble {
                 Some(error) => {
                     log!(
-                        "{at}: {key}: {error}; its vassals stay as they are, next look in {}",
+                        "{at}: {key}: {error}; keeping what runs, next look in {}",
                         Elapsed(interval)
                     );
                 }

@@ -410,7 +410,7 @@ impl Scout {
         if let Some((_, file)) = noted.filter(|(_, file)| !file.is_empty()) {
             let _ = write!(text, ": waiting for {}", directory.join(file).display());
         }
-        self.tell(&format!("{text}; its vassals stay as they are"));
+        self.tell(&format!("{text}; keeping what runs"));
         self.silent = Some(Silence { since, text, directory });
     }
 

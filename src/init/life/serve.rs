@@ -152,7 +152,7 @@ pub fn serve(vassal: &mut Vassal) -> End {
         };
         match (stop, &stage) {
             (Some(later), Stage::Stopping { request, .. }) if request.is_repeated_by(&later) => {
-                crate::log!("{} insists: SIGKILL to the app", later.who);
+                crate::log!("{} again: SIGKILL to the app", later.who);
                 vassal.events.signal_app(libc::SIGKILL);
             }
             (Some(_), Stage::Stopping { .. }) | (None, _) => {}

@@ -196,7 +196,7 @@ fn end_app(events: &mut EventLoop, plan: &VassalPlan) {
             match (stop, &first) {
                 (Some(request), None) => first = Some(request),
                 (Some(later), Some(request)) if request.is_repeated_by(&later) => {
-                    crate::log!("{} insists: SIGKILL to the app", later.who);
+                    crate::log!("{} again: SIGKILL to the app", later.who);
                     events.signal_app(libc::SIGKILL);
                 }
                 (Some(_), Some(_)) | (None, _) => {}
