@@ -6,9 +6,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod blocks;
 mod documents;
 mod faults;
 mod links;
+mod night;
 mod recipes;
 mod security;
 mod tutorial;

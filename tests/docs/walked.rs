@@ -3,6 +3,23 @@
 use super::walk;
 use crate::common::sandboxed;
 
+/// Those that are: a test for each is below.
+pub const WALKED: &[&str] = &[
+    "README.md",
+    "docs/apps.md",
+    "docs/concepts.md",
+    "docs/guide.md",
+    "docs/oneshots.md",
+    "docs/tutorial.md",
+];
+
+#[test]
+fn every_document_that_is_followed_has_a_test() {
+    let tests = include_str!("walked.rs");
+    let is_missing = |name: &&&str| !tests.contains(&format!("walk::follow(sandbox, \"{name}\")"));
+    assert_eq!(WALKED.iter().filter(is_missing).collect::<Vec<_>>(), [&""; 0]);
+}
+
 #[test]
 fn the_readme_leads_from_nothing_to_a_vassal_that_gets_its_filesystem_back() {
     sandboxed(|sandbox| walk::follow(sandbox, "README.md"));

@@ -390,10 +390,7 @@ impl Directory {
         if trouble != self.trouble {
             match &trouble {
                 Some(error) => {
-                    log!(
-                        "{at}: {key}: {error}; keeping what runs, next look in {}",
-                        Elapsed(interval)
-                    );
+                    log!("{at}: {key}: {error}; keeping what runs, next look in {}", Elapsed(interval));
                 }
                 None => log!("{at}: {key}: {} can be read again", self.path.display()),
             }

@@ -1,0 +1,84 @@
+//! Every block of code of a document is run by something: those with a fence by `walk`, the others by what a
+//! table here names.
+
+use std::fs;
+use std::path::Path;
+
+use super::walk::{blocks, document};
+use super::walked::WALKED;
+
+/// Documents whose blocks have no fence, beside those that are followed.
+const OTHERS: &[&str] = &["docs/behaviour.md", "docs/operating.md", "docs/recipes.md", "docs/reference.md"];
+
+/// What runs a block without a fence: the document, a part of the block, a file of the repository, and a part
+/// of that. Samples of what is shown are in files that compare it.
+const RUN: &[(&str, &str, &str, &str)] = &[
+    ("README.md", "scripts/demo ", "scripts/demo", "on_stage_zip"),
+    ("README.md", "install dist/emperor", "scripts/vm-guide.py", "\"To begin with\""),
+    ("README.md", "ENTRYPOINT [", "scripts/engine_images.py", "ENTRYPOINT [\"/sbin/vassal-init\", \"--\"]"),
+    ("docs/apps.md", "fuse-zip -r /var/www/shop.zip", "tests/docs/walked.rs", "docs/tutorial.md"),
+    ("docs/guide.md", "emperor-cgroup = ", "scripts/vm-guide.py", "memory-max"),
+    ("docs/guide.md", "jq -r", "tests/docs/night.rs", "docs/guide.md"),
+    ("docs/operating.md", "install dist/emperor", "scripts/vm-guide.py", "\"To begin with\""),
+    ("docs/operating.md", "emperor upgrade --roll", "scripts/vm-guide.py", "\"From day to day\""),
+    ("docs/operating.md", "Type=notify-reload", "scripts/vm-guide.py", "Type=notify-reload\\nExecReload="),
+    ("docs/operating.md", "jq -r", "tests/docs/night.rs", "docs/operating.md"),
+    ("docs/operating.md", "awk 'NR == 1", "tests/docs/night.rs", "docs/operating.md"),
+    ("docs/recipes.md", "mount-pre-jail = overlay", "tests/docs/recipes.rs", "OVERLAY"),
+    ("docs/recipes.md", "exec-asap = squashfuse", "tests/docs/recipes.rs", "OVER_IMAGE"),
+    ("docs/recipes.md", "exec-as-user = bindfs", "tests/docs/recipes.rs", "BINDFS"),
+    ("docs/recipes.md", "hook-as-user = fuse:/app squashfuse", "tests/docs/recipes.rs", "SQUASHFS"),
+    ("docs/recipes.md", "chroot = /ns/precise", "tests/docs/recipes.rs", "CHROOT"),
+    ("docs/recipes.md", "scripts/make-rootfs --user", "scripts/demo", "make_tutorial_tree user001 user002"),
+    ("docs/reference.md", "setpriv --reuid emperor", "tests/emperor/tyrant.rs", "--ambient-caps"),
+    ("docs/reference.md", "\"included_from\"", "tests/config/limits.rs", "\"included_from\""),
+    ("docs/reference.md", "fuse-overlayfs", "tests/fuse/handed_over.rs", "fuse-overlayfs -o lowerdir="),
+    ("docs/reference.md", "mounted again and running", "tests/fuse/errors.rs", "mounted again and running"),
+    ("docs/reference.md", "after the daemon died (pid 5, killed", "tests/docs/walked.rs", "README.md"),
+    ("docs/reference.md", "needs a fresh jail", "tests/emperor/reload.rs", "needs a fresh jail"),
+    ("docs/reference.md", "{\"time\":", "tests/emperor/seeing.rs", "\"program\":\"emperor\""),
+];
+
+/// The blocks of a text that stand four blanks in, behind an empty line.
+fn indented(text: &str) -> Vec<String> {
+    let mut blocks: Vec<String> = Vec::new();
+    let (mut is_fenced, mut is_open, mut is_behind_empty) = (false, false, true);
+    for line in text.lines() {
+        is_fenced ^= line.starts_with("```");
+        let is_code = !is_fenced && line.starts_with("    ") && (is_open || is_behind_empty);
+        match (is_code, blocks.last_mut()) {
+            (true, Some(block)) if is_open => *block += &format!("{line}\n"),
+            (true, _) => blocks.push(format!("{line}\n")),
+            (false, _) => {}
+        }
+        is_behind_empty = line.is_empty();
+        is_open = is_code || (is_open && line.is_empty());
+    }
+    blocks
+}
+
+#[test]
+fn every_block_of_code_is_run_by_something() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut used = vec![false; RUN.len()];
+    let (mut left, mut count) = (Vec::new(), 0);
+    for name in WALKED.iter().chain(OTHERS) {
+        let text = document(name);
+        assert!(WALKED.contains(name) || blocks(&text).is_empty(), "{name} has fences and is not followed");
+        for block in indented(&text) {
+            count += 1;
+            match RUN.iter().position(|row| row.0 == *name && block.contains(row.1)) {
+                Some(row) => used[row] = true,
+                None => left.push(format!("{name}: {}", block.lines().next().unwrap_or_default().trim())),
+            }
+        }
+    }
+    assert!(count > 20, "only {count} blocks were found");
+    assert!(left.is_empty(), "run by nothing that the table names: {left:#?}");
+    for (row, used) in RUN.iter().zip(used) {
+        let (name, part, file, text) = row;
+        assert!(used, "{name} has no block with '{part}'");
+        let found = fs::read_to_string(root.join(file)).unwrap_or_default();
+        assert!(found.contains(text), "{file} has no '{text}', which would run '{part}' of {name}");
+    }
+}

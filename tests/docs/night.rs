@@ -1,0 +1,76 @@
+//! The commands of the documents for who is called at night: they show every vassal that is not well, and no
+//! other.
+
+use std::fs;
+use std::process::Command;
+
+use super::walk::document;
+use crate::common::sandbox::vassal_path;
+use crate::common::{Sandbox, sandboxed, until};
+
+/// The block of a document, four blanks in, that has this in it.
+fn command(name: &str, part: &str) -> String {
+    let text = document(name);
+    let block = text.split("\n\n").find(|block| block.starts_with("    ") && block.contains(part));
+    block.unwrap_or_else(|| panic!("{name} has no block with '{part}'")).to_owned()
+}
+
+/// The vassals that a command of bash shows.
+fn shown(sandbox: &Sandbox, command: &str) -> Vec<String> {
+    let program = sandbox.program("emperor");
+    let bin = std::path::Path::new(program.get_program()).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let output =
+        Command::new("bash").args(["-euo", "pipefail", "-c", command]).env("PATH", path).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let names = text.lines().filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "NAME").map(str::to_owned).collect()
+}
+
+#[test]
+fn the_first_commands_of_the_night_show_every_ill_vassal_and_no_healthy_one() {
+    sandboxed(|sandbox| {
+        for (name, command) in [
+            ("healthy", "sleep 1000"),
+            ("running-too", "sleep 1000"),
+            // Up for long enough to be started again at once, so running whenever it is asked.
+            ("flaps", "sh -c 'sleep 1.2; exit 1'"),
+            ("fails", "sh -c 'exit 3'"),
+            ("refused", "sleep 1000"),
+            ("held", "sleep 1000"),
+        ] {
+            sandbox.vassal(name, &format!("uid = nobody\ncommand = {command}"));
+        }
+        sandbox.vassal("mistaken", "uid = nobody\nchdir = %(");
+        // Its reason has the word in it.
+        sandbox.vassal(
+            "hangs",
+            "uid = nobody\nhook-timeout = 500ms\nexec-asap = sleep 50\ncommand = sleep 1000",
+        );
+        let emperor = sandbox.emperor(&[]);
+        for name in ["healthy", "running-too", "refused", "held"] {
+            emperor.wait_running(1, name);
+        }
+        emperor.wait_for("emperor: hangs: setup failed in ");
+        emperor.wait_running(2, "flaps");
+        fs::write(
+            vassal_path("refused"),
+            "[uwsgi]\nuid = nobody\nexec-as-rot = true\ncommand = sleep 1000\n",
+        )
+        .unwrap();
+        emperor.wait_for("emperor: refused: reload refused: ");
+        let stop = sandbox.program("emperor").args(["stop", "held", "--wait"]).status().unwrap();
+        assert!(stop.success());
+        let ill = ["fails", "flaps", "hangs", "held", "mistaken", "refused"];
+        for part in ["jq -r", "awk "] {
+            let command = command("docs/operating.md", part);
+            until(part, || shown(sandbox, &command) == ill);
+        }
+        let command = command("docs/guide.md", "jq -r");
+        until("the guide's", || {
+            shown(sandbox, &command) == ["fails", "hangs", "held", "mistaken", "refused"]
+        });
+        emperor.stop();
+    });
+}
