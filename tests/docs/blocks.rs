@@ -21,6 +21,8 @@ const RUN: &[(&str, &str, &str, &str)] = &[
     ("docs/guide.md", "jq -r", "tests/docs/night.rs", "docs/guide.md"),
     ("docs/operating.md", "install dist/emperor", "scripts/vm-guide.py", "\"To begin with\""),
     ("docs/operating.md", "emperor upgrade --roll", "scripts/vm-guide.py", "\"From day to day\""),
+    ("docs/operating.md", "emperor-use-clone = fs,pid,ipc", "tests/docs/night.rs", "fs,pid,ipc"),
+    ("docs/operating.md", "vassals/*.ini", "tests/docs/night.rs", "vassals/*.ini"),
     ("docs/operating.md", "Type=notify-reload", "scripts/vm-guide.py", "Type=notify-reload\\nExecReload="),
     ("docs/operating.md", "jq -r", "tests/docs/night.rs", "docs/operating.md"),
     ("docs/operating.md", "awk 'NR == 1", "tests/docs/night.rs", "docs/operating.md"),
@@ -40,7 +42,7 @@ const RUN: &[(&str, &str, &str, &str)] = &[
 ];
 
 /// The blocks of a text that stand four blanks in, behind an empty line.
-fn indented(text: &str) -> Vec<String> {
+pub fn indented(text: &str) -> Vec<String> {
     let mut blocks: Vec<String> = Vec::new();
     let (mut is_fenced, mut is_open, mut is_behind_empty) = (false, false, true);
     for line in text.lines() {
@@ -81,4 +83,31 @@ fn every_block_of_code_is_run_by_something() {
         let found = fs::read_to_string(root.join(file)).unwrap_or_default();
         assert!(found.contains(text), "{file} has no '{text}', which would run '{part}' of {name}");
     }
+}
+
+#[test]
+fn the_scripts_in_the_documents_are_there_and_have_these_options() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for name in WALKED.iter().chain(OTHERS).chain(&["docs/testing.md", "CONTRIBUTING.md"]) {
+        let blocks = indented(&document(name)).concat();
+        for line in blocks.lines().filter(|line| line.trim_start().starts_with("scripts/")) {
+            let line = line.split('#').next().unwrap_or_default();
+            // Behind these, it is a command for the guest, or what another script takes.
+            let own = [" emperor ", " --bench "]
+                .iter()
+                .fold(line, |own, end| own.split(end).next().unwrap_or_default());
+            let mut words = own.split_whitespace().take_while(|word| *word != "&&");
+            let script = words.next().unwrap_or_default();
+            let text = fs::read_to_string(root.join(script)).unwrap_or_default();
+            assert!(!text.is_empty(), "{name}: {line}: no such script");
+            for option in words.filter(|word| word.starts_with("--")) {
+                count += 1;
+                // What is for cargo is in no script of ours.
+                let is_cargos = script == "scripts/test" && option == "--test";
+                assert!(is_cargos || text.contains(option), "{name}: {line}: {script} has no {option}");
+            }
+        }
+    }
+    assert!(count > 10, "only {count} options were found");
 }

@@ -1,31 +1,53 @@
-//! The commands of the documents for who is called at night: they show every vassal that is not well, and no
-//! other.
+//! What operating.md has for the night: its commands show every vassal that is not well, and no other. And
+//! its whole file.
 
 use std::fs;
 use std::process::Command;
 
+use super::blocks::indented;
 use super::walk::document;
 use crate::common::sandbox::vassal_path;
 use crate::common::{Sandbox, sandboxed, until};
 
 /// The block of a document, four blanks in, that has this in it.
 fn command(name: &str, part: &str) -> String {
-    let text = document(name);
-    let block = text.split("\n\n").find(|block| block.starts_with("    ") && block.contains(part));
-    block.unwrap_or_else(|| panic!("{name} has no block with '{part}'")).to_owned()
+    let blocks = indented(&document(name));
+    let block = blocks.into_iter().find(|block| block.contains(part));
+    block.unwrap_or_else(|| panic!("{name} has no block with '{part}'"))
 }
 
-/// The vassals that a command of bash shows.
-fn shown(sandbox: &Sandbox, command: &str) -> Vec<String> {
+/// What a command of bash shows, which must succeed.
+fn output(sandbox: &Sandbox, command: &str) -> String {
     let program = sandbox.program("emperor");
     let bin = std::path::Path::new(program.get_program()).parent().unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let output =
         Command::new("bash").args(["-euo", "pipefail", "-c", command]).env("PATH", path).output().unwrap();
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+/// The vassals that a command of bash shows.
+fn shown(sandbox: &Sandbox, command: &str) -> Vec<String> {
+    let text = output(sandbox, command);
     let names = text.lines().filter_map(|line| line.split_whitespace().next());
     names.filter(|name| *name != "NAME").map(str::to_owned).collect()
+}
+
+#[test]
+fn the_whole_file_of_an_emperor_is_right_and_is_checked_as_the_page_says() {
+    sandboxed(|sandbox| {
+        let file = command("docs/operating.md", "emperor-use-clone = fs,pid,ipc");
+        fs::write("/etc/uwsgi/emperor.ini", file).unwrap();
+        for name in ["defaults", "policy"] {
+            fs::write(format!("/etc/uwsgi/{name}.ini"), "[uwsgi]\nclean-env = true\n").unwrap();
+        }
+        sandbox.vassal("healthy", "uid = nobody\ncommand = sleep 1000");
+        assert_eq!(output(sandbox, &command("docs/operating.md", "vassals/*.ini")), "");
+        sandbox.vassal("healthy", "uid = nobody\ncomand = sleep 1000");
+        let text = output(sandbox, &command("docs/operating.md", "vassals/*.ini"));
+        assert!(text.contains("did you mean 'command'?"), "{text}");
+    });
 }
 
 #[test]
