@@ -34,6 +34,38 @@ fn ending(program: &Program) -> &'static str {
              delays, USR2 upgrades.\n\
              .SH EXIT STATUS\n\
              0 when it was stopped, 78 when the configuration is invalid, 1 when it could not do its work.\n\
+             .PP\n\
+             Of a command: 0 when the order was taken in, with \\-\\-wait when it was carried out;\n\
+             1 when not, with the reason on standard error; 78 for a mistake of the command line.\n\
+             status ends with 0 also if a vassal is not well; with \\-\\-is\\-up it ends with 1 then.\n\
+             .SH FILES\n\
+             .TP\n\
+             .I /etc/uwsgi/emperor.ini\n\
+             the file that is named on the command line, by habit; /etc/emperor.ini with the Debian package\n\
+             .TP\n\
+             .I /etc/uwsgi/vassals/NAME.ini\n\
+             the vassal NAME, where emperor = /etc/uwsgi/vassals\n\
+             .TP\n\
+             .I /run/emperor.sock\n\
+             where commands go to; $XDG_RUNTIME_DIR/emperor.sock for an ordinary user\n\
+             .SH ENVIRONMENT\n\
+             .TP\n\
+             .B VASSAL_LOG\n\
+             json: lines of the log as objects, as \\-\\-log\\-format json\n\
+             .TP\n\
+             .B NOTIFY_SOCKET, WATCHDOG_USEC\n\
+             of systemd: it says when it is ready, and gives heartbeats\n\
+             .TP\n\
+             .B UWSGI_VASSAL_X\n\
+             is UWSGI_X in the vassals\n\
+             .SH EXAMPLES\n\
+             .EX\n\
+             emperor /etc/uwsgi/emperor.ini\n\
+             emperor \\-\\-check /etc/uwsgi/emperor.ini\n\
+             emperor status\n\
+             emperor reload app001 \\-\\-wait || echo \"it goes on as it was\"\n\
+             emperor upgrade\n\
+             .EE\n\
              .SH SEE ALSO\n\
              .BR vassal-init (1)\n"
         }
@@ -41,19 +73,37 @@ fn ending(program: &Program) -> &'static str {
             ".SH SIGNALS\n\
              TERM, INT and QUIT stop the app, with SIGKILL after stop\\-timeout; HUP reloads it in the same \
              jail.\n\
+             In front of a command they, and all others, go to the command as they are.\n\
              .SH EXIT STATUS\n\
-             The app's own; 128+n when signal n killed it. 71: a fatal phase failed. 75: destroyed because a \
-             checked\n\
-             mountpoint was lost. 78: the configuration is invalid. 126, 127: the app could not be executed, \
-             was not found.\n\
+             The app's own; 128+n when signal n killed it.\n\
+             69: the app was ready, and then failed its checks. 71: a fatal phase failed.\n\
+             75: destroyed because a checked mountpoint was lost. 78: the configuration is invalid.\n\
+             126, 127: the app could not be executed, was not found.\n\
              134, or SIGABRT: a mistake in the program, which the last line of its log tells.\n\
+             .SH ENVIRONMENT\n\
+             .TP\n\
+             .B VASSAL_LOG\n\
+             json: lines of the log as objects\n\
+             .TP\n\
+             .B LISTEN_FDS, LISTEN_PID, NOTIFY_SOCKET, UWSGI_EMPEROR_FD\n\
+             what the app is told of its sockets, and where it may say that it is ready\n\
+             .SH EXAMPLES\n\
+             The init of a container; a command with processes and a /tmp of its own; a vassal from a shell; \
+             all mistakes of a file:\n\
+             .PP\n\
+             .EX\n\
+             vassal\\-init \\-\\- /srv/app\n\
+             vassal\\-init \\-\\-unshare fs,pid \\-\\-mount\\-as\\-root 'tmpfs none /tmp' \\-\\- make test\n\
+             vassal\\-init \\-\\-unshare fs,pid app.ini\n\
+             vassal\\-init \\-\\-check app.ini\n\
+             .EE\n\
              .SH SEE ALSO\n\
              .BR emperor (1)\n"
         }
     }
 }
 
-/// What stands in front of them.
+// What stands in front of them.
 fn description(program: &Program) -> &'static str {
     match program.name {
         "emperor" => {
