@@ -8,6 +8,7 @@ mod common;
 
 mod blocks;
 mod documents;
+mod faq;
 mod faults;
 mod links;
 mod night;
