@@ -51,6 +51,23 @@ fn the_whole_file_of_an_emperor_is_right_and_is_checked_as_the_page_says() {
 }
 
 #[test]
+fn the_completions_are_where_bash_finds_them_after_the_commands_of_the_page() {
+    sandboxed(|sandbox| {
+        let repository = env!("CARGO_MANIFEST_DIR");
+        let install = command("docs/operating.md", "cp docs/completions");
+        let look = "for program in emperor vassal-init; do\n\
+                    . ~/.local/share/bash-completion/completions/$program\n\
+                    complete -p $program\n\
+                    done\nls ~/.local/share/man/man1";
+        let script = format!("export HOME=/run/home\ncd {repository}\n{install}\n{look}");
+        let text = output(sandbox, &script);
+        assert!(text.contains("-F _emperor emperor\n"), "{text}");
+        assert!(text.contains("-F _vassal_init vassal-init\n"), "{text}");
+        assert!(text.ends_with("emperor.1\nvassal-init.1\n"), "{text}");
+    });
+}
+
+#[test]
 fn the_first_commands_of_the_night_show_every_ill_vassal_and_no_healthy_one() {
     sandboxed(|sandbox| {
         for (name, command) in [
