@@ -13,17 +13,23 @@ use rustix::process::Signal;
 
 const BINDFS: &str = include_str!("../../docs/recipes/bindfs.ini");
 const CHROOT: &str = include_str!("../../docs/recipes/chroot.ini");
+const JAIL: &str = include_str!("../../docs/recipes/jail.ini");
 const OVERLAY: &str = include_str!("../../docs/recipes/overlay.ini");
 const SQUASHFS: &str = include_str!("../../docs/recipes/squashfs.ini");
 
 /// All there are.
-const RECIPES: &[(&str, &str)] =
-    &[("bindfs.ini", BINDFS), ("chroot.ini", CHROOT), ("overlay.ini", OVERLAY), ("squashfs.ini", SQUASHFS)];
+const RECIPES: &[(&str, &str)] = &[
+    ("bindfs.ini", BINDFS),
+    ("chroot.ini", CHROOT),
+    ("jail.ini", JAIL),
+    ("overlay.ini", OVERLAY),
+    ("squashfs.ini", SQUASHFS),
+];
 
 /// The app of the jails: says who and where it is, in a new file of its user's home each time it is started.
 const APP: &str = "#!/bin/sh
 cd /home/user001
-(id -u; ls -A / /.old_root; echo end; cat /proc/self/mountinfo) > draft
+(id -u; ls -A / /.old_root; echo end; ls /dev; cat /etc/resolv.conf /proc/self/mountinfo) > draft
 mv draft report.$$
 exec sleep 1000
 ";
@@ -116,6 +122,34 @@ fn a_kernel_overlay_is_entered_and_written_to_in_the_users_layer_only() {
     });
 }
 
+#[test]
+fn a_jail_has_the_devices_and_the_names_that_its_file_gives_it_and_no_other() {
+    sandboxed(|sandbox| {
+        tree(sandbox);
+        let layer = "/ns/overlay/user001/upper";
+        for directory in [layer, "/ns/overlay/user001/work", "/ufs"] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        // On the stage /etc is a copy, in which the file may be a link to what is not there.
+        sandbox.file("resolv.conf", "nameserver 192.0.2.53\n");
+        let file = JAIL.replace("/.old_root/etc/resolv.conf", "/.old_root/run/scratch/resolv.conf");
+        let emperor = emperor_of(sandbox, &file);
+        let report = keeps_its_jail(&emperor, layer);
+        assert!(
+            report.contains("\nend\nfull\nnull\nrandom\nshm\nurandom\nzero\nnameserver 192.0.2.53\n"),
+            "{report}"
+        );
+        for mount in [
+            " / /tmp rw,nosuid,nodev",
+            " / /dev/shm rw,nosuid,nodev,noexec",
+            "/resolv.conf /etc/resolv.conf ro",
+        ] {
+            assert!(report.contains(mount), "{mount}: {report}");
+        }
+        emperor.stop();
+    });
+}
+
 /// What the document has for that, with the lines above it.
 const OVER_IMAGE: &str = "\
 exec-asap = squashfuse -o allow_other /ns/precise.squashfs /ns/precise
@@ -171,10 +205,11 @@ fn tree(sandbox: &Sandbox) {
     // On the stage's root, which is in memory.
     fs::create_dir_all("/ns").unwrap();
     sandbox.mount(&["-t", "tmpfs", "tree"], "/ns");
-    for directory in [".old_root", "dev", "home/user001", "proc", "srv"] {
+    for directory in [".old_root", "dev", "etc", "home/user001", "proc", "srv", "tmp"] {
         fs::create_dir_all(Path::new("/ns/precise").join(directory)).unwrap();
     }
     run("chown", &["user001:user001", "/ns/precise/home/user001"]);
+    fs::write("/ns/precise/etc/resolv.conf", "").unwrap();
     fs::write("/ns/precise/srv/app", APP).unwrap();
     fs::set_permissions("/ns/precise/srv/app", fs::Permissions::from_mode(0o755)).unwrap();
     // Not the static programs, but debug builds of ours need what this one does.
