@@ -97,7 +97,7 @@ pub fn follow(sandbox: &Sandbox, name: &str) {
             }
             "" => {}
             "text" => reader.sees(&place, &block.text),
-            _ => write_file(&place, &block.text),
+            _ => reader.has_seen(&write_file(&place, &block.text)),
         }
     }
     if let Some(emperor) = reader.emperor {
@@ -139,14 +139,15 @@ fn furnish(sandbox: &Sandbox) {
     }
 }
 
-/// Writes the file that a block shows.
-fn write_file(place: &str, text: &str) {
+/// Writes the file that a block shows, and returns its path.
+fn write_file(place: &str, text: &str) -> String {
     let first = text.lines().next().unwrap_or_default();
     let path = first.rsplit_once(' ').map_or("", |(_, path)| path);
     assert!(path.starts_with('/'), "{place}: the first line is no comment with a path: {first}");
     let above = Path::new(path).parent().unwrap();
     assert!(above.is_dir(), "{place}: nothing has made the directory {}", above.display());
     fs::write(path, text).unwrap();
+    path.to_owned()
 }
 
 /// Whoever follows the document.
@@ -183,6 +184,14 @@ impl Reader<'_> {
             self.sees(place, expected);
         }
         self.done = Instant::now();
+    }
+
+    /// Waits until an emperor that runs knows the vassal of a new file, as it does before a reader goes on.
+    fn has_seen(&self, path: &str) {
+        let name = path.strip_prefix("/etc/uwsgi/vassals/").and_then(|name| name.strip_suffix(".ini"));
+        if let (Some(name), Some(_)) = (name, &self.emperor) {
+            eventually(path, || self.bash(&format!("emperor status {name}")).0.then_some(()));
+        }
     }
 
     fn start_emperor(&mut self, line: &str) {
