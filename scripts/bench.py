@@ -484,10 +484,14 @@ def add_replicas(bench, name, keeps_alive, rows, raw):
             repeat("reload", service.deploy)
             # Of the emperor alone: in a chain reload nothing else happens than without one.
             if name != "uWSGI, chain":
-                course, moments = repeat("kill of fuse-zip", service.kill_daemon)
-                in_flight = course.in_flight(moments)
-                around = note(f"  {in_flight} in flight; 250 ms from each", course.soon_after(moments))
-                raw[label]["kill of fuse-zip"].update(in_flight=in_flight, around=around)
+                course, ends = repeat("kill of fuse-zip", service.kill_daemon)
+                gone_ms = summarize([(gone - killed) * 1000 for killed, gone in ends])
+                raw[label]["kill of fuse-zip"].update(
+                    gone_ms=gone_ms,
+                    in_flight=note("  on their way until it was gone", course.overlapping(ends)),
+                    around=note("  250 ms from each", course.overlapping(
+                        [(killed, killed + replicas.AROUND_S) for killed, _ in ends])),
+                )
             repeat("deploy of a mistake", service.deploy_mistake)
 
 
@@ -552,8 +556,14 @@ def print_table(table):
 
 
 def machine():
-    return {"kernel": platform.release(), "architecture": platform.machine(), "cpus": os.cpu_count(),
-            "load_average": os.getloadavg()[0], "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    return {
+        "kernel": ".".join(platform.release().split(".")[:2]),
+        "architecture": platform.machine(),
+        "cpus": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
+        "is_real_time": os.sched_getscheduler(0) != os.SCHED_OTHER,
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
 
 
 def progress(text):

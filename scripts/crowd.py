@@ -17,7 +17,7 @@ REPLICAS = "replicas = {}\n"
 # Scans of the directory come every 3 s in both: some of them belong to what an idle emperor costs.
 IDLE_S = 15
 DEADLINE_S = 180
-POLL_S = 0.02
+POLL_S = 0.05
 STOP_SIGNALS = {"vassal": signal.SIGTERM, "uWSGI": signal.SIGINT}
 
 

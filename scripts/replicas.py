@@ -9,6 +9,7 @@ it; uWSGI's emperor reloads it by a touched file, or process by process (`touch-
 import contextlib
 import http.client
 import os
+import select
 import signal
 import subprocess
 import time
@@ -152,14 +153,20 @@ class Service:
         return None
 
     def kill_daemon(self):
-        """Kills one filesystem. Returns when that was."""
-        victim = self.daemons()[0]
-        before = set(self.daemons())
-        now = time.monotonic()
+        """Kills one filesystem. Returns when that was, and when its instance was gone."""
+        before = self.daemons()
+        victim = before[0]
+        gone = select.poll()
+        handle = os.pidfd_open(recovery.pid_one_of(victim))
+        gone.register(handle, select.POLLIN)
+        killed_at = time.monotonic()
         os.kill(victim, signal.SIGKILL)
-        self.wait_until_complete({victim} if self.is_ours else before)
+        gone.poll(recovery.DEADLINE_S * 1000)
+        gone_at = time.monotonic()
+        os.close(handle)
+        self.wait_until_complete({victim} if self.is_ours else set(before))
         self.supervisor.wait_until_serving()
-        return now
+        return killed_at, gone_at
 
 
 @contextlib.contextmanager
@@ -221,19 +228,14 @@ class Course:
         """The same of all others."""
         return self.those(lambda began, ended: not overlaps(began, ended, self.spans))
 
-    def soon_after(self, moments):
-        """The same of those that were asked soon after one of these moments."""
-        spans = [(moment, moment + AROUND_S) for moment in moments]
+    def overlapping(self, spans):
+        """The same of those that were on their way in one of these times."""
         return self.those(lambda began, ended: overlaps(began, ended, spans))
 
     def those(self, is_meant):
         """The figures of the answers, and of the gaps between them, that are meant by their times."""
         return figures([answer for answer in self.answers if is_meant(answer.due, answer.ended)],
                        [gap for gap in self.gaps if is_meant(*gap)])
-
-    def in_flight(self, moments):
-        """How many requests were sent and not answered at these."""
-        return sum(answer.sent <= moment < answer.ended for answer in self.answers for moment in moments)
 
 
 def overlaps(began, ended, spans):
