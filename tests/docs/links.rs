@@ -83,6 +83,24 @@ fn every_link_leads_to_what_is_there() {
 }
 
 #[test]
+fn every_figure_is_shown_is_small_and_can_be_read_by_day_and_by_night() {
+    let shown: Vec<_> = documents()
+        .iter()
+        .flat_map(|document| links(document).into_iter().map(|link| document.with_file_name(link)))
+        .collect();
+    let mut count = 0;
+    for entry in fs::read_dir(root().join("docs/figures")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("<svg ") && text.contains("prefers-color-scheme: dark"), "{}", path.display());
+        assert!(text.len() < 40_000, "{}: {} bytes", path.display(), text.len());
+        assert!(shown.contains(&path), "{}: no document shows it", path.display());
+        count += 1;
+    }
+    assert!(count > 1);
+}
+
+#[test]
 fn no_line_of_prose_is_too_long_to_be_read_in_a_terminal() {
     let mut long = Vec::new();
     // A line break is a blank when it is shown, and Chinese has none.
