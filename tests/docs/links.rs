@@ -92,7 +92,11 @@ fn every_figure_is_shown_is_small_and_can_be_read_by_day_and_by_night() {
     for entry in fs::read_dir(root().join("docs/figures")).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("<svg ") && text.contains("prefers-color-scheme: dark"), "{}", path.display());
+        assert!(
+            text.starts_with("<svg ") && text.contains("prefers-color-scheme: dark"),
+            "{}",
+            path.display()
+        );
         assert!(text.len() < 40_000, "{}: {} bytes", path.display(), text.len());
         assert!(shown.contains(&path), "{}: no document shows it", path.display());
         count += 1;

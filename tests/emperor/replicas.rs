@@ -8,10 +8,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use crate::common::cgroups::OutermostCgroup;
 use crate::common::process;
 use crate::common::sandbox::vassal_path;
 use crate::common::tutorial::sees_app_mounted;
-use crate::common::{Daemon, Sandbox, sandboxed, until};
+use crate::common::{Daemon, Sandbox, run, sandboxed, until};
 use rustix::process::Signal;
 
 /// Answers each connection with its replica and the word after it; finishes with the one in its hands when it
@@ -113,6 +114,62 @@ fn all_replicas_accept_from_the_same_sockets_and_one_that_dies_takes_nobody_alon
         });
         assert!(count > 0);
         wait_for(&[1, 2, 3], "one");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn each_replica_has_its_name_everywhere_and_all_obey_one_command() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
+        let outermost = OutermostCgroup::open();
+        // Of no other sandbox on this machine.
+        let own = fs::read_link("/proc/self/ns/pid").unwrap();
+        let group = outermost.path.join(format!("vassal-test-replicas-{}", own.display()));
+        sandbox.vassal("app", &server(sandbox, "one", "replicas = 2"));
+        let group_option = group.to_str().unwrap();
+        let emperor = sandbox.emperor(&["--emperor-cgroup", group_option, "--metrics", "127.0.0.1:9195"]);
+        for count in 1..=2 {
+            wait_for(&[1, 2], "one");
+            wait_until_set(&emperor, 2 * count);
+            let mut metrics = TcpStream::connect("127.0.0.1:9195").unwrap();
+            metrics.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+            let mut text = String::new();
+            metrics.read_to_string(&mut text).unwrap();
+            let json = sandbox.control(&["status", "--json"]).1;
+            for (number, name) in [(1, "v-app"), (2, "v2-app")] {
+                assert!(text.contains(&format!(r#"replica="{number}""#)), "{text}");
+                assert!(json.contains(&format!(r#""replica":{number},"#)), "{json}");
+                let init = sandbox.pid_in_status(&format!("app/{number}"));
+                let members = fs::read_to_string(group.join(name).join("cgroup.procs")).unwrap();
+                assert!(members.lines().any(|pid| pid == init.to_string()), "{name}: {members}");
+            }
+            emperor.wait_for_nth(count, "vassal-init[app/2]: app started");
+            let (status, text) = sandbox.control(&["stop", "--wait", "app"]);
+            assert_eq!(status, 0, "{text}");
+            assert!(process::named("python3").is_empty());
+            assert_eq!(get().unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+            sandbox.control(&["start", "app"]);
+        }
+        wait_for(&[1, 2], "one");
+        emperor.stop();
+        run("find", &[group_option, "-depth", "-type", "d", "-delete"]);
+    });
+}
+
+#[test]
+fn on_demand_the_first_client_has_all_replicas_started() {
+    sandboxed(|sandbox| {
+        let lines = server(sandbox, "one", "replicas = 2").replace("listen = 127.0.0.1:80", "");
+        sandbox.vassal("app", &lines);
+        fs::write(vassal_path("app").with_extension("ini.sock"), "127.0.0.1:80\n").unwrap();
+        let emperor = sandbox.emperor(&["--emperor-on-demand-extension", ".sock"]);
+        emperor.wait_for("emperor: app: waiting for a connection to 127.0.0.1:80");
+        assert!(process::named("python3").is_empty());
+        assert_eq!(get().unwrap(), "1 one");
+        wait_for(&[1, 2], "one");
         emperor.stop();
     });
 }
