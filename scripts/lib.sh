@@ -174,16 +174,40 @@ make_cgroup() {
     done
 }
 
-# Those of make_cgroups, with all that was made in them.
+# Those of make_cgroups, with all that was made in them; status 1 if a process keeps one of them.
 remove_cgroups() {
-    local cgroup deadline=$((SECONDS + 30))
+    local cgroup status=0 deadline=$((SECONDS + 30))
     for cgroup in "${CGROUPS[@]}"; do
         # The kernel takes a moment to forget the last process.
         until find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null; do
-            [ "$SECONDS" -lt "$deadline" ] || { say "$cgroup is left" && break; }
+            [ "$SECONDS" -lt "$deadline" ] || { say "$cgroup is left" && status=1 && break; }
             sleep 0.1
         done
     done
+    return "$status"
+}
+
+# remember_machine: how the machine is, for expect_same_machine.
+remember_machine() {
+    MACHINE=$(machine)
+}
+
+# expect_same_machine: fails where something was changed that nobody puts right by ending what was started.
+expect_same_machine() {
+    local change
+    change=$(diff <(printf '%s\n' "$MACHINE") <(machine)) || die "the machine is not as it was: $change"
+}
+
+# What programs that make containers and guests change on a machine, unless they are kept from it. The two
+# sysctls that the kernel changes itself are left out.
+machine() {
+    find /proc/sys -type f -perm -u=w ! -name ns_last_pid ! -name perf_event_max_sample_rate \
+        -exec grep -sH '' {} + | sort
+    cut -d ' ' -f 3- /proc/self/mountinfo | sort
+    cut -d ' ' -f 1 /proc/modules 2>/dev/null | sort
+    ls /sys/class/net
+    ls -d /{etc,opt,run,var/lib,var/log}/{cni,containerd,containers,crun,docker,kubelet,kubernetes} \
+        /{run,var/lib}/{libpod,netns,runc,runsc} /var/log/pods 2>/dev/null || true
 }
 
 # On a stage that is in cgroups of its own, and in a namespace of them: the same trees, each with our cgroup

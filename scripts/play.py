@@ -26,15 +26,22 @@ def main():
     parser.add_argument("--dist", type=Path, required=True)
     parser.add_argument("--pods", type=Path, required=True)
     arguments = parser.parse_args()
-    set_up(arguments.dist)
+    try:
+        set_up(arguments.dist)
+        play_all(arguments.pods)
+    except Failure as failure:
+        sys.exit(f"play: {failure}")
+
+
+def play_all(pods):
     for check, file in ((emperor, "emperor"), (restricted_emperor, "overlays-emperor-restricted"),
                         (vassal, "vassal"), (restricted_vassal, "overlays-vassal-restricted")):
         began = time.monotonic()
-        pod = Pod(arguments.pods / f"{file}.yaml")
+        pod = Pod(pods / f"{file}.yaml")
         try:
             seen = check(pod)
         except Failure as failure:
-            sys.exit(f"play: {file}: {failure}; the container has said:\n{pod.said()}")
+            raise Failure(f"{file}: {failure}; the container has said:\n{pod.said()}") from failure
         print(f"play: {file}: {seen} ({time.monotonic() - began:.1f} s)", flush=True)
 
 
