@@ -18,6 +18,7 @@ import termios
 import time
 
 import podman_setup
+from documents import block
 
 # Far more than anything takes, on a machine that is far too busy.
 LIMIT_S = 60.0
@@ -39,6 +40,7 @@ ENVIRONMENT = {
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID",
                 "SETFCAP", "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE")
 FUSE_MAJOR, FUSE_MINOR = 10, 229
+CONTAINERS = "docs/containers.md"
 
 
 class Failure(Exception):
@@ -243,7 +245,14 @@ class Client(Engine):
     def build(self):
         """Both images, from Dockerfiles that need no registry."""
         for image in os.listdir(IMAGES):
-            self.demand("build", "-q", "--network", "none", "-t", f"vassal-{image}", f"{IMAGES}/{image}")
+            self.build_image(f"vassal-{image}", f"{IMAGES}/{image}")
+
+    def build_image(self, name, directory):
+        self.demand("build", "-q", "--network", "none", "-t", name, directory)
+
+    def load(self, archive):
+        """Images, from a file."""
+        self.demand("load", "-i", archive)
 
     def clean(self):
         names = self.demand("ps", "-aq").split()
@@ -253,7 +262,8 @@ class Client(Engine):
     def arguments(self, spec):
         """Of `run`, but for whether it goes to the background."""
         words = ["--pull=never", "--network=none", *self.health_options(spec.health)]
-        words += ["--init"] * spec.engine_init + ["-it"] * spec.has_terminal
+        words += self.INIT_OPTIONS if spec.engine_init else ["--init=false"]
+        words += ["-it"] * spec.has_terminal
         words += ["--read-only"] * spec.read_only
         words += [f"--user={spec.user}"] * bool(spec.user) + ["--cap-drop=all"] * spec.drop_all
         words += [f"--cap-add={capability}" for capability in spec.add]
@@ -287,6 +297,8 @@ class Docker(Client):
 
     name = "docker"
     INIT_AT = "/sbin/docker-init"
+    # Its daemon.json has it for each container.
+    INIT_OPTIONS = ()
     SOCKET = f"unix://{BASE}/docker.sock"
     daemon = None
 
@@ -298,8 +310,7 @@ class Docker(Client):
 
     def start(self):
         with open(f"{BASE}/daemon.json", "w", encoding="ascii") as file:
-            # As docs/containers.md has it, but that not every container gets it.
-            json.dump({"init-path": f"{self.dist}/vassal-init"}, file)
+            file.write(block(CONTAINERS, '{ "init": true, '))
         with open(f"{BASE}/dockerd.log", "wb") as log:
             self.daemon = subprocess.Popen(
                 ["dockerd", f"--config-file={BASE}/daemon.json", f"--host={self.SOCKET}",
@@ -344,6 +355,7 @@ class Podman(Client):
 
     name = "podman"
     INIT_AT = "/run/podman-init"
+    INIT_OPTIONS = ("--init",)
 
     def client(self):
         return ["podman"]
@@ -352,7 +364,7 @@ class Podman(Client):
         return {**ENVIRONMENT, **podman_setup.environment(BASE)}
 
     def start(self):
-        podman_setup.write(BASE, self.dist, "none")
+        podman_setup.write(BASE, self.dist, "none", block(CONTAINERS, "[containers]\n"))
         self.build()
 
     def clean(self):

@@ -4,18 +4,23 @@
   fuse   the same with squashfuse, fusermount3, the libraries of both, an image to mount, and files for both
          programs
 
-And for scripts/bench `machine`: the /etc of the stage, and an empty /usr for the machine's own.
+Besides: the image of a release, as scripts/package makes it, and directories to make images in as the
+documents say. And for scripts/bench `machine`: the /etc of the stage, and an empty /usr for the machine's own.
 """
 
 import glob
+import json
 import os
 import pwd
 import re
 import shutil
 import tarfile
 
-from engine_drivers import IMAGES, demand
+from documents import REPO, block
+from engine_drivers import BASE, CONTAINERS, IMAGES, demand
 
+# Not below IMAGES: what is there is built for each engine.
+DOCUMENTS, RELEASE = f"{BASE}/documents", f"{BASE}/release.tar"
 PAGE = "a page of a squashfs image\n"
 DOCKERFILE = """FROM scratch
 ADD rootfs.tar /
@@ -46,6 +51,12 @@ emperor = /etc/uwsgi/vassals
 emperor-use-clone = fs,pid
 """
 COMMAND = "command = /bin/busybox httpd -f -p 8080 -h /app\n"
+# What the documents call the app.
+APP = """#!/bin/sh
+trap 'exit 3' TERM
+echo the app runs as $(id -u)
+while :; do sleep 0.05; done
+"""
 # In both images; and in the second only.
 FILES = {
     "etc/passwd": "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/:/bin/sh\n",
@@ -75,6 +86,48 @@ def make_images(dist):
                 shutil.copy(f"{dist}/{program}", f"{target}/{program}")
         with open(f"{directory}/Dockerfile", "w", encoding="ascii") as file:
             file.write(DOCKERFILE)
+
+
+def make_release(dist, image):
+    """The archive of an image: this one, or one of `dist`, in whose index that of another architecture has no
+    programs that would run here."""
+    if image:
+        shutil.copy(image, RELEASE)
+        return
+    layers = f"{BASE}/layers"
+    for architecture in ("amd64", "arm64"):
+        os.makedirs(f"{layers}/{architecture}/sbin")
+        for program in ("vassal-init", "emperor"):
+            target = f"{layers}/{architecture}/sbin/{program}"
+            if architecture == "amd64":
+                shutil.copy(f"{dist}/{program}", target)
+            else:
+                write(f"{layers}/{architecture}/sbin", {program: "not for this machine\n"})
+                os.chmod(target, 0o755)
+    version = re.search(r'^version = "(.*)"$', (REPO / "Cargo.toml").read_text(), re.MULTILINE)[1]
+    demand(f"{REPO}/scripts/oci-image.py", RELEASE, f"vassal:{version}", "0" * 12, "0",
+           *(f"{architecture}={layers}/{architecture}" for architecture in ("amd64", "arm64")))
+
+
+def name_of_release():
+    """What it is called once it is loaded."""
+    with tarfile.open(RELEASE) as archive:
+        return json.load(archive.extractfile("manifest.json"))[0]["RepoTags"][0]
+
+
+def make_images_of_documents(dist):
+    """Directories with the documents' lines for a Dockerfile, on top of an image that has /srv/app."""
+    lines = "COPY vassal-init /sbin/vassal-init\n"
+    containers = block(CONTAINERS, lines)
+    options = block(CONTAINERS, 'ENTRYPOINT ["/sbin/vassal-init", "--user"')
+    taken = f"COPY --from={name_of_release()} /sbin/vassal-init /sbin/vassal-init\n"
+    entrypoint = 'ENTRYPOINT ["/sbin/vassal-init", "--"]\n'
+    for image, text in (("readme", block("README.md", lines)), ("containers", containers),
+                        ("options", containers + options), ("of-release", taken + entrypoint)):
+        directory = f"{DOCUMENTS}/{image}"
+        write(directory, {"Dockerfile": f"FROM vassal-plain\nCOPY app /srv/app\n{text}", "app": APP})
+        os.chmod(f"{directory}/app", 0o755)
+        shutil.copy(f"{dist}/vassal-init", f"{directory}/vassal-init")
 
 
 def make_image_of_machine():

@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 
-from engine_drivers import BASE, ENGINES, INIT, TINI, Failure, Spec, until
-from engine_images import PAGE, make_image_of_machine, make_images
+from documents import block
+from engine_drivers import BASE, CONTAINERS, ENGINES, INIT, TINI, Failure, Spec, until
+from engine_images import (DOCUMENTS, PAGE, RELEASE, make_image_of_machine, make_images,
+                           make_images_of_documents, make_release, name_of_release)
 from engine_schedulers import SCHEDULERS
 
 OURS = INIT[0]
@@ -294,6 +296,30 @@ def until_served(container, port):
         raise Failure(f"{failure}; the container has said {container.said()!r}") from None
 
 
+def release(engine):
+    """The image of a release, whose index has one of another architecture, too."""
+    engine.load(RELEASE)
+    name = name_of_release()
+    run = ("run", "--rm", "--init=false", "--network=none", name)
+    version = name.rpartition(":")[2]
+    for program, *words in (("vassal-init", "--version"), ("emperor", "--", "/sbin/emperor", "--version")):
+        said = engine.demand(*run, *words)
+        if not said.startswith(f"{program} {version} "):
+            raise Failure(f"{name} {' '.join(words)}: {said!r}")
+    # As others take a program out of it.
+    engine.build_image("vassal-of-release", f"{DOCUMENTS}/of-release")
+    expect_run(engine, Spec(("true",), image="of-release"), 0, "")
+
+
+def documents(engine):
+    """The lines for a Dockerfile in README.md and docs/containers.md."""
+    for image, user in (("readme", 0), ("containers", 0), ("options", 1000)):
+        engine.build_image(f"vassal-{image}", f"{DOCUMENTS}/{image}")
+        container = engine.spawn(Spec((), image=image))
+        container.until_said(f"the app runs as {user}")
+        expect("status after the stop", container.stop(), 3)
+
+
 MANIFEST = """
 apiVersion: v1
 kind: ConfigMap
@@ -332,6 +358,21 @@ spec:
       configMap:
         name: vassals
 """
+
+
+def pod_of_documents(engine):
+    """The pod of docs/containers.md, with both values of shareProcessNamespace."""
+    engine.build_image("vassal-containers", f"{DOCUMENTS}/containers")
+    image = "localhost/vassal-containers:latest\n      imagePullPolicy: Never"
+    spec = block(CONTAINERS, "spec:\n  shareProcessNamespace: false ").replace("image: app\n",
+                                                                             f"image: {image}\n")
+    for shared in ("false", "true"):
+        own = spec.replace("shareProcessNamespace: false ", f"shareProcessNamespace: {shared} ")
+        engine.play(f"apiVersion: v1\nkind: Pod\nmetadata:\n  name: pod\n{own}")
+        app = engine.container("pod-app")
+        app.until_said("the app runs as 0")
+        expect(f"status after the stop, shareProcessNamespace: {shared}", app.stop(), 3)
+        engine.demand("pod", "rm", "-f", "pod")
 
 
 def kube_play(engine):
@@ -386,15 +427,21 @@ CHECKS = (
     ("FUSE: pause", fuse_paused),
     ("emperor as the main process", emperor),
     ("pod with a ConfigMap (kube play)", kube_play),
+    ("the image of a release", release),
+    ("a Dockerfile of the documents", documents),
+    ("a pod of the documents (kube play)", pod_of_documents),
 )
 
 # What an engine cannot do by its nature. All else is run.
-RUNTIME_HAS_NONE = {health: "a runtime looks at no health", engine_init: "a runtime brings no init",
-                    fuse_restarted: "a runtime restarts nothing", kube_play: "of Podman only"}
+OF_IMAGES = dict.fromkeys((release, documents), "a runtime has no images")
+OF_PODMAN = dict.fromkeys((kube_play, pod_of_documents), "of Podman only")
+RUNTIME_HAS_NONE = OF_IMAGES | OF_PODMAN | {
+    health: "a runtime looks at no health", engine_init: "a runtime brings no init",
+    fuse_restarted: "a runtime restarts nothing"}
 FUSE_CHECKS = (fuse_by_root, fuse_by_user, fuse_without_new_privileges, fuse_on_a_read_only_root,
                fuse_without_the_device, fuse_lost, fuse_mounted_again, fuse_restarted, fuse_paused)
 NOT_HERE = {
-    "docker": {kube_play: "of Podman only"},
+    "docker": OF_PODMAN,
     "podman": {},
     "runc": RUNTIME_HAS_NONE,
     "crun": RUNTIME_HAS_NONE,
@@ -409,14 +456,14 @@ NOT_HERE = {
         shared_pids: "nspawn always makes a pid namespace", out_of_memory: "limits are those of its unit",
         child_out_of_memory: "limits are those of its unit",
         pause: "nspawn has none", fuse_paused: "nspawn has none"},
-    "swarm": dict.fromkeys(FUSE_CHECKS, "a service has no devices") | {
+    "swarm": OF_PODMAN | dict.fromkeys((release, documents), "as with Docker") | dict.fromkeys(
+        FUSE_CHECKS, "a service has no devices") | {
         terminal: "nobody is at the terminal of a service", restricted: "a service has no no-new-privileges",
-        shared_pids: "a service has no such option", emperor: "a service has no devices",
-        kube_play: "of Podman only"},
+        shared_pids: "a service has no such option", emperor: "a service has no devices"},
     "slurm": dict.fromkeys(
         (read_only, user_of_engine, capabilities, restricted, shared_pids, pause, out_of_memory,
          child_out_of_memory, exec_leftovers, health, engine_init, *FUSE_CHECKS, emperor,
-         kube_play), "a job is no container"),
+         kube_play, release, documents, pod_of_documents), "a job is no container"),
 }
 
 
@@ -424,6 +471,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--dist", required=True)
     parser.add_argument("--only", default="")
+    parser.add_argument("--image", default="")
     parser.add_argument("engines", nargs="+", choices=sorted(NOT_HERE))
     parser.add_argument("--bench", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
@@ -434,6 +482,8 @@ def main():
     if not checks:
         sys.exit(f"engines: no check has {arguments.only!r} in its name")
     make_images(arguments.dist)
+    make_release(arguments.dist, arguments.image)
+    make_images_of_documents(arguments.dist)
     kinds = ENGINES | SCHEDULERS
     columns = {name: run_engine(kinds[name](arguments.dist), checks)
                for name in dict.fromkeys(arguments.engines)}
@@ -449,8 +499,8 @@ def bench(dist, words):
     try:
         engine.start()
         # Of processes of another user it is asked, too, which namespaces they are in.
-        options = ["--cap-add=SYS_ADMIN", "--cap-add=SYS_PTRACE", "--device=/dev/fuse", "--network=none",
-                   "--volume=/usr:/usr:ro", f"--volume={checkout}:{checkout}:ro"]
+        options = ["--init=false", "--cap-add=SYS_ADMIN", "--cap-add=SYS_PTRACE", "--device=/dev/fuse",
+                   "--network=none", "--volume=/usr:/usr:ro", f"--volume={checkout}:{checkout}:ro"]
         command = [*engine.client(), "run", "--rm", *options, "vassal-machine", f"{checkout}/scripts/bench",
                    "--on-stage", *words]
         return subprocess.run(command, stdin=subprocess.DEVNULL, env=engine.environment(),

@@ -5,18 +5,16 @@ import os
 import shutil
 
 
-def write(base, dist, network):
-    """Below `base` and /etc, with our binary for --init and as the pause of pods, and this network by
-    default."""
+def write(base, dist, network, containers="[containers]\n"):
+    """Below `base` and /etc, with our binary as the pause of pods, and this network by default. `containers`
+    is how a section of containers.conf begins."""
     os.makedirs(f"{base}/helpers")
     shutil.copy(f"{dist}/vassal-init", f"{base}/helpers/catatonit")
     with open(f"{base}/containers.conf", "w", encoding="ascii") as file:
-        file.write(f"""[containers]
-netns = "{network}"
+        file.write(f"""{containers}netns = "{network}"
 cgroups = "enabled"
 default_ulimits = []
 log_driver = "k8s-file"
-init_path = "{dist}/vassal-init"
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
