@@ -21,6 +21,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import cluster_recipes
 from client import METRICS, Client, Failure, fetch, lose_daemons, until, until_settled
 from vassals_image import PAGE, make_tree
 
@@ -49,10 +50,15 @@ def main():
     parser = argparse.ArgumentParser()
     for name in ("base", "dist", "servers", "tools"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    cluster = Cluster(parser.parse_args())
+    parser.add_argument("--only")
+    arguments = parser.parse_args()
+    checks = [check for check in CHECKS if arguments.only in (None, check.__name__)]
+    if not checks:
+        sys.exit(f"cluster: {arguments.only}: there are {', '.join(check.__name__ for check in CHECKS)}")
+    cluster = Cluster(arguments)
     try:
         cluster.start()
-        for check in (emperors, config_map, crowd, vassals, update, lost_node):
+        for check in checks:
             began = time.monotonic()
             check(cluster)
             say(f"{check.__name__}: done in {time.monotonic() - began:.0f} s")
@@ -117,7 +123,8 @@ class Cluster:
             f"--service-account-key-file={base}/accounts.key",
             f"--service-account-signing-key-file={base}/accounts.key",
             "--service-cluster-ip-range=10.98.0.0/16",
-            "--allow-privileged=true", "--disable-admission-plugins=ServiceAccount",
+            "--kubelet-preferred-address-types=InternalIP", "--allow-privileged=true",
+            "--disable-admission-plugins=ServiceAccount",
             "--default-not-ready-toleration-seconds=1", "--default-unreachable-toleration-seconds=1")
         until("the API server answers", lambda: self.get("/readyz", is_json=False) == "ok")
         self.daemon(
@@ -391,6 +398,9 @@ def lost_node(cluster):
         raise Failure(f"failed when the endpoints were gone: {client.failures[failed:][:5]}")
 
 
+CHECKS = (cluster_recipes.recipes, emperors, config_map, crowd, vassals, update, lost_node)
+
+
 # The images
 
 
@@ -399,16 +409,16 @@ def make_images(base, dist):
     (base / "images").mkdir()
     tree = base / "tree"
     make_tree(tree, dist)
-    write_image(base / "images/vassals.tar", IMAGE, tree, ["/bin/sh"])
+    write_image(base / "images/vassals.tar", (IMAGE, *cluster_recipes.IMAGES), tree, ["/bin/sh"])
     shutil.rmtree(tree)
     tree.mkdir()
     # As the pause of a pod, it is told to be one.
     shutil.copy(dist / "vassal-init", tree / "catatonit")
-    write_image(base / "images/pause.tar", PAUSE, tree, ["/catatonit", "-P"])
+    write_image(base / "images/pause.tar", (PAUSE,), tree, ["/catatonit", "-P"])
     shutil.rmtree(tree)
 
 
-def write_image(file, name, tree, command):
+def write_image(file, names, tree, command):
     """As `docker save` writes it: a layer, the configuration, and a manifest of both."""
     layer = file.with_suffix(".layer")
     run("tar", "-C", tree, "--numeric-owner", "-cf", layer, ".")
@@ -419,7 +429,7 @@ def write_image(file, name, tree, command):
         "config": {"Entrypoint": command, "Env": [
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
     }).encode()
-    manifest = json.dumps([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]).encode()
+    manifest = json.dumps([{"Config": "config.json", "RepoTags": names, "Layers": ["layer.tar"]}]).encode()
     with tarfile.open(file, "w") as archive:
         archive.add(layer, "layer.tar")
         for part, content in (("config.json", config), ("manifest.json", manifest)):

@@ -15,6 +15,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from documents import block
+
 REPO = Path(__file__).resolve().parent.parent
 DEPLOY = REPO / "deploy/kubernetes"
 CHART = DEPLOY / "chart"
@@ -209,8 +211,33 @@ def check(tools):
         if not result.returncode or said not in result.stderr:
             raise Fault(f"the chart with {words}: status {result.returncode}, and no '{said}' in: "
                         f"{result.stderr}")
+    check_older(tools)
+    count += check_part_of_pod(tools)
     count += check_manifests(tools)
     print(f"kubernetes: {count} documents hold")
+
+
+def check_older(tools):
+    """Before 1.30 a pod says in an annotation what it wants of AppArmor."""
+    for variant in VARIANTS:
+        for version, is_annotation in (("1.29.0", True), ("1.30.0", False)):
+            text = json.dumps(tools.helm(f"--kube-version={version}", *variant.values()))
+            has = [word in text for word in ("container.apparmor.security.beta", "appArmorProfile")]
+            is_said = variant.rights == "fuse-device"
+            if has != [is_said and is_annotation, is_said and not is_annotation]:
+                raise Fault(f"the chart for {variant.directory}, Kubernetes {version}: annotation, field: "
+                            f"{has}")
+
+
+def check_part_of_pod(tools):
+    """What docs/containers.md has a container say that mounts a FUSE filesystem."""
+    import yaml
+
+    container = {"name": "app", "image": "app", "volumeMounts": [],
+                 **yaml.safe_load(block("docs/containers.md", "resources:\n"))}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app"},
+           "spec": {"containers": [container], "volumes": []}}
+    return check_documents(tools, "docs/containers.md", [pod])
 
 
 def check_documents(tools, source, rendered):

@@ -21,10 +21,19 @@ securityContext:
 {{- else if eq .Values.rights "fuse-device" }}
   capabilities:
     add: [SYS_ADMIN]
+{{- if semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version }}
   appArmorProfile:
     type: Unconfined
+{{- end }}
 {{- else }}
   privileged: true
+{{- end }}
+{{- end }}
+
+{{/* What is said of AppArmor before Kubernetes 1.30. Called with a dict of root and container. */}}
+{{- define "emperor.appArmor" -}}
+{{- if and (eq .root.Values.rights "fuse-device") (semverCompare "<1.30.0-0" .root.Capabilities.KubeVersion.Version) }}
+container.apparmor.security.beta.kubernetes.io/{{ .container }}: unconfined
 {{- end }}
 {{- end }}
 
