@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, lchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::Output;
 
 use crate::common::process::Handle;
@@ -292,6 +293,73 @@ fn it_says_which_files_are_left_if_no_process_can_be_had_to_remove_them() {
         for file in ["/run/emperor.sock", "/run/pid"] {
             let line = format!("emperor: create process: {AGAIN}: {file} is left\n");
             until(&line, || told().contains(&line));
+        }
+    });
+}
+
+/// The programs in a directory of their own, `vassal-init` with this mode.
+fn programs_of_mode(sandbox: &Sandbox, mode: u32) -> [String; 2] {
+    let directory = format!("/run/{mode:o}");
+    fs::create_dir(&directory).unwrap();
+    ["emperor", "vassal-init"].map(|name| {
+        let copy = format!("{directory}/{name}");
+        fs::copy(sandbox.program(name).get_program(), &copy).unwrap();
+        let mode = if name == "emperor" { 0o755 } else { mode };
+        fs::set_permissions(&copy, fs::Permissions::from_mode(mode)).unwrap();
+        copy
+    })
+}
+
+#[test]
+fn a_vassal_init_that_nobody_can_read_is_traced_by_nobody_and_makes_no_user_namespace() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("a program of another user's") {
+            return;
+        }
+        // Not by setpriv: that has its capabilities until the program runs, and could read it.
+        let as_user = |program: &str, words: &[&str]| {
+            let mut command = std::process::Command::new(program);
+            command.uid(1001).gid(1001).args(words);
+            command
+        };
+        for (mode, is_readable) in [(0o755, true), (0o711, false)] {
+            let [_, vassal_init] = programs_of_mode(sandbox, mode);
+            let mut init = sandbox.start("init", as_user(&vassal_init, &["--", "sleep", "1000"]));
+            until("the command runs", || process::named("sleep").len() == 1);
+            // Who can trace a process owns what /proc has of it.
+            let owner = fs::metadata(format!("/proc/{}/mem", init.pid())).unwrap().uid();
+            assert_eq!(owner != 0, is_readable, "{mode:o}: {owner}");
+            init.signal(Signal::TERM);
+            assert_eq!(init.wait(), 143);
+
+            let made = as_user(&vassal_init, &["--unshare", "user,fs", "--", "true"]).output().unwrap();
+            let said = String::from_utf8(made.stderr).unwrap();
+            assert_eq!(made.status.code(), Some(if is_readable { 0 } else { 71 }), "{mode:o}: {said}");
+            assert_eq!(said.contains("/setgroups: Permission denied"), !is_readable, "{mode:o}: {said}");
+        }
+    });
+}
+
+#[test]
+fn an_emperor_with_a_user_upgrades_with_a_vassal_init_that_it_can_read_only() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("an emperor that becomes another user") {
+            return;
+        }
+        fs::create_dir_all(VASSALS).unwrap();
+        sandbox.vassal("a", "command = sleep 1000");
+        for (mode, status) in [(0o755, 0_u8), (0o711, 1)] {
+            let [program, _] = programs_of_mode(sandbox, mode);
+            let mut start = std::process::Command::new(&program);
+            start.arg(ini(sandbox, "uid = user001"));
+            let emperor = sandbox.start("emperor", start);
+            emperor.wait_running(1, "a");
+            let upgrade = std::process::Command::new(&program).arg("upgrade").output().unwrap();
+            let said = String::from_utf8([upgrade.stdout, upgrade.stderr].concat()).unwrap();
+            assert_eq!(upgrade.status.code(), Some(i32::from(status)), "{mode:o}: {said}");
+            let why = emperor.lines("/vassal-init: Permission denied (EACCES)");
+            assert_eq!(why.len(), usize::from(status), "{mode:o}: {why:?}");
+            emperor.stop();
         }
     });
 }
