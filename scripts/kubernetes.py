@@ -375,6 +375,10 @@ def check_manifests(tools):
         file.write_text(MANIFEST_OF_LIMITS)
         count += check_manifest(tools, "limits", tools.manifest("--replicas", "3", file), "restricted",
                                 SEEN_OF_LIMITS)
+        file.write_text("[uwsgi]\nuid = 1\ngid = 1\nexec-as-user = fuse-zip a.zip /app\ncommand = true\n")
+        result = tools.manifest(file)
+        if "exec-as-user: what it runs can mount nothing" not in result.stderr:
+            raise Fault(f"scripts/manifest says nothing of a command that mounts: {result.stderr}")
         for content, said in BAD_FILES:
             file.write_bytes(content)
             result = tools.manifest(file)
