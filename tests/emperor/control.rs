@@ -197,7 +197,8 @@ fn who_waits_is_told_what_has_become_of_an_order() {
         assert!(error.contains(&format!(", reload refused: {VASSALS}/app.ini:2:1: ")), "{error}");
 
         // Neither is an app that ran before, nor one that does not stay.
-        sandbox.vassal("app", "command = false");
+        // However long it takes to end.
+        sandbox.vassal("app", "command = false\nready-after = 300s");
         let (status, _, error) = command(sandbox, &["reload", "app", "--wait"]);
         assert_eq!(status, 1, "{error}");
         assert!(error.starts_with("emperor: app: backoff, next try in "), "{error}");
