@@ -10,6 +10,7 @@ from pathlib import Path
 
 import podman_setup
 from client import METRICS, Client, Failure, fetch, lose_daemons, until, until_settled
+from documents import block
 from vassals_image import PAGE, make_tree
 
 BASE = Path("/var/lib/play")
@@ -17,6 +18,18 @@ IMAGE = "localhost/vassals:1"
 HERE = "127.0.0.1"
 HELLO, SECOND = 8080, 8081
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+README = "deploy/kubernetes/README.md"
+# There is no network: what is to be installed must be there already, out of these packages.
+APT_GET = """#!/bin/sh
+[ "$1" = install ] || exit 0
+shift
+for package; do
+    case $package in
+        -* | uwsgi-core | uwsgi-plugin-psgi | squashfuse) ;;
+        *) echo "the tree has nothing of $package" && exit 1 ;;
+    esac
+done
+"""
 LIMIT_S = 60.0
 LOSSES = 3
 
@@ -46,10 +59,20 @@ def play_all(pods):
 
 
 def set_up(dist):
+    """Makes the image by the Dockerfile of deploy/kubernetes/README.md."""
     podman_setup.write(BASE, dist, "host")
-    make_tree(BASE / "tree", dist)
-    subprocess.run(["tar", "-C", BASE / "tree", "-cf", BASE / "tree.tar", "."], check=True)
-    podman("import", "--change", f"ENV PATH={PATH}", BASE / "tree.tar", IMAGE)
+    tree, context = BASE / "tree", BASE / "context"
+    make_tree(tree, dist)
+    context.mkdir()
+    for part in ("usr/local/sbin/emperor", "usr/local/sbin/vassal-init", "srv/hello", "srv/hello.squashfs"):
+        (tree / part).rename(context / Path(part).name)
+    (tree / "app").rmdir()
+    (tree / "usr/bin/apt-get").write_text(APT_GET)
+    (tree / "usr/bin/apt-get").chmod(0o755)
+    subprocess.run(["tar", "-C", tree, "-cf", BASE / "tree.tar", "."], check=True)
+    podman("import", "--change", f"ENV PATH={PATH}", BASE / "tree.tar", "localhost/debian:12-slim")
+    (context / "Dockerfile").write_text(block(README, "FROM debian:12-slim\n"))
+    podman("build", "--network", "none", "-t", IMAGE, context)
 
 
 def podman(*words, is_demanded=True):
