@@ -8,15 +8,53 @@ use super::walk::{blocks, document};
 use super::walked::WALKED;
 
 /// Documents whose blocks have no fence, beside those that are followed.
-const OTHERS: &[&str] = &["docs/behaviour.md", "docs/operating.md", "docs/recipes.md", "docs/reference.md"];
+const OTHERS: &[&str] = &[
+    "deploy/kubernetes/README.md",
+    "docs/behaviour.md",
+    "docs/containers.md",
+    "docs/operating.md",
+    "docs/recipes.md",
+    "docs/reference.md",
+    "docs/rootless.md",
+    "docs/security.md",
+];
 
 /// What runs a block without a fence: the document, a part of the block, a file of the repository, and a part
 /// of that. Samples of what is shown are in files that compare it.
 const RUN: &[(&str, &str, &str, &str)] = &[
     ("README.md", "scripts/demo ", "scripts/demo", "on_stage_zip"),
     ("README.md", "install dist/emperor", "scripts/vm-guide.py", "\"To begin with\""),
-    ("README.md", "ENTRYPOINT [", "scripts/engine_images.py", "ENTRYPOINT [\"/sbin/vassal-init\", \"--\"]"),
+    ("README.md", "ENTRYPOINT [", "scripts/engine_images.py", "block(\"README.md\", lines)"),
+    ("deploy/kubernetes/README.md", "kubectl apply -k", "scripts/cluster_recipes.py", "def both_shapes"),
+    (
+        "deploy/kubernetes/README.md",
+        "configMapGenerator:",
+        "scripts/cluster_recipes.py",
+        "def own_kustomization",
+    ),
+    (
+        "deploy/kubernetes/README.md",
+        "FROM debian:12-slim",
+        "scripts/play.py",
+        "block(README, \"FROM debian:12-slim",
+    ),
+    ("deploy/kubernetes/README.md", "helm install", "scripts/cluster_recipes.py", "def chart"),
+    ("deploy/kubernetes/README.md", "scripts/manifest", "scripts/cluster_recipes.py", "def pods_of_files"),
     ("docs/apps.md", "fuse-zip -r /var/www/shop.zip", "tests/docs/walked.rs", "docs/tutorial.md"),
+    ("docs/containers.md", "vassal-init [FLAGS]", "src/config/keys/vassal.rs", "vassal-init [FLAGS]"),
+    ("docs/containers.md", "ENTRYPOINT [", "scripts/engine_images.py", "block(CONTAINERS, lines)"),
+    (
+        "docs/containers.md",
+        "\"init-path\":",
+        "scripts/engine_drivers.py",
+        "block(CONTAINERS, '{ \"init\": true, ')",
+    ),
+    ("docs/containers.md", "[containers]", "scripts/engine_drivers.py", "block(CONTAINERS, \"[containers]"),
+    ("docs/containers.md", "shareProcessNamespace", "scripts/engines.py", "def pod_of_documents"),
+    ("docs/containers.md", "KillMode=mixed", "scripts/vm-recipes.py", "def service"),
+    ("docs/containers.md", "make test", "scripts/vm-recipes.py", "def command"),
+    // No device plugin was run: it is held to the schemas.
+    ("docs/containers.md", "squat.ai/fuse", "scripts/kubernetes.py", "def check_part_of_pod"),
     ("docs/guide.md", "emperor-cgroup = ", "scripts/vm-guide.py", "memory-max"),
     ("docs/guide.md", "jq -r", "tests/docs/night.rs", "docs/guide.md"),
     ("docs/operating.md", "install dist/emperor", "scripts/vm-guide.py", "\"To begin with\""),
@@ -24,7 +62,7 @@ const RUN: &[(&str, &str, &str, &str)] = &[
     ("docs/operating.md", "emperor-use-clone = fs,pid,ipc", "tests/docs/night.rs", "fs,pid,ipc"),
     ("docs/operating.md", "cp docs/completions/emperor.bash", "tests/docs/night.rs", "cp docs/completions"),
     ("docs/operating.md", "vassals/*.ini", "tests/docs/night.rs", "vassals/*.ini"),
-    ("docs/operating.md", "Type=notify-reload", "scripts/vm-guide.py", "Type=notify-reload\\nExecReload="),
+    ("docs/operating.md", "Type=notify-reload", "scripts/vm-guide.py", "block(OPERATING, NOTIFY_RELOAD)"),
     ("docs/operating.md", "jq -r", "tests/docs/night.rs", "docs/operating.md"),
     ("docs/operating.md", "awk 'NR == 1", "tests/docs/night.rs", "docs/operating.md"),
     ("docs/recipes.md", "hook-as-root = create:/dev/%(_)", "tests/docs/recipes.rs", "JAIL"),
@@ -34,12 +72,21 @@ const RUN: &[(&str, &str, &str, &str)] = &[
     ("docs/recipes.md", "hook-as-user = fuse:/app squashfuse", "tests/docs/recipes.rs", "SQUASHFS"),
     ("docs/recipes.md", "chroot = /ns/precise", "tests/docs/recipes.rs", "CHROOT"),
     ("docs/recipes.md", "scripts/make-rootfs --user", "scripts/demo", "make_tutorial_tree user001 user002"),
-    ("docs/reference.md", "setpriv --reuid emperor", "tests/emperor/tyrant.rs", "--ambient-caps"),
+    ("docs/reference.md", "setpriv --reuid emperor", "scripts/vm-recipes.py", "def some_capabilities"),
     ("docs/reference.md", "\"included_from\"", "tests/config/limits.rs", "\"included_from\""),
     ("docs/reference.md", "fuse-overlayfs", "tests/fuse/handed_over.rs", "fuse-overlayfs -o lowerdir="),
     ("docs/reference.md", "mounted again and running", "tests/fuse/errors.rs", "mounted again and running"),
     ("docs/reference.md", "after the daemon died (pid 5, killed", "tests/docs/walked.rs", "README.md"),
     ("docs/reference.md", "needs a fresh jail", "tests/emperor/reload.rs", "needs a fresh jail"),
+    ("docs/rootless.md", "uid = root", "scripts/vm-recipes.py", "def rootless()"),
+    ("docs/rootless.md", "emperor --emperor ~/vassals", "scripts/vm-recipes.py", "def rootless()"),
+    ("docs/rootless.md", "joe:100000:65536", "tests/emperor/rootless.rs", "GRANTED: &str"),
+    ("docs/rootless.md", "loginctl enable-linger", "scripts/vm-recipes.py", "def rootless_unit"),
+    ("docs/rootless.md", "map-users = auto", "scripts/vm-recipes.py", "def own_ids"),
+    ("docs/rootless.md", "map-tree = /ns", "scripts/vm-recipes.py", "def own_ids"),
+    ("docs/rootless.md", "bind,nosuid", "scripts/vm-recipes.py", "def own_ids"),
+    ("docs/security.md", "emperor-tyrant-max", "scripts/vm-recipes.py", "def strangers"),
+    ("docs/security.md", "confine-hooks", "scripts/vm-recipes.py", "def strangers"),
     ("docs/reference.md", "{\"time\":", "tests/emperor/seeing.rs", "\"program\":\"emperor\""),
 ];
 
