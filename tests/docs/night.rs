@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Instant;
 
 use super::blocks::indented;
 use super::walk::document;
 use crate::common::sandbox::vassal_path;
-use crate::common::{Sandbox, sandboxed, until};
+use crate::common::{Sandbox, UP, eventually, process, sandboxed, until, until_passed};
+use rustix::process::Signal;
 
 /// The block of a document, four blanks in, that has this in it.
 fn command(name: &str, part: &str) -> String {
@@ -73,8 +75,8 @@ fn the_first_commands_of_the_night_show_every_ill_vassal_and_no_healthy_one() {
         for (name, command) in [
             ("healthy", "sleep 1000"),
             ("running-too", "sleep 1000"),
-            // Up for long enough to be started again at once, so running whenever it is asked.
-            ("flaps", "sh -c 'sleep 1.2; exit 1'"),
+            // Killed once: it runs when it is asked.
+            ("flaps", "sleep 2222"),
             ("fails", "sh -c 'exit 3'"),
             ("refused", "sleep 1000"),
             ("held", "sleep 1000"),
@@ -92,6 +94,12 @@ fn the_first_commands_of_the_night_show_every_ill_vassal_and_no_healthy_one() {
             emperor.wait_running(1, name);
         }
         emperor.wait_for("emperor: hangs: setup failed in ");
+        let app = || process::all().into_iter().find(|process| process.parent == emperor.pid_of("flaps"));
+        emperor.wait_running(1, "flaps");
+        let up = Instant::now();
+        let app = eventually("the app", app).pid;
+        until_passed(up, UP);
+        process::signal(app, Signal::KILL);
         emperor.wait_running(2, "flaps");
         fs::write(
             vassal_path("refused"),

@@ -7,7 +7,7 @@
 //!   until they succeed and show what the next `text` block says, as a reader would do. A block that is one
 //!   line `emperor /FILE` or `emperor --OPTION` is the terminal of an emperor; the one before is stopped.
 //! - `text`: what one sees. Each line is in the output of the commands before it or in what the emperor's
-//!   terminal has got since; numbers may differ.
+//!   terminal has got since; pids and times may differ.
 //! - without a language: a picture.
 //! - any other: a file, whose path is the comment in its first line.
 
@@ -97,7 +97,10 @@ pub fn follow(sandbox: &Sandbox, name: &str) {
             }
             "" => {}
             "text" => reader.sees(&place, &block.text),
-            _ => reader.has_seen(&write_file(&place, &block.text)),
+            _ => {
+                reader.looks_from_here();
+                reader.has_seen(&write_file(&place, &block.text));
+            }
         }
     }
     if let Some(emperor) = reader.emperor {
@@ -173,7 +176,7 @@ impl Reader<'_> {
             // No reader is faster, and an app that ends sooner has failed.
             until_passed(self.done, UP);
         }
-        self.log_seen = self.emperor.as_ref().map_or(0, |emperor| emperor.log().len());
+        self.looks_from_here();
         let lines = || commands.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
         if lines().all(|line| ASKING.iter().any(|ask| line.starts_with(ask))) {
             self.ask(place, commands, expected);
@@ -184,6 +187,11 @@ impl Reader<'_> {
             self.sees(place, expected);
         }
         self.done = Instant::now();
+    }
+
+    /// What the emperor's terminal shows so far was seen.
+    fn looks_from_here(&mut self) {
+        self.log_seen = self.emperor.as_ref().map_or(0, |emperor| emperor.log().len());
     }
 
     /// Waits until an emperor that runs knows the vassal of a new file, as it does before a reader goes on.
@@ -274,8 +282,21 @@ fn is_of_emperor(commands: &str) -> bool {
     (words.starts_with('/') || words.starts_with("--emperor ")) && !words.contains('\n')
 }
 
-/// A line with each number as `N`, each time as `T`, and each row of blanks as one.
+/// Whether the numbers in a line are of the moment: pids and times, in the log, in a row of `emperor status`
+/// or of ps(1).
+fn is_of_moment(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    ["emperor: ", "vassal-init[", "vassal-init: "].iter().any(|program| line.starts_with(program))
+        || line.contains("  running  ")
+        || (words.next().is_some_and(|word| word.parse::<u32>().is_ok()) && words.next().is_some())
+}
+
+/// A line with each row of blanks as one and, where they are of the moment, each number as `N` and each time
+/// as `T`.
 fn without_numbers(line: &str) -> String {
+    if !is_of_moment(line) {
+        return line.split_whitespace().collect::<Vec<_>>().join(" ");
+    }
     let words = line.split_whitespace().map(|word| {
         let mut plain = String::new();
         let mut is_number = false;
