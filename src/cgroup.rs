@@ -165,15 +165,22 @@ pub fn processes(at: impl AsFd, procs: &str) -> Vec<Pid> {
     pids.filter_map(Pid::from_raw).collect()
 }
 
+/// Whether a cgroup of version 2, or one above, is frozen: a process that is created in it does nothing.
+pub fn freezes(directory: &Path) -> bool {
+    says(&directory.join(EVENTS).to_string_lossy(), FROZEN)
+}
+
+/// Whether a file of a cgroup has this line.
+fn says(file: &str, line: &str) -> bool {
+    let text = files::read_file(file).unwrap_or_default();
+    text.split(|&byte| byte == b'\n').any(|other| other == line.as_bytes())
+}
+
 /// Whether its cgroup, or one above, has frozen a process, as far as the usual places of cgroups tell:
 /// version 2, also beside version 1, and the freezer of version 1. `directory` is the process's cgroup of
 /// version 2, if that is known.
 pub fn is_frozen(pid: i32, directory: Option<&Path>) -> bool {
-    let says = |file: &str, frozen: &str| {
-        let text = files::read_file(file).unwrap_or_default();
-        text.split(|&byte| byte == b'\n').any(|line| line == frozen.as_bytes())
-    };
-    if directory.is_some_and(|directory| says(&directory.join(EVENTS).to_string_lossy(), FROZEN)) {
+    if directory.is_some_and(freezes) {
         return true;
     }
     let text = files::read_file(&format!("/proc/{pid}/cgroup")).unwrap_or_default();

@@ -112,6 +112,36 @@ fn an_app_that_is_frozen_by_its_own_cgroup_outlives_that() {
     });
 }
 
+/// Otherwise it would hold what it was given until somebody thaws it, and could not even be killed.
+#[test]
+fn nothing_is_started_in_a_cgroup_that_is_frozen() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
+        let outermost = OutermostCgroup::open();
+        let own = fs::read_link("/proc/self/ns/pid").unwrap();
+        let group = outermost.path.join(format!("vassal-test-freezer-{}", own.display()));
+        sandbox.vassal("app", "command = sleep 1000");
+        let emperor = sandbox.emperor(&["--emperor-cgroup", group.to_str().unwrap()]);
+        let init = emperor.wait_running(1, "app");
+        fs::write(group.join("cgroup.freeze"), "1").unwrap();
+        process::signal(init, Signal::KILL);
+        emperor.wait_for("emperor: app: waits: its cgroup is frozen");
+        sandbox.vassal("new", "command = sleep 1000");
+        emperor.wait_for("emperor: new: waits: its cgroup is frozen");
+        let status = sandbox.program("emperor").args(["status", "--json"]).output().unwrap();
+        let status = String::from_utf8(status.stdout).unwrap();
+        assert_eq!(status.matches("waits: its cgroup is frozen").count(), 2, "{status}");
+        assert!(process::named("vassal-init").is_empty());
+        fs::write(group.join("cgroup.freeze"), "0").unwrap();
+        emperor.wait_running(2, "app");
+        emperor.wait_running(1, "new");
+        emperor.stop();
+        run("find", &[group.to_str().unwrap(), "-depth", "-type", "d", "-delete"]);
+    });
+}
+
 /// A second in which it has to run, not one that passes by itself.
 const A_SECOND: &str = "perl -e \"select undef, undef, undef, 0.02 for 1..50\"";
 

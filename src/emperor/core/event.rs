@@ -64,6 +64,10 @@ pub enum Event {
 pub enum InstanceEvent {
     /// Its file takes long to read.
     ReadsSlowly,
+    /// No process can be created now: its cgroup would be frozen.
+    Frozen,
+    /// That has ended.
+    Thawed,
     /// A process was created.
     Spawned {
         /// Its pid.

@@ -248,6 +248,8 @@ impl Registry {
                 self.starts.end(id);
                 self.begin_starts(now);
             }
+            InstanceEvent::Frozen => self.frozen(id, now),
+            InstanceEvent::Thawed => self.thawed(id, now),
             InstanceEvent::Spawned { pid, owner, text } => {
                 self.spawned(id, ProcessFacts::new(pid, owner, text, now), now);
             }
@@ -299,8 +301,15 @@ impl Registry {
     }
 
     /// Takes in that timers are due, or a part of them; [`Registry::deadline`] stays in the past while there
-    /// are more. `is_frozen` tells whether the process of an instance cannot run now.
-    pub fn time(&mut self, now: Instant, is_frozen: &dyn Fn(&InstanceId) -> bool) {
+    /// are more. `is_frozen` tells whether the process of an instance cannot run now, `is_at_work` whether it
+    /// does anything but wait.
+    pub fn time(
+        &mut self,
+        now: Instant,
+        is_frozen: &dyn Fn(&InstanceId) -> bool,
+        is_at_work: &dyn Fn(&InstanceId) -> bool,
+    ) {
+        self.starts.look(is_at_work, now);
         self.begin_starts(now);
         self.begin_rolls(now);
         for _ in 0..TIMERS_PER_TURN {

@@ -117,6 +117,11 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Whether the directory is frozen: an instance would not even begin to start.
+    pub fn are_frozen(&self) -> bool {
+        cgroup::freezes(&self.directory)
+    }
+
     /// Makes the cgroup of an instance that is about to be created, and opens it for clone3(2).
     ///
     /// # Errors

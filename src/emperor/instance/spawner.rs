@@ -171,6 +171,11 @@ impl Spawner {
         self.stop_timeout
     }
 
+    /// Whether no instance can start, since its cgroup would be frozen.
+    pub fn is_frozen(&self) -> bool {
+        self.cgroups.as_ref().is_some_and(Cgroups::are_frozen)
+    }
+
     /// The cgroups to be removed.
     pub fn removals(&self) -> &Rc<Removals> {
         &self.removals

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::messages::CUT_OFF;
-use super::supervisor::Supervisor;
+use super::supervisor::{Supervisor, THAWING};
 use crate::config::plan::Address;
 use crate::emperor::commands::config_check;
 use crate::emperor::core::effect::{Decision, Effect, InstanceEffect};
@@ -100,6 +100,12 @@ impl Supervisor {
     ) -> Option<InstanceEvent> {
         match effect {
             InstanceEffect::Spawn => self.read(id, None, Purpose::Start, now),
+            InstanceEffect::Spawn if self.spawner.is_frozen() => {
+                self.frozen.retain(|other| other != id);
+                self.frozen.push(id.clone());
+                self.thaw_at.get_or_insert(later(now, THAWING));
+                return Some(InstanceEvent::Frozen);
+            }
             InstanceEffect::RunCommands => {
                 if let Some(process) = self.handles.process(id) {
                     self.commands.begin(&id.file, self.registry.name_of(id), process, now);

@@ -36,6 +36,9 @@ use crate::running_time::earliest;
 const FINISHING: Duration = Duration::from_secs(2);
 
 /// Supervises all vassals.
+/// How often it is looked whether the cgroup of the vassals is still frozen.
+pub(super) const THAWING: Duration = Duration::from_secs(1);
+
 pub struct Supervisor {
     /// Knows the vassals, and decides about them.
     pub(super) registry: Registry,
@@ -48,6 +51,9 @@ pub struct Supervisor {
     pub(super) freeing: Freeing,
     pub(super) readers: Readers,
     /// What readers have done for the emperor itself.
+    /// The instances that wait until their cgroup is not frozen, and when to look.
+    pub(super) frozen: Vec<InstanceId>,
+    pub(super) thaw_at: Option<Instant>,
     pub(super) own_news: Vec<(Rc<VassalFile>, News)>,
     removal: FileRemoval,
     leftovers: Leftovers,
@@ -91,6 +97,8 @@ impl Supervisor {
             freeing: Freeing::default(),
             readers: Readers::default(),
             own_news: Vec::new(),
+            frozen: Vec::new(),
+            thaw_at: None,
             removal: FileRemoval::default(),
             leftovers: Leftovers::default(),
             fusectl: Fusectl::default(),
@@ -115,6 +123,7 @@ impl Supervisor {
             self.leftovers.deadline(),
             self.readers.deadline(),
         ])
+            self.thaw_at,
     }
 
     /// A scan has found a new file. A vassal that was taken over may already have this file.
@@ -233,8 +242,20 @@ impl Supervisor {
         if self.leftovers.deadline().is_some_and(|due| due <= now) {
             self.sweep(now);
         }
-        let handles = &self.handles;
-        self.registry.time(now, &|id| handles.process(id).is_some_and(|process| process.is_frozen()));
+        if self.thaw_at.take_if(|at| *at <= now).is_some() {
+            if self.spawner.is_frozen() {
+                self.thaw_at = Some(now + THAWING);
+            } else {
+                for id in std::mem::take(&mut self.frozen) {
+                    self.registry.apply_to(&id, InstanceEvent::Thawed, now);
+                }
+            }
+        }
+        let (handles, checks) = (&self.handles, &self.checks);
+        let is_frozen = |id: &InstanceId| handles.process(id).is_some_and(Process::is_frozen);
+        let starts = |id: &InstanceId| handles.process(id).is_none_or(Process::is_at_work);
+        let is_at_work = |id: &InstanceId| checks.is_at_work(id).unwrap_or_else(|| starts(id));
+        self.registry.time(now, &is_frozen, &is_at_work);
         self.run_effects(now);
     }
 

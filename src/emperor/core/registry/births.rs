@@ -13,6 +13,9 @@ use crate::emperor::core::vassal_file::VassalFile;
 use crate::error::Error;
 use crate::protocol::WaitStatus;
 
+/// What is told of an instance that cannot start, as its cgroup is frozen.
+const FROZEN: &str = "waits: its cgroup is frozen";
+
 impl Registry {
     pub(super) fn spawned(&mut self, id: &InstanceId, process: ProcessFacts, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
@@ -26,6 +29,7 @@ impl Registry {
             self.starts.set_up(id, owner, now);
         }
         let history = &mut instance.history;
+        history.last_end.take_if(|why| why == FROZEN);
         history.instances += 1;
         history.runs = Some(Runs { first: history.runs.map_or(now, |runs| runs.first), last: now });
         if is_only {
@@ -37,6 +41,26 @@ impl Registry {
             self.log_of(id, format!("it was started with the file whose reload was refused: {why}"));
         }
         self.push_to(id, InstanceEffect::RunCommands);
+    }
+
+    /// No process can be created, since its cgroup would be frozen.
+    pub(super) fn frozen(&mut self, id: &InstanceId, now: Instant) {
+        self.starts.end(id);
+        if let Some(instance) = self.of(id) {
+            instance.history.last_end = Some(FROZEN.to_owned());
+        }
+        self.log_of(id, FROZEN.to_owned());
+        self.begin_starts(now);
+    }
+
+    /// An instance that its cgroup has kept from starting waits for its turn again.
+    pub(super) fn thawed(&mut self, id: &InstanceId, now: Instant) {
+        let Some(vassal) = self.vassal(&id.file) else { return };
+        let Some(instance) = vassal.instance(id.number).filter(|one| one.lacks_process()) else { return };
+        let (owner, is_urgent) = (vassal.owner, vassal.is_urgent(instance));
+        self.starts.give_up(id);
+        self.starts.wait(id, owner, is_urgent);
+        self.begin_starts(now);
     }
 
     pub(super) fn spawn_failed(&mut self, id: &InstanceId, what: &str, error: &Error, now: Instant) {

@@ -69,7 +69,8 @@ impl Story {
     /// Lets time pass, and runs the timers that are due. Returns the effects.
     fn pass(&mut self, seconds: u64) -> Vec<String> {
         self.now += Duration::from_secs(seconds);
-        self.registry.time(self.now, &|id| self.frozen.iter().any(|name| id.file.name() == *name));
+        let is_frozen = |id: &InstanceId| self.frozen.iter().any(|name| id.file.name() == *name);
+        self.registry.time(self.now, &is_frozen, &|_| true);
         self.effects()
     }
 
@@ -1221,7 +1222,10 @@ fn whatever_happens_in_whatever_order_fits_together() {
             }
             _ => {
                 let is_frozen = random.below(4) == 0;
-                story.registry.time(story.now, &|_| is_frozen);
+                let is_at_work = random.below(4) == 0;
+                // What has no process is about to get one.
+                let is_at_work = |id: &InstanceId| is_at_work || !processes.contains(id);
+                story.registry.time(story.now, &|_| is_frozen, &is_at_work);
             }
         }
         carry_out(&mut story, &mut random, &mut processes, &mut readings);
