@@ -346,6 +346,9 @@ fn a_process_that_is_to_become_an_instance_holds_nothing_of_the_emperors_and_end
         let held = fs::read_dir(format!("/proc/{child}/fd")).unwrap().count();
         assert!(held <= 6, "{held} descriptors");
         others_are_served(sandbox, &emperor);
+        emperor.wait_for_time("emperor: far: still setting up after ", Duration::from_secs(10));
+        emperor.wait_for(": it waits for /run/remote/vassals");
+        assert!(status(sandbox).contains("waits for /run/remote/vassals"), "{}", status(sandbox));
         emperor.signal(Signal::KILL);
         assert_ne!(emperor.wait(), 0);
         until("it has ended, too", || process::read(child).is_none());

@@ -23,7 +23,9 @@ use crate::protocol::{self, FromVassal, Received, SocketId, ToVassal};
 use crate::sys::fd;
 use crate::sys::signal;
 
-/// System calls that look for a file and have its path as their second argument.
+/// System calls that look for a file and have its path as their first argument.
+const BY_FIRST: [libc::c_long; 2] = [libc::SYS_chdir, libc::SYS_execve];
+/// Those that have it as their second argument.
 const BY_PATH: [libc::c_long; 4] =
     [libc::SYS_openat, libc::SYS_openat2, libc::SYS_newfstatat, libc::SYS_statx];
 /// System calls that read a file and have its descriptor as their first argument.
@@ -173,11 +175,11 @@ impl Process {
         let mut words = call.split(|&byte| byte == b' ');
         let number = std::str::from_utf8(words.next()?).ok()?.parse::<i32>().ok()?;
         let call = libc::c_long::from(number);
-        let (is_by_fd, is_by_path) = (BY_FD.contains(&call), BY_PATH.contains(&call));
-        if !(is_by_fd || is_by_path) {
+        let (is_by_fd, is_second) = (BY_FD.contains(&call), BY_PATH.contains(&call));
+        if !(is_by_fd || is_second || BY_FIRST.contains(&call)) {
             return None;
         }
-        let argument = words.nth(is_by_path.into())?;
+        let argument = words.nth(is_second.into())?;
         let digits = argument.iter().filter_map(|&byte| char::from(byte).to_digit(16));
         let path = digits.fold(0, |sum: u64, digit| sum << 4 | u64::from(digit));
         if is_by_fd {
