@@ -31,6 +31,7 @@
 //! subreaper, ends the processes that it has left: `supervisor::leftovers`.
 
 pub mod api;
+mod at_work;
 pub mod commands;
 pub mod core;
 pub mod daemon;

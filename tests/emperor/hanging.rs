@@ -355,6 +355,51 @@ fn a_process_that_is_to_become_an_instance_holds_nothing_of_the_emperors_and_end
     });
 }
 
+/// However many hang, and if only one may set up at a time.
+#[test]
+fn vassals_that_hang_in_their_setup_keep_none_waiting_that_comes_after_them() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        remote.write("more.ini", "[uwsgi]\n");
+        fs::create_dir_all("/run/real/vassals/place").unwrap();
+        for number in 0..20 {
+            sandbox.vassal(
+                &format!("include{number}"),
+                &format!("include = {}/more.ini\n{STEADY}", remote.path),
+            );
+            sandbox.vassal(&format!("place{number}"), &format!("chdir = {}/place\n{STEADY}", remote.path));
+        }
+        sandbox.vassal("z-healthy", STEADY);
+        remote.hang();
+        let start = Instant::now();
+        let mut emperor = sandbox.emperor(&["--emperor-max-starts", "1"]);
+        emperor.wait_running(1, "z-healthy");
+        assert!(start.elapsed() < 2 * SOON, "{:?}: a second for each", start.elapsed());
+        emperor.signal(Signal::TERM);
+        emperor.signal(Signal::KILL);
+        emperor.wait();
+    });
+}
+
+#[test]
+fn commands_for_addresses_that_hang_keep_none_waiting_that_comes_after_them() {
+    sandboxed(|sandbox| {
+        for number in 0..32 {
+            sandbox.vassal(&format!("far{number}"), STEADY);
+        }
+        let command = "case $1 in far*) sleep 1000;; z-*) echo /run/scratch/near;; esac; :";
+        let command = sandbox.file("address.sh", command);
+        let start = Instant::now();
+        let asked = format!("sh {}", command.display());
+        let emperor = sandbox.emperor(&["--emperor-on-demand-exec", &asked]);
+        until("all are asked", || process::named("sleep").len() == 32);
+        sandbox.vassal("z-near", STEADY);
+        emperor.wait_for("emperor: z-near: waiting for a connection to /run/scratch/near");
+        assert!(start.elapsed() < SOON, "{:?}: they take 10 s each, 8 at a time", start.elapsed());
+        emperor.stop();
+    });
+}
+
 #[test]
 fn an_address_that_hangs_leaves_its_vassal_as_it_is() {
     sandboxed(|sandbox| {

@@ -191,6 +191,7 @@ mod tests {
             noted: Vec::new(),
             sockets: None,
             ids: None,
+            reads: Default::default(),
         }
     }
 

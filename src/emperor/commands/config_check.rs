@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
+use crate::emperor::at_work::{self, Work};
 use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::machine::Answer;
 use crate::emperor::instance::spawner::{ReadFile, Spawner};
@@ -74,6 +75,12 @@ impl Checks {
                 let _ = signal::kill(check.pid.as_raw_pid(), libc::SIGKILL);
             }
         }
+    }
+
+    /// Whether the check for this instance does anything but wait; `None` if there is none.
+    pub fn is_at_work(&self, id: &InstanceId) -> Option<bool> {
+        let check = self.0.iter().find(|check| check.id == *id && check.why.is_some())?;
+        Some(at_work::look(check.pid.as_raw_pid()) != Work::Waits)
     }
 
     /// The number of checks that run.

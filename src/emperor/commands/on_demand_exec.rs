@@ -16,6 +16,7 @@ use rustix::process::Pid;
 
 use super::shell::{self, kill_group};
 use crate::config::plan::{Address, OnDemand};
+use crate::emperor::at_work::{self, Work};
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::on_demand;
 use crate::emperor::instance::origin::Origin;
@@ -23,8 +24,12 @@ use crate::error::{Context, Error, Result};
 use crate::protocol::WaitStatus;
 use crate::shell::Shell;
 
-/// How many commands run at the same time.
+/// How many commands run at the same time, of those that are at work.
 const AT_ONCE: usize = 8;
+/// How many there are at a time, with those that wait for something, such as a server that is down.
+const ALL: usize = 128;
+/// A command that has run for so long is looked at, whether it is at work.
+const SLOW: Duration = Duration::from_millis(100);
 /// A command that has not ended after this time is killed, with its process group.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -51,6 +56,8 @@ struct Running {
     output: OwnedFd,
     /// When to kill the command; `None` once it was killed.
     kill_at: Option<Instant>,
+    /// When to look whether it is at work; `None` if it only waits.
+    look_at: Option<Instant>,
 }
 
 /// The answer of the command.
@@ -147,26 +154,41 @@ impl Questions {
 
     /// When [`Questions::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.running.iter().filter_map(|running| running.kill_at).min()
+        let looks = self.running.iter().filter(|_| !self.waiting.is_empty());
+        looks
+            .filter_map(|running| running.look_at)
+            .chain(self.running.iter().filter_map(|running| running.kill_at))
+            .min()
     }
 
-    /// Kills commands that have run for too long.
+    /// Kills commands that have run for too long, and lets others run beside those that only wait.
     pub fn time(&mut self, now: Instant) {
         for running in &mut self.running {
+            if running.look_at.take_if(|at| *at <= now).is_some()
+                && at_work::look(running.pid.as_raw_pid()) == Work::Runs
+            {
+                running.look_at = Some(now + SLOW);
+            }
             if running.kill_at.is_some_and(|deadline| deadline <= now) {
                 running.kill();
             }
         }
+        self.begin(now);
     }
 
     /// Starts as many commands as may run at a time.
     fn begin(&mut self, now: Instant) {
-        while self.running.len() < AT_ONCE && !self.waiting.is_empty() {
+        let at_work = |running: &&Running| running.look_at.is_some();
+        while self.running.iter().filter(at_work).count() < AT_ONCE
+            && self.running.len() < ALL
+            && !self.waiting.is_empty()
+        {
             let question = self.waiting.remove(0);
             match self.start(&question.path) {
                 Ok((pid, output)) => {
-                    let (question, kill_at) = (Some(question), Some(now + TIMEOUT));
-                    self.running.push(Running { pid, question, output, kill_at });
+                    let question = Some(question);
+                    let (kill_at, look_at) = (Some(now + TIMEOUT), Some(now + SLOW));
+                    self.running.push(Running { pid, question, output, kill_at, look_at });
                 }
                 Err(error) => {
                     let Question { path, why } = question;

@@ -8,6 +8,9 @@ use super::text::later;
 
 /// An instance that takes longer than this to set up is not waited for any more by the others.
 pub const SLOW: Duration = Duration::from_secs(1);
+/// How often those that set up are looked at, while others wait. One that only waits for something, such as a
+/// filesystem that hangs, keeps nobody from the processors.
+pub const LOOK: Duration = Duration::from_millis(20);
 
 /// The instances that set up, and those that wait for their turn.
 ///
@@ -35,6 +38,8 @@ struct Begun {
     user: Option<u32>,
     /// Until when it is waited for.
     until: Instant,
+    /// When to look whether it is at work.
+    look_at: Instant,
 }
 
 /// An instance that waits.
@@ -78,6 +83,24 @@ impl Starts {
         Some(id)
     }
 
+    /// Ends the turns of instances that only wait for something, if others wait for a turn.
+    pub fn look(&mut self, is_at_work: &dyn Fn(&InstanceId) -> bool, now: Instant) {
+        if self.is_empty() {
+            return;
+        }
+        for begun in self.begun.iter_mut().filter(|begun| begun.look_at <= now) {
+            begun.look_at = later(now, LOOK);
+            if !is_at_work(&begun.id) {
+                begun.until = now;
+            }
+        }
+    }
+
+    /// Whether nobody waits for a turn.
+    fn is_empty(&self) -> bool {
+        self.urgent.is_empty() && self.patient.is_empty()
+    }
+
     /// Whose turn it is in a queue: how many of that user set up, and the place. `None` if the next turn is
     /// for other users than those that wait.
     fn first(&self, queue: &[Waiting]) -> Option<(usize, usize)> {
@@ -102,7 +125,8 @@ impl Starts {
     /// An instance for this user sets up from now on, whether or not there is room.
     pub fn set_up(&mut self, id: &InstanceId, user: Option<u32>, now: Instant) {
         self.end(id);
-        self.begun.push(Begun { id: id.clone(), user, until: later(now, SLOW) });
+        let (until, look_at) = (later(now, SLOW), later(now, LOOK));
+        self.begun.push(Begun { id: id.clone(), user, until, look_at });
     }
 
     /// An instance does not set up any more.
@@ -117,10 +141,10 @@ impl Starts {
         }
     }
 
-    /// When a turn comes without any other event.
+    /// When a turn comes without any other event, or those who set up are to be looked at.
     pub fn deadline(&self) -> Option<Instant> {
-        let is_waiting = !(self.urgent.is_empty() && self.patient.is_empty());
-        self.begun.first().filter(|_| is_waiting).map(|begun| begun.until)
+        let begun = self.begun.iter().filter(|_| !self.is_empty());
+        begun.map(|begun| begun.until.min(begun.look_at)).min()
     }
 }
 
@@ -180,6 +204,24 @@ mod tests {
         // One that takes long is not waited for.
         assert_eq!(begin(&mut starts, now), None);
         assert!(begin(&mut starts, now + SLOW).is_some());
+    }
+
+    #[test]
+    fn who_only_waits_keeps_nobody_from_a_turn() {
+        let (mut starts, mut now) = (Starts::new(2), Instant::now());
+        for name in ["hung1", "works", "hung2", "hung3", "near"] {
+            starts.wait(&id(name), None, false);
+        }
+        let is_at_work = |id: &InstanceId| id.file.name() == "works";
+        let mut order = Vec::new();
+        while order.len() < 5 {
+            order.extend(std::iter::from_fn(|| begin(&mut starts, now)));
+            now = starts.deadline().unwrap_or(now);
+            starts.look(&is_at_work, now);
+        }
+        assert_eq!(order, ["hung1", "works", "hung2", "hung3", "near"]);
+        assert_eq!(starts.begun.len(), 2);
+        assert!(starts.begun.iter().any(|begun| begun.id == id("works")));
     }
 
     #[test]

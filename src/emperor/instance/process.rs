@@ -1,5 +1,6 @@
 //! The process of an instance: its descriptors, and the messages on its link.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -14,6 +15,7 @@ use super::cgroup_removal::Removals;
 use super::cgroups::Cgroup;
 use super::id_shares::Share;
 use crate::cgroup;
+use crate::emperor::at_work::{self, Work};
 use crate::emperor::core::instance::ProcessFacts;
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::saved::SavedProcess;
@@ -56,6 +58,8 @@ pub struct Process {
     pub sockets: Option<Vec<SocketId>>,
     /// The IDs that no other vassal has, if the emperor has shares of its IDs for them.
     pub ids: Option<Share>,
+    /// How often those of its processes have waited that waited for a disk when they were last looked at.
+    pub reads: Cell<u64>,
 }
 
 /// The next packet of a link.
@@ -99,6 +103,7 @@ impl Process {
             noted: Vec::new(),
             sockets: None,
             ids: None,
+            reads: Cell::default(),
         })
     }
 
@@ -196,6 +201,15 @@ impl Process {
     /// Whether a cgroup has frozen it: one of its own, or one above.
     pub fn is_frozen(&self) -> bool {
         cgroup::is_frozen(self.number(), self.cgroup.as_ref().map(Cgroup::path))
+    }
+
+    /// Whether it, or a process that it has started, does anything but wait since the last call.
+    pub fn is_at_work(&self) -> bool {
+        match at_work::look(self.number()) {
+            Work::Runs => true,
+            Work::Reads(count) => self.reads.replace(count) != count,
+            Work::Waits => false,
+        }
     }
 
     /// How many processes of its cgroup the kernel has killed because memory ran out.

@@ -270,6 +270,7 @@ impl Spawner {
             noted: Vec::new(),
             sockets: None,
             ids: share.flatten(),
+            reads: Default::default(),
         })
     }
 

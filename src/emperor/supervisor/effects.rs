@@ -15,6 +15,7 @@ use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::instance_id::{FIRST, InstanceId};
 use crate::emperor::core::machine::{Answer, State};
 use crate::emperor::core::owner::Owner;
+use crate::emperor::core::text::later;
 use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::kept_sockets::{Kept, TAKEN};
@@ -99,13 +100,13 @@ impl Supervisor {
         now: Instant,
     ) -> Option<InstanceEvent> {
         match effect {
-            InstanceEffect::Spawn => self.read(id, None, Purpose::Start, now),
             InstanceEffect::Spawn if self.spawner.is_frozen() => {
                 self.frozen.retain(|other| other != id);
                 self.frozen.push(id.clone());
                 self.thaw_at.get_or_insert(later(now, THAWING));
                 return Some(InstanceEvent::Frozen);
             }
+            InstanceEffect::Spawn => self.read(id, None, Purpose::Start, now),
             InstanceEffect::RunCommands => {
                 if let Some(process) = self.handles.process(id) {
                     self.commands.begin(&id.file, self.registry.name_of(id), process, now);

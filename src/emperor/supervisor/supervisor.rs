@@ -23,6 +23,7 @@ use crate::emperor::core::registry::{Registry, Rules};
 use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::file_removal::FileRemoval;
+use crate::emperor::instance::process::Process;
 use crate::emperor::instance::readers::{About, News, Purpose, Readers};
 use crate::emperor::instance::reading::Job;
 use crate::emperor::instance::spawner::Spawner;
@@ -35,10 +36,10 @@ use crate::running_time::earliest;
 /// How long an emperor that ends may take to remove its vassals' cgroups.
 const FINISHING: Duration = Duration::from_secs(2);
 
-/// Supervises all vassals.
 /// How often it is looked whether the cgroup of the vassals is still frozen.
 pub(super) const THAWING: Duration = Duration::from_secs(1);
 
+/// Supervises all vassals.
 pub struct Supervisor {
     /// Knows the vassals, and decides about them.
     pub(super) registry: Registry,
@@ -50,10 +51,10 @@ pub struct Supervisor {
     pub(super) checks: Checks,
     pub(super) freeing: Freeing,
     pub(super) readers: Readers,
-    /// What readers have done for the emperor itself.
     /// The instances that wait until their cgroup is not frozen, and when to look.
     pub(super) frozen: Vec<InstanceId>,
     pub(super) thaw_at: Option<Instant>,
+    /// What readers have done for the emperor itself.
     pub(super) own_news: Vec<(Rc<VassalFile>, News)>,
     removal: FileRemoval,
     leftovers: Leftovers,
@@ -96,9 +97,9 @@ impl Supervisor {
             checks: Checks::default(),
             freeing: Freeing::default(),
             readers: Readers::default(),
-            own_news: Vec::new(),
             frozen: Vec::new(),
             thaw_at: None,
+            own_news: Vec::new(),
             removal: FileRemoval::default(),
             leftovers: Leftovers::default(),
             fusectl: Fusectl::default(),
@@ -122,8 +123,8 @@ impl Supervisor {
             self.spawner.removals().deadline(),
             self.leftovers.deadline(),
             self.readers.deadline(),
-        ])
             self.thaw_at,
+        ])
     }
 
     /// A scan has found a new file. A vassal that was taken over may already have this file.

@@ -8,6 +8,7 @@ use crate::emperor::core::instance_id::FIRST;
 use crate::emperor::core::machine::{Answer, End};
 use crate::emperor::core::order::{Order, Outcome};
 use crate::emperor::core::owner::Owner;
+use crate::emperor::core::starts::LOOK;
 use crate::emperor::core::status::Status;
 use crate::protocol::{Announcement, ExitReason, FromVassal, Replication, WaitStatus};
 
@@ -424,7 +425,7 @@ fn no_more_than_so_many_set_up_at_a_time() {
         queue(&mut story, "c");
         queue(&mut story, "d");
         let until = story.now + Duration::from_secs(1);
-        assert_eq!(story.registry.deadline(), Some(until));
+        assert_eq!(story.registry.deadline(), Some(story.now + LOOK));
         let effects = end(&mut story);
         let begun: Vec<_> = effects.iter().filter(|effect| effect.ends_with(": Spawn")).collect();
         let both: &[_] = if story.now == until { &["c: Spawn", "d: Spawn"] } else { &["c: Spawn"] };
