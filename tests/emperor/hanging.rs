@@ -856,6 +856,36 @@ fn a_start_that_waits_for_a_file_says_so_goes_on_with_it_and_hears_who_stops_it(
 }
 
 #[test]
+fn a_standard_error_that_hangs_stops_no_emperor() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        let log = || fs::read_to_string("/run/real/vassals/log").unwrap_or_default();
+        sandbox.vassal("healthy", STEADY);
+        let file = fs::File::create("/run/remote/vassals/log").unwrap();
+        let mut command = sandbox.program("emperor");
+        command.args(["--emperor", VASSALS]).stdout(file.try_clone().unwrap()).stderr(file);
+        let mut emperor = command.spawn().unwrap();
+        // It would hold the file, too.
+        drop(command);
+        until("it is told", || log().contains("emperor: healthy: running after "));
+        let pid = emperor.id() as i32;
+        remote.hang();
+        let start = Instant::now();
+        for _ in 0..20 {
+            process::signal(pid, Signal::USR1);
+            assert!(status(sandbox).contains("  running  "));
+        }
+        process::signal(pid, Signal::TERM);
+        assert!(emperor.wait().unwrap().success());
+        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+        remote.answer();
+        until("the last line is there", || {
+            log().lines().last().is_some_and(|line| line.starts_with("emperor: all vassals stopped in "))
+        });
+    });
+}
+
+#[test]
 fn a_log_that_hangs_delays_nobody_and_loses_no_more_than_it_says() {
     sandboxed(|sandbox| {
         let remote = Remote::mount();
@@ -903,6 +933,11 @@ fn a_log_that_hangs_delays_nobody_and_loses_no_more_than_it_says() {
         assert!(sandbox.program("emperor").arg("upgrade").status().unwrap().success());
         until("it is told", || log().contains("emperor: upgrade: version "));
         assert_eq!(process::only("emperor-log").pid, writer);
+        process::signal(writer, Signal::KILL);
+        until("it is started anew", || {
+            log().matches(", which copied lines to /run/remote/vassals/log, has ended: started anew").count()
+                == 2
+        });
         // The last lines come, in their order, though the file hangs when the emperor ends.
         remote.hang();
         let start = Instant::now();

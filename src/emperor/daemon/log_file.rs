@@ -6,15 +6,17 @@
 //! the emperor and its vassals. Otherwise these have the file itself, and the deputy ends.
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open, stat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, fcntl_getfl, fcntl_setfl, fstat, open, stat, statx,
+};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, set_parent_process_death_signal};
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open, set_parent_process_death_signal};
 
 use crate::config::PlainSetting;
 use crate::emperor::deputy::{self, Deputy, tell};
@@ -22,7 +24,7 @@ use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::log;
 use crate::log::Elapsed;
-use crate::mount::mountinfo;
+use crate::mount::mountinfo::{self, Mount};
 use crate::path::Walk;
 use crate::protocol::{Received, receive, send};
 use crate::sys::clone::Child;
@@ -48,7 +50,8 @@ pub struct Relay {
     /// The end of the pipe that it reads. While somebody has this, nobody who writes is told that there is no
     /// reader, if the process is killed.
     from: OwnedFd,
-    path: PathBuf,
+    /// The file; `None` if only the process has it.
+    path: Option<PathBuf>,
 }
 
 /// Makes a file the standard output and error of the emperor, and thereby of the vassals. The lines of both
@@ -81,12 +84,58 @@ pub fn log_to(path: &Path, has_log: bool) -> Result<Option<Relay>> {
             let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("log", log())?;
             send(&deputy.link, &[RELAYED], Some(&from)).context("log", log())?;
             become_output(&to).context("log", log())?;
-            Ok(Some(Relay { child: deputy.into_child(), from, path: path.to_owned() }))
+            Ok(Some(Relay { child: deputy.into_child(), from, path: Some(path.to_owned()) }))
         }
         (Some((&KEPT, _)), _) => Ok(None),
         (Some((&FAILED, error)), _) => Err(Error::from_bytes(error).unwrap_or_else(|| failed("no reason"))),
         _ => Err(failed("who was to open it is not understood")),
     }
+}
+
+/// Where standard error is a file of a filesystem that others serve, leaves it to a process that copies lines
+/// to it, as [`log_to`] does. No filesystem is asked.
+///
+/// # Errors
+/// EMFILE, ENFILE (pipe2(2)); as [`deputy::start`].
+pub fn relay_standard_error() -> Result<Option<Relay>> {
+    let (output, log) = (rustix::stdio::stdout(), rustix::stdio::stderr());
+    let look = |fd: BorrowedFd<'_>| {
+        statx(fd, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE | StatxFlags::INO)
+    };
+    let Ok(file) = look(log) else { return Ok(None) };
+    let is_regular = FileType::from_raw_mode(file.stx_mode.into()) == FileType::RegularFile;
+    if !is_regular || mount_of(log).is_none_or(|mount| mount.is_local()) {
+        return Ok(None);
+    }
+    let id = |file: &Statx| (file.stx_dev_major, file.stx_dev_minor, file.stx_ino);
+    let is_output = look(output).is_ok_and(|other| id(&other) == id(&file));
+    let what = "the copying of standard error";
+    let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("start", what)?;
+    let kept = fcntl_dupfd_cloexec(&from, 3).context("start", what)?;
+    let child = deputy::start(NAME, kept, |from| {
+        let _ = set_parent_process_death_signal(None);
+        log::copy_from(&from);
+    })?;
+    rustix::stdio::dup2_stderr(&to).context("start", what)?;
+    if is_output {
+        rustix::stdio::dup2_stdout(&to).context("start", what)?;
+    }
+    Ok(Some(Relay { child, from, path: None }))
+}
+
+/// After an upgrade: watches the process that copies lines to the file already.
+pub fn resume(path: &Path) -> Option<Relay> {
+    let own = format!("/proc/self/task/{}/children", getpid());
+    let children = String::from_utf8_lossy(&files::read_file(&own).ok()?).into_owned();
+    let is_it = |pid: &&str| {
+        let name = files::read_file(&format!("/proc/{pid}/comm"));
+        name.is_ok_and(|name| name.trim_ascii_end() == NAME.to_bytes())
+    };
+    let pid =
+        children.split_ascii_whitespace().find(is_it).and_then(|pid| Pid::from_raw(pid.parse().ok()?))?;
+    let from = open(c"/proc/self/fd/1", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
+    Some(Relay { child: Child { pid, pidfd }, from, path: Some(path.to_owned()) })
 }
 
 /// Whether lines are copied to the same file as before an upgrade, by the settings of then and of now. The
@@ -105,6 +154,8 @@ pub fn ended(relay: &mut Option<Relay>, pid: Pid) {
     let Some(Relay { child, from, path }) = relay.as_mut().filter(|relay| relay.child.pid == pid) else {
         return;
     };
+    // Lines that nobody reads are counted as lost.
+    let Some(path) = path else { return };
     let began = fcntl_dupfd_cloexec(&*from, 3).context("start", "the copying of the log");
     match began.and_then(|from| deputy::start(NAME, from, |from| copy(&from, open_log(path)))) {
         Ok(begun) => {
@@ -184,13 +235,15 @@ fn open_log(path: &Path) -> Result<OwnedFd> {
 fn is_local(file: &OwnedFd) -> bool {
     let is_regular =
         fstat(file).is_ok_and(|file| FileType::from_raw_mode(file.st_mode) == FileType::RegularFile);
-    let id = || {
-        let info = files::read_file(&format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
-        let info = String::from_utf8_lossy(&info).into_owned();
-        info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok())
-    };
-    let mounts = || files::read_mountinfo().map(|text| mountinfo::parse(&text)).unwrap_or_default();
-    !is_regular || id().is_some_and(|id| mounts().iter().any(|mount| mount.id == id && mount.is_local()))
+    !is_regular || mount_of(file.as_fd()).is_some_and(|mount| mount.is_local())
+}
+
+/// The mount that a file is on.
+fn mount_of(file: BorrowedFd<'_>) -> Option<Mount> {
+    let info = files::read_file(&format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+    let info = String::from_utf8_lossy(&info);
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok())?;
+    mountinfo::parse(&files::read_mountinfo().ok()?).into_iter().find(|mount| mount.id == id)
 }
 
 /// Whether a file is the log already, as after an upgrade.

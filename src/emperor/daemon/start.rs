@@ -13,7 +13,7 @@ use rustix::thread::CapabilitySet;
 use super::basis::Basis;
 use super::emperor::Emperor;
 use super::locks;
-use super::log_file::{is_relayed, log_to};
+use super::log_file::{self, is_relayed, log_to};
 use super::main_loop;
 use super::privileges::{User, drop_groups};
 use super::stale;
@@ -208,11 +208,16 @@ fn settle(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> R
         emperor.locks.take(&mut emperor.server, || pause(locks::PAUSE, "start", "an emperor"))?;
     }
     let before = saved.map(|saved| &*saved.basis.settings);
-    if let Some(file) = &plan.log
-        && !before.is_some_and(|before| is_relayed(before, &emperor.basis.settings))
-    {
-        emperor.log_relay = ok_or_degraded(upgraded, log_to(&file.value, upgraded))?.flatten();
-    }
+    emperor.log_relay = match &plan.log {
+        Some(file) if before.is_some_and(|before| is_relayed(before, &emperor.basis.settings)) => {
+            log_file::resume(&file.value)
+        }
+        Some(file) => ok_or_degraded(upgraded, log_to(&file.value, upgraded))?.flatten(),
+        None => log_file::relay_standard_error().unwrap_or_else(|error| {
+            log!("{error}");
+            None
+        }),
+    };
     // The remaining processes of a killed instance become children of the emperor, which ends them.
     let shares_pids = plan.vassals.namespaces & libc::CLONE_NEWPID as u64 == 0;
     if set_child_subreaper(shares_pids.then(getpid)).is_err() && shares_pids {
