@@ -41,10 +41,16 @@ impl Deputy {
     /// # Errors
     /// EAGAIN at the limit of processes, ENOMEM, EMFILE.
     pub fn start(name: &CStr, life: impl FnOnce(OwnedFd)) -> Result<Self> {
+        let mut life = Some(life);
+        Self::start_one(name, &mut |link| life.take().map_or((), |life| life(link)))
+    }
+
+    /// The same for all kinds of lives, so that the program has it once.
+    fn start_one(name: &CStr, life: &mut dyn FnMut(OwnedFd)) -> Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (link, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).context("create", "link")?;
-        Ok(Self { child: start(name, theirs, life)?, link })
+        Ok(Self { child: start_one(name, theirs, life)?, link })
     }
 
     /// Its pid.
@@ -116,6 +122,12 @@ impl Deputy {
 /// # Errors
 /// EAGAIN at the limit of processes, ENOMEM.
 pub fn start(name: &CStr, kept: OwnedFd, life: impl FnOnce(OwnedFd)) -> Result<Child> {
+    let mut life = Some(life);
+    start_one(name, kept, &mut |kept| life.take().map_or((), |life| life(kept)))
+}
+
+/// The same for all kinds of lives.
+fn start_one(name: &CStr, kept: OwnedFd, life: &mut dyn FnMut(OwnedFd)) -> Result<Child> {
     let emperor = rustix::process::getpid();
     match clone3(0).context("create", "process")? {
         Side::Parent(child) => Ok(child),
