@@ -36,7 +36,8 @@ class Swarm(Docker):
 
     def arguments(self, spec):
         words = ["--network=host", "--restart-condition=none", *self.health_options(spec.health)]
-        words += ["--init=false"] * (not spec.engine_init) + ["--read-only"] * spec.read_only
+        # What daemon.json says is not for services.
+        words += ["--init"] * spec.engine_init + ["--read-only"] * spec.read_only
         words += [f"--user={spec.user}"] * bool(spec.user) + ["--cap-drop=all"] * spec.drop_all
         words += [f"--cap-add=CAP_{capability}" for capability in spec.add]
         words += [f"--limit-memory={spec.memory_mb}m"] * bool(spec.memory_mb)
