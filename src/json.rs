@@ -23,19 +23,28 @@ impl Json {
     /// A whole number; `null` for none.
     pub fn number(&mut self, key: &str, value: Option<impl Into<u64>>) {
         self.key(key);
-        self.push(value.map(|value| value.into().to_string()));
+        match value {
+            Some(value) => _ = write!(self.0, "{}", value.into()),
+            None => self.null(),
+        }
     }
 
     /// A time in seconds, to the millisecond; `null` for none.
     pub fn seconds(&mut self, key: &str, value: Option<Duration>) {
         self.key(key);
-        self.push(value.map(|value| format!("{}.{:03}", value.as_secs(), value.subsec_millis())));
+        match value {
+            Some(value) => _ = write!(self.0, "{}.{:03}", value.as_secs(), value.subsec_millis()),
+            None => self.null(),
+        }
     }
 
     /// A text; `null` for none.
     pub fn text(&mut self, key: &str, value: Option<&str>) {
         self.key(key);
-        self.push(value.map(quoted));
+        match value {
+            Some(value) => self.quote(value),
+            None => self.null(),
+        }
     }
 
     /// A value that is JSON already.
@@ -44,8 +53,8 @@ impl Json {
         self.0.push_str(value);
     }
 
-    fn push(&mut self, value: Option<String>) {
-        self.0.push_str(value.as_deref().unwrap_or("null"));
+    fn null(&mut self) {
+        self.0.push_str("null");
     }
 
     fn key(&mut self, key: &str) {
@@ -53,28 +62,32 @@ impl Json {
             self.0.push(',');
         }
         if !key.is_empty() {
-            self.0.push_str(&quoted(key));
-            self.0.push(':');
+            self.0.push('"');
+            self.0.push_str(key);
+            self.0.push_str("\":");
         }
     }
-}
 
-/// A text as a JSON string.
-fn quoted(text: &str) -> String {
-    let mut out = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\n' => out.push_str("\\n"),
-            // More than JSON requires: DEL and the C1 control characters also have effects on a terminal.
-            _ if c.is_control() => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
+    /// A text as a JSON string.
+    fn quote(&mut self, text: &str) {
+        let out = &mut self.0;
+        out.push('"');
+        let mut rest = text;
+        // More than JSON requires: DEL and the C1 control characters also have effects on a terminal.
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| matches!(c, '"' | '\\') || c.is_control())
+        {
+            let (plain, special) = rest.split_at(at);
+            out.push_str(plain);
+            match c {
+                '"' | '\\' => out.extend(['\\', c]),
+                '\n' => out.push_str("\\n"),
+                _ => _ = write!(out, "\\u{:04x}", u32::from(c)),
             }
-            _ => out.push(c),
+            rest = special.get(c.len_utf8()..).unwrap_or_default();
         }
+        out.push_str(rest);
+        out.push('"');
     }
-    out.push('"');
-    out
 }
 
 /// The keys of a JSON text, for tests that look them up in the documents.
