@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags,
+    SendFlags, recv,
 };
 
 use super::wire::PACKET_MAX;
@@ -46,30 +46,31 @@ pub enum Received {
 /// # Errors
 /// ENOMEM and the like (recv(2)). A connection that was reset is [`Received::Closed`].
 pub fn receive(link: impl AsFd) -> Result<Received, Errno> {
-    let mut buffer = vec![0; PACKET_MAX];
+    // Its length is asked for first. With room for the largest packet, the C library would have to map and
+    // unmap memory for each, and for finding that there is none.
+    let asks = RecvFlags::DONTWAIT | RecvFlags::PEEK | RecvFlags::TRUNC;
+    let mut length = recv(&link, &mut [0; 0], asks);
+    if let Err(Errno::CONNRESET) = length {
+        // The peer has closed without reading a packet of ours. The kernel reports that once, before the
+        // peer's last packets.
+        length = recv(&link, &mut [0; 0], asks);
+    }
+    let length = match length {
+        Ok((_, 0)) | Err(Errno::CONNRESET) => return Ok(Received::Closed),
+        Ok((_, length)) => length,
+        Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
+        Err(errno) => return Err(errno),
+    };
+    let mut buffer = vec![0; length.min(PACKET_MAX)];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut iov = [std::io::IoSliceMut::new(&mut buffer)];
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let mut taken = rustix::net::recvmsg(&link, &mut iov, &mut control, flags);
-    if let Err(Errno::CONNRESET) = taken {
-        // The peer has closed without reading a packet of ours. The kernel reports that once, before the
-        // peer's last packets.
-        taken = rustix::net::recvmsg(&link, &mut iov, &mut control, flags);
-    }
-    let bytes = match taken {
-        Ok(message) => message.bytes,
-        Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
-        Err(Errno::CONNRESET) => return Ok(Received::Closed),
-        Err(errno) => return Err(errno),
-    };
+    let bytes = rustix::net::recvmsg(&link, &mut iov, &mut control, flags)?.bytes;
     let fd = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    if bytes == 0 {
-        return Ok(Received::Closed);
-    }
     buffer.truncate(bytes);
     Ok(Received::Packet(buffer, fd))
 }
