@@ -66,10 +66,13 @@ pub fn note(fusectl: &Fusectl, init: Pid) -> Option<Vec<u64>> {
     if !fusectl.has_fuseblk() {
         return Some(Vec::new());
     }
-    let hosts = connections(rustix::process::getpid()).ok()??;
     let table = read_until(&format!("/proc/{init}/mountinfo"), Instant::now() + NOTING)?;
     let mut its = connections_of(&table);
-    its.retain(|connection| mountinfo::is_of_block_device(*connection) && !hosts.contains(connection));
+    its.retain(|connection| mountinfo::is_of_block_device(*connection));
+    if !its.is_empty() {
+        let hosts = connections(rustix::process::getpid()).ok()??;
+        its.retain(|connection| !hosts.contains(connection));
+    }
     Some(its)
 }
 
