@@ -616,7 +616,8 @@ fn a_missing_directory_is_one_line_until_it_appears() {
         ));
         process::wait_for_turns(emperor.pid(), 2);
         assert!(emperor.is_running());
-        assert_eq!(emperor.lines("").len(), 2, "who watches what, and that it is not there: that is enough");
+        let said = "who watches what, how many there may be, and that it is not there: that is enough";
+        assert_eq!(emperor.lines("").len(), 3, "{said}");
         sandbox.vassal("app", STEADY);
         emperor.wait_running(1, "app");
         emperor.stop();

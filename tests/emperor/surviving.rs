@@ -68,6 +68,8 @@ fn without_descriptors_for_all_some_wait_and_the_emperor_still_answers() {
         command.args(["--emperor-throttle", "100", "--emperor-max-throttle", "100"]);
         let emperor = sandbox.start("emperor", command);
         // 70 less 60 of its own.
+        let limit = "at most 10 instances: the limit is 70 open files (setrlimit(2), systemd's LimitNOFILE)";
+        emperor.wait_for(&format!("emperor: {limit}"));
         until("10 run", || status(sandbox).matches("  running  ").count() == 10);
         let line = emperor.wait_for("emperor: v10: cannot start: ");
         let why =
@@ -75,7 +77,16 @@ fn without_descriptors_for_all_some_wait_and_the_emperor_still_answers() {
         assert!(line.ends_with(&format!("{why}; next try in 100 ms")), "{line}");
         // All its clients at a time, and more.
         let clients: Vec<_> = (0..40).map(|_| UnixStream::connect("/run/emperor.sock").unwrap()).collect();
-        assert_eq!(status(sandbox).lines().count(), 21);
+        assert_eq!(status(sandbox).lines().count(), 22);
+        assert!(status(sandbox).ends_with(&format!("\n10 of {limit}\n")));
+        let mut as_json = sandbox.program("emperor");
+        let as_json = String::from_utf8(as_json.args(["status", "--json"]).output().unwrap().stdout).unwrap();
+        assert!(as_json.contains("\"instances\":10,\"instances_max\":10,\"limit\":\"70 open files ("));
+        // At four fifths, before the first that finds no room.
+        let log = emperor.log();
+        let at = |text: &str| log.find(text).unwrap();
+        assert_eq!(log.matches(" of at most ").count(), 1);
+        assert!(at(&format!("emperor: 8 of {limit}")) < at("v10: cannot start: "));
         drop(clients);
         let files = fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap().count();
         assert!(files < 70, "{files}");

@@ -49,7 +49,14 @@ pub fn table(vassals: &[Status<'_>], stale: Option<&str>) -> String {
 }
 
 /// All vassals as JSON for programs, times in seconds. `uptime` is that of the emperor.
-pub fn json(vassals: &[Status<'_>], uptime: Duration, stale: Option<&str>, notes: [&str; 3]) -> String {
+/// Then come how many instances there are, how many there may be, and what limits them.
+pub fn json(
+    vassals: &[Status<'_>],
+    uptime: Duration,
+    stale: Option<&str>,
+    notes: [&str; 3],
+    (instances, most, limit): (u64, u64, &str),
+) -> String {
     let mut json = Json::default();
     json.open("", '{');
     json.text("version", Some(env!("CARGO_PKG_VERSION")));
@@ -59,6 +66,9 @@ pub fn json(vassals: &[Status<'_>], uptime: Duration, stale: Option<&str>, notes
     for (key, note) in ["held_back", "not_answering", "cut_off"].into_iter().zip(notes) {
         json.text(key, Some(note.trim_ascii_end()).filter(|text| !text.is_empty()));
     }
+    json.number("instances", Some(instances));
+    json.number("instances_max", Some(most));
+    json.text("limit", Some(limit));
     json.open("vassals", '[');
     for vassal in by_name(vassals) {
         json.open("", '{');
@@ -216,7 +226,7 @@ mod tests {
             "running, up 3725.5 s, pid 42, 1 restart, last: stopped, reload refused: app.ini:1: no"
         );
         assert_eq!(down.line(), "backoff, next try in 59.0 s, 0 restarts");
-        let text = json(&[up, down], Duration::from_millis(1), Some("a.ini:1: no"), [""; 3]);
+        let text = json(&[up, down], Duration::from_millis(1), Some("a.ini:1: no"), [""; 3], (1, 9, "x"));
         let head = format!(
             "{{\"version\":\"{}\",\"pid\":{},\"uptime\":0.001,\"configuration_refused\":\"a.ini:1: no\",",
             env!("CARGO_PKG_VERSION"),
@@ -224,6 +234,7 @@ mod tests {
         );
         let vassals = [
             r#""held_back":null,"not_answering":null,"cut_off":null,"#,
+            r#""instances":1,"instances_max":9,"limit":"x","#,
             r#""vassals":[{"name":"app","file":"/v/app.ini","replica":1,"state":"running","pid":42,"#,
             r#""uptime":3725.500,"restarts":1,"next_try":null,"ready":false,"#,
             r#""on_demand":"127.0.0.1:80","status":null,"#,
@@ -243,7 +254,10 @@ mod tests {
         let [up, down] = vassals(&files);
         let reversed = table(&[down.clone(), up.clone()], None);
         assert_eq!(reversed, table(&[up.clone(), down.clone()], None));
-        assert!(json(&[down.clone(), up], Duration::ZERO, None, [""; 3]).contains(r#"[{"name":"app""#));
+        assert!(
+            json(&[down.clone(), up], Duration::ZERO, None, [""; 3], (0, 0, ""))
+                .contains(r#"[{"name":"app""#)
+        );
         assert_eq!(last(&down), "-");
         assert_eq!(last(&Status { said: Some("at work"), ..down.clone() }), "at work");
         let [up, _] = vassals(&files);
@@ -260,7 +274,7 @@ mod tests {
         all.report(vec![MountReport::sample("/a", 1, "hung")]);
         let vassal = Status { mountpoints: &all, ..up };
         let reference = include_str!("../../../docs/reference.md");
-        for key in crate::json::keys(&json(&[vassal], Duration::ZERO, None, [""; 3])) {
+        for key in crate::json::keys(&json(&[vassal], Duration::ZERO, None, [""; 3], (0, 0, ""))) {
             assert!(
                 reference.contains(&format!("`{key}`")),
                 "docs/reference.md lacks the key `{key}` of status"

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::basis::Basis;
+use super::limits::Limits;
 use super::locks::Locks;
 use super::log_file::Relay;
 use super::renewal::Renewal;
@@ -50,6 +51,7 @@ pub struct Emperor {
     pub origin: Rc<Origin>,
     pub basis: Basis,
     pub upgrades: Upgrades,
+    pub limits: Limits,
 }
 
 /// Facts about the emperor itself, for clients.
@@ -89,10 +91,12 @@ impl Emperor {
         let per_processor = || STARTS_PER_PROCESSOR * Machine.cpus();
         let or_usual = |count: Option<u32>| count.map_or_else(per_processor, |count| count as usize);
         let (max_starts, max_rolls) = (or_usual(plan.max_starts), or_usual(plan.max_reloads));
+        let supervisor = Supervisor::new(spawner, commands, questions, backoff, max_starts, max_rolls)?;
         Ok(Self {
             signals,
             discovery,
-            supervisor: Supervisor::new(spawner, commands, questions, backoff, max_starts, max_rolls)?,
+            limits: Limits::look(&supervisor),
+            supervisor,
             server,
             notifier: Notifier::new(&origin.environment, now),
             stopping: None,

@@ -98,6 +98,7 @@ fn turn(emperor: &mut Emperor) {
     discover(emperor, now);
     emperor.supervisor.free_killed(now);
     emperor.supervisor.remove_files();
+    emperor.limits.warn(&emperor.supervisor);
     if emperor.discovery.is_idle() {
         emperor.notifier.ready(now, || emperor.supervisor.registry().is_reloading());
     }

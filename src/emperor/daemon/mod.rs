@@ -7,14 +7,15 @@
 //! upgrade. `main_loop` waits for events and calls the room that each concerns; `requests` answers clients.
 //! `privileges`, `log_file` and `systemd` are the usual duties of a daemon. `renewal` says when to check
 //! the names that others can remove, `own_names` restores those of the emperor. `locks` keeps a second
-//! emperor away. `upgrade` and `upgrade_flow` replace the program, and `stale` is about an emperor that could
-//! not use its new configuration.
+//! emperor away, and `limits` says how many instances there may be. `upgrade` and `upgrade_flow` replace the
+//! program, and `stale` is about an emperor that could not use its new configuration.
 //!
 //! May not be done here: decide about a vassal, which is for [`core`](super::core). No other room imports
 //! this one.
 
 mod basis;
 mod emperor;
+mod limits;
 mod locks;
 mod log_file;
 mod main_loop;

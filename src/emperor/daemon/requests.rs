@@ -54,9 +54,15 @@ fn answer_command(emperor: &mut Emperor, question: &Question, now: Instant) -> O
             let held_back = registry.held_back();
             let silent = emperor.discovery.silent();
             let cut_off = emperor.supervisor.cut_off();
+            let (limits, instances) = (&emperor.limits, emperor.supervisor.processes());
             registry.statuses_of(of, now).map_err(printable).map(|vassals| match json {
-                true => render::json(&vassals, uptime, stale, [&held_back, &silent, &cut_off]),
-                false if of.is_empty() => render::table(&vassals, stale) + &held_back + &silent + &cut_off,
+                true => {
+                    let notes = [&*held_back, &silent, &cut_off];
+                    render::json(&vassals, uptime, stale, notes, (instances, limits.most, &limits.what))
+                }
+                false if of.is_empty() => {
+                    render::table(&vassals, stale) + &held_back + &silent + &cut_off + &limits.note(instances)
+                }
                 false => render::table(&vassals, None),
             })
         }

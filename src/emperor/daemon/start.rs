@@ -278,6 +278,7 @@ fn log_start(emperor: &Emperor, plan: &EmperorPlan) {
         let others = if others.is_empty() { "" } else { " and others" };
         log!("version {VERSION}: watching {}{others}", first.display());
     }
+    log!("{}", emperor.limits);
 }
 
 /// Tries until it works, for a step that the vassals depend on and that comes before the event loop. A signal

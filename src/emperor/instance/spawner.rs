@@ -181,14 +181,20 @@ impl Spawner {
         &self.removals
     }
 
+    /// The emperor's limit of open files, and how many instances it has room for beside so many kept sockets.
+    pub fn room(sockets: u64) -> (u64, u64) {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        (limit, limit.saturating_sub(sockets + FILES_OF_OUR_OWN) / FILES_PER_INSTANCE)
+    }
+
     /// Checks that the emperor's limit of open files has room for so many instances and kept sockets. The
     /// last descriptors are not for vassals: without any, no client could ask even for the status.
     ///
     /// # Errors
     /// There is no room. The message says that `operation` cannot be done with `object` because of that.
     pub fn has_room(&self, operation: &str, object: &str, instances: usize, sockets: u64) -> Result<()> {
-        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        if instances as u64 * FILES_PER_INSTANCE + sockets + FILES_OF_OUR_OWN > limit {
+        let (limit, most) = Self::room(sockets);
+        if instances as u64 > most {
             let reason =
                 format!("the limit of {limit} open files is reached (setrlimit(2), systemd's LimitNOFILE)");
             return Err(Error::new(operation, object, reason));

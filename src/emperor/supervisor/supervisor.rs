@@ -113,6 +113,16 @@ impl Supervisor {
         &self.registry
     }
 
+    /// How many processes of instances there are.
+    pub fn processes(&self) -> u64 {
+        self.handles.processes() as u64
+    }
+
+    /// The emperor's limit of open files, and how many instances it has room for.
+    pub fn room(&self) -> (u64, u64) {
+        Spawner::room(self.handles.sockets())
+    }
+
     /// When [`Supervisor::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         earliest(&[
