@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,10 +24,12 @@ import bare
 import crowd
 import entrypoint
 import faults
+import growth
 import jail
 import recovery
 import replicas
 import stream
+import supervisors
 
 
 ORPHAN_ROUNDS = 5
@@ -509,6 +512,59 @@ def add_crowd(bench, rows, raw):
                      f"{seen['up_s'] * 1000:.0f}", "", "", ""])
 
 
+def growth_section(bench):
+    """What a vassal costs as their number grows."""
+    counts = [100, 300] if bench.is_quick else [100, 1000, 3000, 10000]
+    rounds = {count: [] for count in counts}
+    for number in range(1, bench.rounds + 1):
+        for count in counts:
+            progress(f"growth: round {number} of {bench.rounds}, {count:,} vassals")
+            rounds[count].append(growth.measure(bench.dist, count, "/run/growth", "/run/growth.log"))
+    rows, raw = [], {}
+    for count, all_figures in rounds.items():
+        figures = {key: statistics.median(figures[key] for figures in all_figures) for key in all_figures[0]}
+        raw[str(count)] = {**figures, "rounds": all_figures}
+        rows.append([f"{count:,}", f"{figures['up_s']:.2f}", f"{figures['stopped_s']:.2f}",
+                     f"{figures['slab_each_kb']:.1f}", f"{figures['table_max']:.0f}",
+                     f"{figures['memory_each_bytes'] / 1024:.2f}", f"{figures['descriptors_each']:.2f}",
+                     f"{figures['idle_percent']:.3f}", f"{figures['status_json_ms']:.1f}",
+                     f"{figures['touched_cpu_ms']:.2f}", f"{figures['touched_ms']:.1f}",
+                     f"{figures['respawned_ms']:.1f}"])
+    title = ("One emperor, vassals that sleep, in pid and mount namespaces of their own; p50 of "
+             f"{bench.rounds} rounds.\nslab and table: the kernel's memory a vassal, and the largest table of "
+             "descriptors of a PID 1; touched: a file")
+    columns = ["vassals", "up, s", "stopped, s", "slab, KB", "table", "emperor, KB each", "descriptors each",
+               "idle, %", "status --json, ms", "touched, CPU ms", "to reloaded, ms", "kill -9 to running, ms"]
+    return Table(title, columns, rows, raw)
+
+
+def supervisors_section(bench):
+    """A thousand services under several supervisors, one after the other in each round."""
+    count = 50 if bench.is_quick else 1000
+    program = os.path.join(bench.programs, "service")
+    contenders = supervisors.contenders(bench.dist, PRIVATE)
+    rounds = {name: [] for name in contenders}
+    for number in range(1, bench.rounds + 1):
+        for name, contender in contenders.items():
+            progress(f"supervisors: round {number} of {bench.rounds}, {name}")
+            rounds[name].append(supervisors.measure(contender, program, count))
+    rows, raw = [], {}
+    for name, all_figures in rounds.items():
+        figures = {key: statistics.median(figures[key] for figures in all_figures) for key in all_figures[0]}
+        raw[name] = {**figures, "rounds": all_figures}
+        left = f", {figures['left']:.0f} left" if figures["left"] else ""
+        rows.append([name, f"{figures['processes']:,.0f}", f"{figures['up_s']:.2f}",
+                     f"{figures['idle_ms_s']:.2f}", f"{figures['memory_each_kb']:.1f}",
+                     f"{figures['slab_each_kb']:.1f}", f"{figures['respawned_ms']:.2f}",
+                     f"{figures['ended_s']:.2f}", f"{figures['gone_s']:.2f}{left}"])
+    title = (f"{count:,} services of one program; p50 of {bench.rounds} rounds. memory: private dirty, of all "
+             "supervising\nprocesses together; respawned: kill -9 of a service to the first instruction of the "
+             "next one")
+    columns = ["", "processes", "up, s", "idle, ms/s", "memory, KB each", "slab, KB each", "respawned, ms",
+               "ended, s", "all gone, s"]
+    return Table(title, columns, rows, raw)
+
+
 # The one that minds company goes first.
 SECTIONS = {
     "entrypoint": (entrypoint_section, 200),
@@ -522,6 +578,8 @@ SECTIONS = {
     "cow": (cow_section, 10),
     "replicas": (replicas_section, 20),
     "emperor": (emperor_section, 1),
+    "growth": (growth_section, 1),
+    "supervisors": (supervisors_section, 3),
 }
 
 
