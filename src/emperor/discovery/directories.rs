@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{fcntl_dupfd_cloexec, pwrite};
 
-use super::inotify::{Watch, Watched};
+use super::inotify::{Watch, Watched, address};
 use super::patterns::{Allowance, Place, Places, Wanted, below, fixed_part, places};
 use super::scan::{self, Change, Entry, Listing, Rules, directory_id};
 use crate::config::plan::{Located, Source};
@@ -27,6 +27,9 @@ use crate::running_time;
 pub const SPACING: Duration = Duration::from_millis(50);
 /// The time between two scans is at least this many times the duration of one.
 const REST: u32 = 4;
+
+/// How many files a scan may look at alone. For more, all are listed.
+const FEW: usize = 64;
 
 /// The shortest time between two reads of events.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -47,7 +50,12 @@ pub struct Directories {
     interval: Duration,
     last_scan: Option<Instant>,
     /// How long the last scan took.
+    last_took: Duration,
+    /// The last scan that looked at everything, and how long that took.
+    last_whole: Option<Instant>,
     took: Duration,
+    /// Whether it has found every file.
+    was_settled: bool,
     /// The memory file that says which directory or file is being looked at.
     notes: Option<OwnedFd>,
     /// Whether the last scan could not look at some file.
@@ -114,7 +122,10 @@ impl Directories {
             rules,
             interval,
             last_scan: None,
+            last_took: Duration::ZERO,
+            last_whole: None,
             took: Duration::ZERO,
+            was_settled: false,
             notes: None,
             has_unknown: false,
             has_more: false,
@@ -146,20 +157,24 @@ impl Directories {
 
     /// When the next scan is due; `now` if there was none.
     pub fn due(&self, now: Instant) -> Instant {
-        let Some(last) = self.last_scan else { return now };
-        // Without events only scans find changes.
-        let tells = |directory: &Directory| directory.blind.is_none() && !directory.has_links;
-        let all_tell = self.directories.iter().all(tells);
-        let rarely = (self.took * SHARE).clamp(self.interval, self.interval.saturating_mul(PUT_OFF));
-        let regular = later(last, if all_tell { rarely } else { self.interval });
-        let regular = if self.has_more { last } else { regular };
+        let (Some(last), Some(whole)) = (self.last_scan, self.last_whole) else { return now };
+        let regular = if self.has_more { last } else { self.regular(whole) };
         let wanted = self.watch.scan_wanted().map_or(regular, |wanted| wanted.min(regular));
         wanted.max(self.rested(last))
     }
 
+    /// When everything is to be looked at, after that was done the last time.
+    fn regular(&self, whole: Instant) -> Instant {
+        // Without events only scans find changes.
+        let tells = |directory: &Directory| directory.blind.is_none() && !directory.has_links;
+        let all_tell = self.directories.iter().all(tells);
+        let rarely = (self.took * SHARE).clamp(self.interval, self.interval.saturating_mul(PUT_OFF));
+        later(whole, if all_tell { rarely } else { self.interval })
+    }
+
     /// The earliest time for the scan after that of `last`.
     fn rested(&self, last: Instant) -> Instant {
-        last + SPACING.max((self.took * REST).min(self.interval))
+        last + SPACING.max((self.last_took * REST).min(self.interval))
     }
 
     /// Until when events need not be read: no scan is possible before, or events were read just now.
@@ -177,10 +192,69 @@ impl Directories {
             && self.watch.scan_wanted().is_none()
     }
 
+    /// Looks only at the files that had events, and returns which have changed. `None` if that is not enough:
+    /// something else had an event, a file came or went, or it is time to look at everything.
+    pub fn scan_some(&mut self, now: Instant) -> Option<Vec<FileChange>> {
+        if !self.was_settled || self.has_more || self.regular(self.last_whole?) <= now {
+            return None;
+        }
+        let mut names: Vec<(usize, Vec<OsString>)> = Vec::new();
+        for (directory, name) in self.watch.files(FEW)? {
+            match names.last_mut().filter(|(last, _)| *last == directory) {
+                Some((_, names)) => names.push(name.to_owned()),
+                None => names.push((directory, vec![name.to_owned()])),
+            }
+        }
+        let mut looked_at = Vec::new();
+        for (of, names) in names {
+            let index = self.directories.iter().position(|directory| address(&directory.path) == of)?;
+            let directory = self.directories.get_mut(index)?;
+            directory.allowance.renew(self.rules.changes_max());
+            let path = Rc::clone(&directory.path);
+            let note = |file: &[u8]| note(self.notes.as_ref(), &path, file);
+            note(b"");
+            let before = directory.watched;
+            let is_watched = self.watch.refresh(&path, &mut directory.watched).is_ok();
+            let is_file = |name: &OsString| matches!(directory.listing.get(name), Some(Entry::File(_)));
+            let is_known = is_watched && before == directory.watched && directory.is_read();
+            if !is_known || directory.wanted.is_empty() || !names.iter().all(is_file) {
+                return None;
+            }
+            let new = scan::list_again(&path, &names, &self.rules, note, &directory.allowance)?;
+            looked_at.push((index, new));
+        }
+        self.last_scan = Some(now);
+        self.watch.scan_begins(now);
+        // As in a scan of everything.
+        if let Err(error) = self.watch.read(Instant::now()) {
+            log!("{error}");
+        }
+        let mut changes = Vec::new();
+        for (index, new) in looked_at {
+            let Some(directory) = self.directories.get_mut(index) else { continue };
+            let mut known = Listing::default();
+            for (name, entry) in new.iter() {
+                directory.has_links |= matches!(entry, Entry::File(stamp) if stamp.elsewhere);
+                if let Some(entry) = directory.listing.get(name) {
+                    known.insert(name.clone(), entry.clone());
+                }
+            }
+            let held = |name: &OsStr| self.watch.holds(&directory.path, name);
+            let found = scan::commit(&mut known, new, &held, &directory.allowance.changes);
+            for (name, entry) in known.into_entries() {
+                directory.listing.insert(name, entry);
+            }
+            self.has_more |= directory.allowance.changes.get() == 0;
+            changes.extend(directory.changes_of(found));
+        }
+        self.last_took = running_time::since(now);
+        Some(changes)
+    }
+
     /// Scans every directory and returns the changes. If a directory cannot be read, that is logged, and its
     /// files stay as they were.
     pub fn scan(&mut self, now: Instant) -> Vec<FileChange> {
-        self.last_scan = Some(now);
+        (self.last_scan, self.last_whole) = (Some(now), Some(now));
         self.watch.scan_begins(now);
         for directory in &self.directories {
             directory.allowance.renew(self.rules.changes_max());
@@ -229,6 +303,7 @@ impl Directories {
             }
         }
         self.took = running_time::since(now);
+        (self.last_took, self.was_settled) = (self.took, self.is_settled());
         // A file that was moved is to be known under its new name before it is gone.
         changes.sort_by_key(|of_file| of_file.change == Change::Removed);
         changes
@@ -411,6 +486,7 @@ impl Directory {
 mod tests {
     use super::*;
     use crate::config::plan::Location;
+    use crate::emperor::discovery::holds::RETURN;
     use crate::emperor::discovery::patterns::CHANGES_MAX;
     use std::fs;
     use std::path::PathBuf;
@@ -483,7 +559,8 @@ mod tests {
         let directories = &mut fixture.directories;
         let last = directories.last_scan.unwrap();
         for (took, wait) in [(2, 3), (5, 5), (60, 30)] {
-            directories.took = Duration::from_millis(took);
+            (directories.took, directories.last_took) =
+                (Duration::from_millis(took), Duration::from_millis(took));
             assert_eq!(directories.due(now), last + Duration::from_secs(wait), "{took} ms");
         }
 
@@ -507,7 +584,8 @@ mod tests {
             fixture.write(name);
             fixture.scan();
             let directories = &mut fixture.directories;
-            directories.took = Duration::from_millis(700);
+            (directories.took, directories.last_took) =
+                (Duration::from_millis(700), Duration::from_millis(700));
             let last = directories.last_scan.unwrap();
             assert_eq!(directories.due(last), last + Duration::from_secs(3), "{name}");
         }
@@ -515,7 +593,7 @@ mod tests {
         fs::rename(fixture.path.join("a.new"), fixture.path.join("a.ini")).unwrap();
         fixture.scan();
         let directories = &mut fixture.directories;
-        directories.took = Duration::from_secs(1);
+        (directories.took, directories.last_took) = (Duration::from_secs(1), Duration::from_secs(1));
         let last = directories.last_scan.unwrap();
         assert_eq!(directories.due(last), last + Duration::from_secs(30));
     }
@@ -598,7 +676,8 @@ mod tests {
             fixture.scan();
             fixture.write("a.ini");
             let directories = &mut fixture.directories;
-            directories.took = Duration::from_millis(took);
+            (directories.took, directories.last_took) =
+                (Duration::from_millis(took), Duration::from_millis(took));
             let last = directories.last_scan.unwrap();
             directories.watch.read(last + Duration::from_millis(1)).unwrap();
             assert_eq!(directories.due(last), last + Duration::from_millis(wait));
@@ -613,5 +692,64 @@ mod tests {
         fixture.write("a.ini");
         fixture.write("c.ini");
         assert_eq!(fixture.scan(), [appeared("a.ini"), appeared("c.ini")]);
+    }
+
+    #[test]
+    fn for_a_file_that_is_touched_no_other_one_is_looked_at() {
+        let mut fixture = Fixture::new("some", &[|path| Source::Directory(path.join("v"))]);
+        for name in ["v/a.ini", "v/b.ini", "v/notes.txt"] {
+            fixture.write(name);
+        }
+        fixture.scan();
+        fixture.scan_when_due();
+        let touch = |fixture: &Fixture, name: &str, seconds| {
+            let file = fs::File::open(fixture.path.join(name)).unwrap();
+            // As touch(1): with one of the two the kernel would tell that the file is being written.
+            let at = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            file.set_times(fs::FileTimes::new().set_accessed(at).set_modified(at)).unwrap();
+        };
+        let some = |fixture: &mut Fixture| {
+            fixture.directories.watch.read(Instant::now()).unwrap();
+            fixture.directories.scan_some(Instant::now()).map(|changes| changes.len())
+        };
+        let whole = fixture.directories.last_whole;
+        touch(&fixture, "v/a.ini", 5);
+        assert_eq!((some(&mut fixture), fixture.scan_when_due().len()), (Some(1), 0), "known by now");
+        touch(&fixture, "v/a.ini", 6);
+        // Not looked at, as nothing says that it has changed.
+        let Some(Entry::File(stamp)) =
+            fixture.directories.directories[0].listing.get_mut(OsStr::new("b.ini"))
+        else {
+            panic!("b.ini is no file")
+        };
+        stamp.version.size = 77;
+        assert_eq!(some(&mut fixture), Some(1));
+        assert!(fixture.directories.last_whole > whole);
+        assert_eq!(fixture.scan(), [("v/b.ini".to_owned(), Change::Changed)]);
+        let all: [fn(&Path); 4] = [
+            |path| fs::write(path.join("v/new.ini"), "text").unwrap(),
+            |path| fs::remove_file(path.join("v/a.ini")).unwrap(),
+            |path| fs::rename(path.join("v/b.ini"), path.join("v/c.ini")).unwrap(),
+            |path| {
+                fs::rename(path.join("v"), path.join("w")).unwrap();
+                fs::create_dir(path.join("v")).unwrap();
+            },
+        ];
+        for (index, act) in all.into_iter().enumerate() {
+            fixture.scan_when_due();
+            assert!(fixture.directories.is_settled(), "{index}");
+            act(&fixture.path);
+            assert_eq!(some(&mut fixture), None, "{index}");
+            std::thread::sleep(RETURN);
+            fixture.scan();
+        }
+        // Everything is looked at when it is time for that, whatever happens to one file.
+        fixture.scan_when_due();
+        fixture.write("v/last.ini");
+        fixture.scan();
+        fixture.scan_when_due();
+        touch(&fixture, "v/last.ini", 7);
+        fixture.directories.last_whole = Some(Instant::now() - Duration::from_secs(3));
+        assert_eq!(some(&mut fixture), None);
     }
 }

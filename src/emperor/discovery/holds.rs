@@ -92,6 +92,14 @@ impl Holds {
         !self.names.is_empty() && (is_held(name) || is_held(OsStr::new(ALL)))
     }
 
+    /// The names that had events, each with its directory, if these are all vassals' files, and no more than
+    /// so many. Among them are those that the last scan has left alone.
+    pub fn files(&self, rules: &Rules, max: usize) -> Option<impl Iterator<Item = (usize, &OsStr)>> {
+        let is_file = |((_, name), _): &((usize, OsString), Hold)| rules.is_vassal(name);
+        let are_files = self.names.len() <= max && self.names.iter().all(is_file);
+        are_files.then(|| self.names.iter().map(|((directory, name), _)| (*directory, name.as_os_str())))
+    }
+
     /// When the next scan is wanted. An event of a name that is no longer held can wait for a while.
     pub fn deadline(&self) -> Option<Instant> {
         let wanted = |hold: &Hold| match self.scan {

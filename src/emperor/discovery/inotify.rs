@@ -51,7 +51,7 @@ pub struct Watch {
 
 /// The watch of a directory. It is stored with the directory, so that thousands of watches are not searched
 /// at each scan.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Watched(Option<i32>);
 
 impl Watch {
@@ -158,6 +158,12 @@ impl Watch {
         self.read_at
     }
 
+    /// The files that had events, each with the address of its directory: at most so many. `None` if
+    /// something else had one, too.
+    pub fn files(&self, max: usize) -> Option<impl Iterator<Item = (usize, &OsStr)>> {
+        self.holds.files(&self.rules, max)
+    }
+
     /// When an event asks for the next scan; `None` without one.
     pub fn scan_wanted(&self) -> Option<Instant> {
         self.holds.deadline()
@@ -175,7 +181,7 @@ impl Watch {
 }
 
 /// Identifies a directory for as long as it is watched.
-fn address(directory: &Rc<Path>) -> usize {
+pub fn address(directory: &Rc<Path>) -> usize {
     Rc::as_ptr(directory).cast::<u8>() as usize
 }
 

@@ -4,12 +4,12 @@
 //! never looks like the deletion of running vassals.
 
 use std::cell::Cell;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Mode, OFlags, Statx, StatxFlags, makedev, statx};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Statx, StatxFlags, makedev, statx};
 use rustix::io::Errno;
 
 use super::patterns::{Allowance, CHANGES_MAX};
@@ -18,6 +18,7 @@ use crate::emperor::core::owner::{Owner, Owners};
 use crate::emperor::core::sorted_map::SortedMap;
 use crate::error::{Context, Described, Result};
 use crate::path::Walk;
+use crate::sys::exec::c_string;
 
 /// The vassal files of a directory, by name.
 pub type Listing = SortedMap<OsString, Entry>;
@@ -144,10 +145,14 @@ pub fn list(
         let found = match rules.is_vassal(name) {
             true => {
                 allowance.take(true)?;
-                if entry.file_type() != FileType::RegularFile {
+                let kind = match entry.file_type() {
+                    FileType::Unknown => kind_of(&fd, entry.file_name()).unwrap_or(FileType::Unknown),
+                    kind => kind,
+                };
+                if kind != FileType::RegularFile {
                     before(name.as_bytes());
                 }
-                look(&fd, &entry, rules)
+                look(&fd, entry.file_name(), kind, rules)
             }
             false if files.len() > FOREIGN_MAX => None,
             false => Rules::is_foreign(name).then_some(Entry::Refused(FOREIGN)),
@@ -159,10 +164,41 @@ pub fn list(
     Ok(listing)
 }
 
-/// Looks at one name in a directory; `None` if it was deleted meanwhile.
-fn look(directory: &OwnedFd, entry: &DirEntry, rules: &Rules) -> Option<Entry> {
-    let look = |flags| statx(directory, entry.file_name(), flags, StatxFlags::BASIC_STATS);
-    let is_link = entry.file_type() == FileType::Symlink;
+/// Looks at vassals' files of a directory that were listed before, as [`list`] does. `None` if one of them is
+/// not there any more, or cannot be a vassal.
+pub fn list_again(
+    directory: &Path,
+    names: &[OsString],
+    rules: &Rules,
+    before: impl Fn(&[u8]),
+    allowance: &Allowance,
+) -> Option<Listing> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(directory, flags, Mode::empty()).ok()?;
+    let mut listing = Listing::default();
+    for name in names {
+        allowance.take(true).ok()?;
+        let file = c_string(name);
+        let kind = kind_of(&fd, &file).ok()?;
+        if kind != FileType::RegularFile {
+            before(name.as_bytes());
+        }
+        let found = look(&fd, &file, kind, rules).filter(|found| matches!(found, Entry::File(_)));
+        listing.insert(name.clone(), found?);
+    }
+    Some(listing)
+}
+
+/// The type of a name in a directory. Some filesystems do not list it.
+fn kind_of(directory: &OwnedFd, name: &CStr) -> Result<FileType, Errno> {
+    let file = statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)?;
+    Ok(FileType::from_raw_mode(file.stx_mode.into()))
+}
+
+/// Looks at one name in a directory, which is of this type; `None` if it was deleted meanwhile.
+fn look(directory: &OwnedFd, name: &CStr, kind: FileType, rules: &Rules) -> Option<Entry> {
+    let look = |flags| statx(directory, name, flags, StatxFlags::BASIC_STATS);
+    let (is_link, is_plain) = (kind == FileType::Symlink, kind == FileType::RegularFile);
     let file = match look(AtFlags::empty()) {
         Err(Errno::NOENT | Errno::NOTDIR) if is_link => return Some(Entry::Refused(NOTHING)),
         Err(Errno::LOOP) => return Some(Entry::Refused("symbolic links in a circle")),
@@ -179,7 +215,7 @@ fn look(directory: &OwnedFd, entry: &DirEntry, rules: &Rules) -> Option<Entry> {
     let owner = if rules.owners == Owners::OfLinks { itself() } else { Ok(file) };
     match (version, owner) {
         (Ok(version), Ok(owner)) => {
-            let elsewhere = !rules.nofollow && entry.file_type() != FileType::RegularFile;
+            let elsewhere = !rules.nofollow && !is_plain;
             Some(Entry::File(stamp(&version, &owner, rules.owners, elsewhere)))
         }
         (Err(Errno::NOENT), _) | (_, Err(Errno::NOENT)) => None,

@@ -122,7 +122,9 @@ fn look(
         log!("{error}");
     }
     if scans || directories.due(now) <= now {
-        let changes = directories.scan(now);
+        let some = directories.scan_some(now);
+        let is_whole = some.is_none();
+        let changes = some.unwrap_or_else(|| directories.scan(now));
         // After the scan, and told before its changes: a directory that appears meanwhile may be another
         // emperor's, and no file of it must be taken up before the lock.
         let now_there: Vec<_> = directories.bases().map(|(path, id)| (path.to_owned(), id)).collect();
@@ -149,7 +151,7 @@ fn look(
                 return false;
             }
         }
-        if !tell(link, &Said::Complete { is_settled: directories.is_settled() }.encode(), None) {
+        if is_whole && !tell(link, &Said::Complete { is_settled: directories.is_settled() }.encode(), None) {
             return false;
         }
     }
