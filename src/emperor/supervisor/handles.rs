@@ -185,7 +185,10 @@ impl Handles {
     pub(super) fn add_process(&mut self, id: &InstanceId, process: Process) -> Result<()> {
         process.watch_link(&self.events)?;
         self.by_pid.insert(process.number(), id.clone());
-        self.handle(&id.file).processes.push((id.number, process));
+        let processes = &mut self.handle(&id.file).processes;
+        // Most vassals have one, and a vector would begin with room for four.
+        processes.reserve_exact(1);
+        processes.push((id.number, process));
         Ok(())
     }
 
