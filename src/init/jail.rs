@@ -94,7 +94,12 @@ impl Jail {
     /// variables by which its starter talks to PID 1 are removed. For a command all variables stay, because
     /// its starter talks to the command.
     pub fn set_environment(&mut self, plan: &VassalPlan) {
-        self.environment = match self.is_command {
+        self.environment = self.environment_of(plan);
+    }
+
+    /// The environment that a plan sets.
+    pub fn environment_of(&self, plan: &VassalPlan) -> Environment {
+        let mut environment = match self.is_command {
             _ if plan.clean_env => Environment::clean(&self.user_variables),
             true => Environment::inherited(self.started),
             false => {
@@ -103,7 +108,8 @@ impl Jail {
                 environment
             }
         };
-        self.environment.change(&plan.environment);
+        environment.change(&plan.environment);
+        environment
     }
 
     /// Takes over the settings of a plan, before anything has been done for it.

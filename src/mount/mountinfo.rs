@@ -58,6 +58,13 @@ impl Mount {
         self.fs_type == "fuse" || self.fs_type == "fuseblk" || self.fs_type.starts_with("fuse.")
     }
 
+    /// Whether it is known to be served by a process or another machine, which may not answer.
+    pub fn is_served(&self) -> bool {
+        const OF_MACHINES: [&str; 9] =
+            ["nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "afs", "lustre"];
+        self.is_fuse() || OF_MACHINES.contains(&&*self.fs_type)
+    }
+
     /// Whether it is known that this kernel serves it alone, from memory or from a block device: neither
     /// another machine nor a process can keep it from answering.
     pub fn is_local(&self) -> bool {
@@ -248,6 +255,21 @@ mod tests {
         assert_eq!(mounts[1].fs_type, "fuse.fuse-zip");
         let connections: Vec<_> = mounts.iter().map(Mount::connection).collect();
         assert_eq!(connections, [None, Some(35), None, Some(37), None]);
+    }
+
+    #[test]
+    fn what_others_serve_is_never_local() {
+        for (fs_type, is_served, is_local) in [
+            ("nfs4", true, false),
+            ("fuse.sshfs", true, false),
+            ("fuseblk", true, false),
+            ("virtiofs", true, false),
+            ("ext4", false, true),
+            ("autofs", false, false),
+        ] {
+            let mount = parse(format!("1 0 0:1 / /a rw - {fs_type} a rw").as_bytes()).pop().unwrap();
+            assert_eq!((mount.is_served(), mount.is_local()), (is_served, is_local), "{fs_type}");
+        }
     }
 
     #[test]

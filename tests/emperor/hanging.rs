@@ -631,9 +631,15 @@ fn a_directory_or_program_of_an_app_that_hangs_refuses_the_reload_and_the_app_go
             ("program", "command = /run/remote/vassals/program 1000".to_owned()),
             ("search", "env = PATH=/run/remote/vassals:/bin\ncommand = program 1000".to_owned()),
             ("interpreter", format!("command = {}", script.display())),
+            ("variable", "env = PATH=/run/remote/vassals:/bin\ncommand = sleep 1000".to_owned()),
         ];
         for (name, lines) in &apps {
-            sandbox.vassal(name, lines);
+            // Only the new file of one leads there.
+            let is_new = *name == "variable";
+            sandbox.vassal(
+                name,
+                &if is_new { lines.replace("/run/remote/vassals:", "") } else { lines.clone() },
+            );
         }
         let emperor = sandbox.emperor(&[]);
         let inits = apps.each_ref().map(|(name, _)| emperor.wait_running(1, name));

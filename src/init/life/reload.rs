@@ -192,7 +192,7 @@ fn missing(vassal: &Vassal, plan: &VassalPlan) -> Option<String> {
 /// be stopped, and the new one not be started. A child looks at them as the app would.
 fn hangs(vassal: &mut Vassal, plan: &VassalPlan) -> Option<String> {
     let Vassal { events, jail, .. } = vassal;
-    if jail.procfs.mounts().is_ok_and(|mounts| !mounts.iter().any(Mount::is_fuse)) {
+    if jail.procfs.mounts().is_ok_and(|mounts| !mounts.iter().any(Mount::is_served)) {
         return None;
     }
     let mut workdir = jail.jail_workdir.clone();
@@ -200,7 +200,7 @@ fn hangs(vassal: &mut Vassal, plan: &VassalPlan) -> Option<String> {
         workdir.change(&path.value);
     }
     let program = plan.app.program();
-    let path = jail.environment.path().unwrap_or_else(|| DEFAULT_PATH.into());
+    let path = jail.environment_of(plan).path().unwrap_or_else(|| DEFAULT_PATH.into());
     let child = Launch { workdir: Some(&workdir), ..jail.worker(jail.app_is_users(plan)) };
     let launched = child.work(|| {
         interpreter::look(program, &path);
