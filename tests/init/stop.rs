@@ -190,6 +190,31 @@ fn leftovers_get_term_then_kill(sandbox: &Sandbox, options: &[&str]) {
     until("nothing is left", || process::named("sh").is_empty());
 }
 
+/// The kernel lists a child with the thread that has created it.
+fn a_child_of_another_thread_gets_term(sandbox: &Sandbox, options: &[&str]) {
+    let script = "import signal, subprocess, threading\n\
+                  signal.signal(signal.SIGTERM, lambda *_: None)\n\
+                  child = 'trap \"echo polite got TERM; exit\" TERM; echo ready; \
+                  while :; do sleep 0.01; done'\n\
+                  threading.Thread(target=lambda: subprocess.run(['sh', '-c', child])).start()\n";
+    let script = sandbox.file("left.py", script);
+    let app = sandbox.file("app", &format!("setsid python3 {} & exec sleep 1000", script.display()));
+    let mut vassal = ready(sandbox, options, &format!("command = sh {}", app.display()));
+    vassal.signal(Signal::TERM);
+    assert_eq!(vassal.wait(), 143);
+    assert_eq!(vassal.lines("polite got TERM").len(), 1);
+}
+
+#[test]
+fn a_child_of_another_thread_gets_term_in_a_pid_namespace() {
+    sandboxed(|sandbox| a_child_of_another_thread_gets_term(sandbox, NAMESPACES));
+}
+
+#[test]
+fn a_child_of_another_thread_gets_term_without_a_pid_namespace() {
+    sandboxed(|sandbox| a_child_of_another_thread_gets_term(sandbox, &[]));
+}
+
 #[test]
 fn what_is_left_gets_term_and_then_kill() {
     sandboxed(|sandbox| leftovers_get_term_then_kill(sandbox, NAMESPACES));
@@ -261,7 +286,7 @@ fn an_app_that_is_stopped_goes_on_to_hear_the_stop() {
 #[test]
 fn the_end_of_a_vassal_does_not_make_the_kernel_walk_all_processes_of_the_machine() {
     sandboxed(|sandbox| {
-        let daemon = "trap 'echo told; exit' TERM; while :; do sleep 0.05; done";
+        let daemon = "trap 'echo told; exit' TERM; echo listens; while :; do sleep 0.05; done";
         let left = format!("exec-as-root = sh -c \"{daemon}\" &\ncommand = sleep 1000");
         let lost = "mount-as-root = tmpfs none /ufs\nmountpoint-check = /ufs\nexec-post-app = umount /ufs\n\
                     command = sleep 1000";
@@ -272,12 +297,15 @@ fn the_end_of_a_vassal_does_not_make_the_kernel_walk_all_processes_of_the_machin
             let mut command = sandbox.wrapped(&wrapper, "vassal-init");
             command.args(["--unshare", "fs,pid"]).arg(sandbox.ini(name, lines));
             let mut vassal = sandbox.start(name, command);
+            let count =
+                |what: &str, vassal: &Daemon| vassal.log().lines().filter(|line| *line == what).count();
             if is_told {
                 vassal.wait_for("app started: sleep");
+                until("the daemon listens", || count("listens", &vassal) == 1);
                 vassal.signal(Signal::TERM);
             }
             assert_eq!(vassal.wait(), code, "{}", vassal.log());
-            assert_eq!(vassal.lines("told").len(), usize::from(is_told), "{}", vassal.log());
+            assert_eq!(count("told", &vassal), usize::from(is_told), "{}", vassal.log());
             let calls = fs::read_to_string(trace).unwrap();
             assert!(!calls.contains("kill(-1,"), "{calls}");
         }

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
+use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, move_mount};
 use rustix::process::{Pid, fchdir};
@@ -17,6 +17,8 @@ use crate::mount::ops;
 /// How far a process that is signalled is followed up to us. Deeper ones become children of ours when those
 /// between have ended.
 const GENERATIONS: usize = 100;
+/// For the names of threads, in bytes.
+const ROOM_FOR_NAMES: usize = 1024;
 
 /// A procfs of the pid namespace of this process. It is held by a descriptor and most often mounted nowhere,
 /// so no filesystem that may hang is walked to get at it. It cannot be confused with what a tenant puts at
@@ -174,22 +176,38 @@ impl Procfs {
         }
     }
 
-    /// All descendants of `root` (`PID/task/TID/children` in procfs, CONFIG_PROC_CHILDREN). Children of other
-    /// threads than the first are not listed; they become children of this process when their parent has
-    /// gone.
+    /// All descendants of `root`.
     fn descendants(&self, root: Pid, spared: &[Pid]) -> Vec<Pid> {
         let mut found = vec![root];
         let mut next = 0;
         while let Some(pid) = found.get(next) {
             next += 1;
-            let children = self.read(&format!("{pid}/task/{pid}/children")).unwrap_or_default();
-            let children = String::from_utf8_lossy(&children);
-            let children =
-                children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
-            found.extend(children.filter(|pid| !spared.contains(pid)));
+            let children = self.children(*pid);
+            found.extend(children.into_iter().filter(|pid| !spared.contains(pid)));
         }
         found.remove(0);
         found
+    }
+
+    /// The children of a process (`PID/task/TID/children` in procfs, CONFIG_PROC_CHILDREN). A child belongs
+    /// to the thread that has created it.
+    fn children(&self, pid: Pid) -> Vec<Pid> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let path = format!("{pid}/task");
+        let threads = match self.own.get() {
+            Some(proc) => openat(proc, path, flags, Mode::empty()),
+            None => files::open_proc().and_then(|proc| openat(proc, path, flags, Mode::empty())),
+        };
+        let Ok(threads) = threads else { return Vec::new() };
+        let mut text = Vec::new();
+        let mut room = Vec::with_capacity(ROOM_FOR_NAMES);
+        let mut entries = RawDir::new(&threads, room.spare_capacity_mut());
+        while let Some(Ok(entry)) = entries.next() {
+            let name = entry.file_name().to_string_lossy();
+            text.extend(files::read_file_at(&threads, &format!("{name}/children")).unwrap_or_default());
+        }
+        let text = String::from_utf8_lossy(&text);
+        text.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
     }
 }
 
