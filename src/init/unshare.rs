@@ -108,12 +108,15 @@ fn wait(child: Pid, is_foreground: bool, mut outside: Option<OwnedFd>) -> Result
     let mut interrupt = None;
     loop {
         while let Some(signal) = signals.next() {
-            // The kernel may tell the sender's pid as in the sender's namespace: 1.
-            let is_from_inside = [1, inner as u32].contains(&signal.sender);
-            if is_from_inside && signal::asks_to_stop(signal.number) {
-                // The terminal has ended the job, and with it the inner PID 1, which cannot end by a signal.
+            // The kernel may tell the sender's pid as in the sender's namespace: 1. The PID 1 of this
+            // namespace, such as systemd, is 1 as well.
+            let may_be_from_inside = [1, inner as u32].contains(&signal.sender);
+            if may_be_from_inside && signal::INTERRUPTS.contains(&signal.number) {
+                // The terminal may have ended the job, and with it the inner PID 1, which cannot end by a
+                // signal. Its status tells. If it is not ending, it has not heard of the signal.
                 interrupt = Some(signal.number);
-            } else if is_from_inside && signal::STOPS.contains(&signal.number) {
+            }
+            if may_be_from_inside && signal::STOPS.contains(&signal.number) {
                 // The inner PID 1 cannot be stopped with its job. The shell waits for this process, which
                 // stops instead.
                 let _ = signal::kill(rustix::process::getpid().as_raw_pid(), signal.number);

@@ -174,6 +174,9 @@ pub const SAME_REQUEST: Duration = Duration::from_secs(1);
 /// The signals with which a terminal stops a job.
 pub const STOPS: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 
+/// The signals by which a terminal ends a job (Ctrl-C, Ctrl-\\).
+pub const INTERRUPTS: [i32; 2] = [libc::SIGINT, libc::SIGQUIT];
+
 const REQUESTS: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT];
 
 /// Whether a signal asks a process to stop.

@@ -162,3 +162,28 @@ fn a_request_to_stop_while_a_lost_mount_is_made_anew_is_one() {
         }
     });
 }
+
+/// An init such as systemd is PID 1, as the inner PID 1 is in its own namespace.
+#[test]
+fn the_pid_1_outside_is_not_taken_for_the_one_inside() {
+    sandboxed(|sandbox| {
+        let program = sandbox.program("vassal-init");
+        let script = sandbox.file(
+            "init",
+            &format!(
+                "env --default-signal=INT,QUIT {} --unshare fs,pid -- \
+                 sh -c 'echo up; exec sleep 1000' >$1 &\n\
+                 until grep -q up $1; do sleep 0.01; done\n\
+                 kill -$2 $!; wait $!; exit $?\n",
+                program.get_program().display()
+            ),
+        );
+        for (number, status) in [("TERM", 143), ("INT", 130), ("QUIT", 131), ("HUP", 129)] {
+            let mut init = std::process::Command::new("unshare");
+            init.args(["--pid", "--fork", "--mount-proc", "sh"]).arg(&script);
+            init.arg(sandbox.path(number)).arg(number);
+            let mut init = sandbox.start(&format!("init-{number}"), init);
+            assert_eq!(init.wait(), status, "after SIG{number}");
+        }
+    });
+}

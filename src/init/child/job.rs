@@ -13,10 +13,8 @@ use rustix::process::{Pid, WaitId, WaitIdOptions};
 use crate::config::cmdline::entrypoint::{Entrypoint, Standing};
 use crate::init::child::foreground::{Stand, Terminal};
 use crate::protocol::WaitStatus;
+use crate::sys::signal::INTERRUPTS;
 use crate::sys::{signal, terminal};
-
-/// The signals by which a terminal ends a job (Ctrl-C, Ctrl-\\).
-const INTERRUPTS: [i32; 2] = [libc::SIGINT, libc::SIGQUIT];
 
 /// A command that was started.
 pub struct Job {
