@@ -1,15 +1,17 @@
 //! The part of the command line that both programs handle alike.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use rustix::io::Errno;
 
 use crate::config::cmdline::args::{self, Command, Invocation};
 use crate::config::cmdline::entrypoint::{Call, Entrypoint, LICENCE};
-use crate::config::cmdline::help;
 use crate::config::diagnostic::Report;
 use crate::config::keys::options::Program;
-use crate::config::{self, Input, World};
+use crate::config::{self, Input, ToCheck, World};
+use crate::error::Error;
 use crate::json::Json;
 use crate::log::print_error;
 use crate::protocol::EXIT_CONFIG;
@@ -17,26 +19,20 @@ use crate::sys::fd::write_all;
 use crate::version::VERSION;
 use crate::world::{self, Machine, NoCommands};
 
-/// Carries out help, checks and the like (`check` returns the mistakes of a file). Otherwise returns what to
-/// run.
+/// Carries out help, checks and the like. Otherwise returns what to run.
 ///
 /// # Errors
 /// There is nothing to run: the exit status.
-pub fn parse(
-    program: &Program,
-    words: &[OsString],
-    check: fn(&OsStr, &dyn World) -> Report,
-) -> Result<(Vec<Input>, Command), i32> {
+pub fn parse(program: &Program, words: &[OsString], check: Check) -> Result<(Vec<Input>, Command), i32> {
     let name = program.name;
     Err(match args::parse(program, words) {
-        Ok(Invocation::Help) => print(help::overview(program).as_bytes()),
-        Ok(Invocation::HelpOn(row)) => print(help::entry(&row).as_bytes()),
-        Ok(Invocation::Version) => print(format!("{name} {VERSION}\n").as_bytes()),
-        Ok(Invocation::Check(files, json)) => check_all(&files, json, check),
+        Ok(Invocation::Help(text)) => print(name, text.as_bytes()),
+        Ok(Invocation::Version) => print(name, format!("{name} {VERSION}\n").as_bytes()),
+        Ok(Invocation::Check(files, json)) => check_all(name, files, json, check),
         Ok(Invocation::ShowConfig(inputs)) => show_config(program, inputs),
         Ok(Invocation::Run(inputs)) => return Ok((inputs, Command::default())),
         Ok(Invocation::Command(inputs, command)) => return Ok((inputs, command)),
-        Ok(Invocation::Licence) => print(LICENCE.as_bytes()),
+        Ok(Invocation::Licence) => print(name, LICENCE.as_bytes()),
         Err(report) => invalid(&report),
     })
 }
@@ -52,7 +48,7 @@ pub fn answer(call: Call) -> Result<Entrypoint, i32> {
             print_error(&text);
             Err(status)
         }
-        Call::Say { text, is_error: false, status } => Err(status.max(print(text.as_bytes()))),
+        Call::Say { text, is_error: false, status } => Err(status.max(print("vassal-init", text.as_bytes()))),
     }
 }
 
@@ -73,37 +69,77 @@ fn show_config(program: &Program, inputs: Vec<Input>) -> i32 {
     }
     all.extend(inputs);
     match config::expanded(&all, false, &Machine) {
-        Ok(settings) => print(&config::show_config(&settings)),
+        Ok(settings) => print(program.name, &config::show_config(&settings)),
         Err(report) => invalid(&report),
     }
 }
 
-/// Prints the mistakes of files: as text, or as one JSON array on standard output.
-fn check_all(files: &[OsString], json: bool, check: fn(&OsStr, &dyn World) -> Report) -> i32 {
-    let mut errors = 0;
-    let mut findings = Json::default();
-    findings.open("", '[');
-    // A user who checks a file need not trust it, so no command in it is run.
-    for file in files {
-        let report = check(file, &NoCommands::LeftOpen);
-        errors += report.errors();
-        if json {
-            report.write_json(&mut findings);
-        } else {
-            print_error(&report.to_string());
-        }
-    }
-    findings.close(']');
-    if json {
-        print(format!("{}\n", findings.0).as_bytes());
-    }
-    if errors == 0 { 0 } else { EXIT_CONFIG }
+/// The findings of a check, printed as they come, or collected for JSON.
+pub struct Findings {
+    /// The number of errors so far.
+    pub errors: usize,
+    /// An open array; `None` for text on standard error.
+    pub json: Option<Json>,
 }
 
-/// Writes to standard output. A closed pipe is no failure.
-fn print(text: &[u8]) -> i32 {
+impl Findings {
+    /// Adds the findings in a file.
+    pub fn add(&mut self, report: &Report) {
+        self.errors += report.errors();
+        match &mut self.json {
+            Some(json) => report.write_json(json),
+            None => print_error(&report.to_string()),
+        }
+    }
+}
+
+/// How a program checks a file.
+pub type Check = fn(ToCheck, &mut Findings);
+
+/// Checks a vassal's file, or all of a directory.
+pub fn check_vassal(of: ToCheck, findings: &mut Findings) {
+    // A user who checks a file need not trust it, so no command in it is run.
+    const WORLD: NoCommands<'_> = NoCommands::LeftOpen;
+    let Some(directory) = of.file.as_deref().map(Path::new) else { return };
+    if !WORLD.status(directory).is_some_and(|status| status.is_directory) {
+        return findings.add(&config::check_vassal(&of, &WORLD));
+    }
+    let mut names = WORLD.names(directory);
+    names.retain(|name| name.as_bytes().ends_with(b".ini") && !name.as_bytes().starts_with(b"."));
+    names.sort_unstable();
+    if names.is_empty() {
+        findings.add(&Report::about(directory.as_os_str(), "there is no file NAME.ini in it".to_owned()));
+    }
+    for name in names {
+        let file = Some(directory.join(name).into());
+        let of = ToCheck { before: of.before.clone(), file, behind: of.behind.clone() };
+        findings.add(&config::check_vassal(&of, &WORLD));
+    }
+}
+
+/// Carries out a check, and returns the exit status.
+fn check_all(name: &str, files: Vec<ToCheck>, json: bool, check: Check) -> i32 {
+    let mut array = Json::default();
+    array.open("", '[');
+    let mut findings = Findings { errors: 0, json: json.then_some(array) };
+    for file in files {
+        check(file, &mut findings);
+    }
+    let printed = findings.json.map_or(0, |mut json| {
+        json.close(']');
+        print(name, format!("{}\n", json.0).as_bytes())
+    });
+    if findings.errors == 0 { printed } else { EXIT_CONFIG }
+}
+
+/// Writes to standard output, and returns the exit status. A reader that went away is no failure.
+pub fn print(name: &str, text: &[u8]) -> i32 {
     match write_all(rustix::stdio::stdout(), text) {
         Ok(()) | Err(Errno::PIPE) => 0,
-        Err(_) => 1,
+        Err(errno) => {
+            let error = Error::os("write to", "standard output", errno);
+            print_error(&format!("{name}: {error}\n"));
+            1
+        }
     }
 }

@@ -3,7 +3,6 @@
 
 use std::ffi::OsString;
 
-use vassal::config;
 use vassal::config::keys::emperor::EMPEROR;
 use vassal::sys::memory::Patient;
 use vassal::sys::{fd, signal};
@@ -24,7 +23,7 @@ fn main_of(words: Vec<OsString>) -> i32 {
     if let Some(status) = emperor::api::client::command(words) {
         return status;
     }
-    match cli::parse(&EMPEROR, words, config::check_emperor) {
+    match cli::parse(&EMPEROR, words, emperor::check::check) {
         Ok((inputs, _no_command)) => {
             fd::make_terminals_write_only();
             let inherited = signal::block_all();

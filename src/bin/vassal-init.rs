@@ -9,7 +9,7 @@ use vassal::init::start::{self, Task};
 use vassal::init::watch::prober;
 use vassal::sys::environment;
 use vassal::sys::memory::Patient;
-use vassal::{cli, config, log};
+use vassal::{cli, log};
 
 #[global_allocator]
 static MEMORY: Patient = Patient;
@@ -38,7 +38,6 @@ fn task(words: &[OsString]) -> Result<Task, i32> {
     if let Some(call) = personality(words, std::process::id(), &|name| environment::variable(name)) {
         return cli::answer(call).map(Task::CommandAlone);
     }
-    let (inputs, command) =
-        cli::parse(&VASSAL_INIT, words.get(1..).unwrap_or_default(), config::check_vassal)?;
+    let (inputs, command) = cli::parse(&VASSAL_INIT, words.get(1..).unwrap_or_default(), cli::check_vassal)?;
     start::task(inputs, command)
 }

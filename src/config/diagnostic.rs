@@ -131,6 +131,13 @@ impl Report {
         }
     }
 
+    /// A warning about a file as a whole.
+    pub fn about(file: &OsStr, message: String) -> Self {
+        let mut found = Diagnostics::default();
+        found.warning(&Diagnostics::operand(file.as_bytes()), message);
+        found.into_report()
+    }
+
     /// The number of errors.
     pub fn errors(&self) -> usize {
         self.0.iter().filter(|found| found.severity == Severity::Error).count()
@@ -210,6 +217,8 @@ struct Source {
 #[derive(Default)]
 pub(crate) struct Diagnostics {
     sources: Vec<Source>,
+    /// How many sources there are before the vassal's own file.
+    own: usize,
     found: Vec<Diagnostic>,
     failed: bool,
 }
@@ -223,9 +232,14 @@ impl Diagnostics {
         name
     }
 
-    /// Adds a file that is named on the command line. Returns its place.
-    pub fn add_operand(&mut self, name: &[u8]) -> Location {
-        Location { file: self.add_source(COMMAND_LINE, name, None), line: 0, column: 1 }
+    /// The place of a file that is named on the command line.
+    pub fn operand(name: &[u8]) -> Location {
+        Location { file: String::from_utf8_lossy(name).into(), line: 0, column: 0 }
+    }
+
+    /// The next source is the vassal's own file, and what was added before are templates.
+    pub fn begin_own(&mut self) {
+        self.own = self.sources.len();
     }
 
     /// Adds an option of the command line, as it would be written there. Returns the places of key and value.
@@ -243,7 +257,7 @@ impl Diagnostics {
 
     /// The place of what concerns the configuration as a whole.
     pub fn start(&self) -> Location {
-        match self.sources.iter().find(|source| &*source.name != COMMAND_LINE) {
+        match self.sources.iter().skip(self.own).find(|source| &*source.name != COMMAND_LINE) {
             Some(source) => Location { file: Rc::clone(&source.name), line: 1, column: 1 },
             None => command_line(),
         }

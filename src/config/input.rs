@@ -36,3 +36,14 @@ pub enum Input {
     /// stands for it, where no setting is called so.
     Replica(u16),
 }
+
+/// What is to be checked: a file, with what stands around it on the command line.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ToCheck {
+    /// The options before it.
+    pub before: Vec<Input>,
+    /// The file, as `FILE` or `FILE:SECTION`; `None` for the options alone.
+    pub file: Option<OsString>,
+    /// The options behind it.
+    pub behind: Vec<Input>,
+}

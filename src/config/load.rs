@@ -1,12 +1,14 @@
 //! The way through the rooms: inputs → settings → plan, with all mistakes and warnings.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::build::{emperor, maps, vassal};
 use super::diagnostic::{Diagnostics, Report, command_line};
-use super::input::Input;
+use super::input::{Input, ToCheck};
 use super::keys::values;
 use super::language::expand;
 use super::plan::{Address, App, EmperorPlan, Located, VassalPlan};
@@ -139,31 +141,36 @@ pub fn load_emperor_again(settings: Vec<PlainSetting>) -> Result<Loaded<EmperorP
     finish(plan, settings, found)
 }
 
-/// Reads a file as an emperor's, and returns all mistakes and warnings.
-pub fn check_emperor(file: &OsStr, world: &dyn World) -> Report {
-    check_as(file, None, world, |settings, found| {
-        maps::warn_of_known(&emperor::plan(settings, found).vassals.maps, world, found);
-    })
+/// The inputs of a check. The file is the vassal's own, as under an emperor, whose options are templates.
+fn inputs(of: &ToCheck, world: &dyn World) -> Vec<Input> {
+    let own = of.file.as_ref().map(|file| {
+        let (path, section) = expand::split_section(file.as_bytes());
+        let path = PathBuf::from(OsString::from_vec(path));
+        let section = Some(OsStr::from_bytes(section).to_owned()).filter(|section| !section.is_empty());
+        match world.read(&path) {
+            Ok(text) => Input::Text { path, section, text },
+            // The expansion says why it cannot be read, or reads what is no file.
+            Err(_) => Input::File(file.clone()),
+        }
+    });
+    of.before.iter().cloned().chain(own).chain(of.behind.iter().cloned()).collect()
 }
 
-/// Reads a file as a vassal's, and returns all mistakes and warnings.
-pub fn check_vassal(file: &OsStr, world: &dyn World) -> Report {
-    check_as(file, Some(ALONE), world, |settings, found| {
-        let plan = vassal::plan(settings, None, found);
-        warn_of_root(&plan, world, found);
-        maps::warn_of_known(&plan.jail.maps, world, found);
-    })
+/// Reads a file as an emperor's. Returns all mistakes and warnings, and the plan if there are no mistakes.
+pub fn check_emperor(of: &ToCheck, world: &dyn World) -> (Report, Option<EmperorPlan>) {
+    match load_emperor(&inputs(of, world), world) {
+        Ok(Loaded { plan, warnings, .. }) => (warnings, Some(plan)),
+        Err(report) => (report, None),
+    }
 }
 
-fn check_as(
-    file: &OsStr,
-    replica: Option<u16>,
-    world: &dyn World,
-    read: impl Fn(&[Setting], &mut Diagnostics),
-) -> Report {
+/// Reads a file as a vassal's. Returns all mistakes and warnings.
+pub fn check_vassal(of: &ToCheck, world: &dyn World) -> Report {
     let mut found = Diagnostics::default();
-    let settings = expand::expand(&[Input::File(file.to_owned())], false, replica, world, &mut found);
-    read(&settings, &mut found);
+    let settings = expand::expand(&inputs(of, world), false, Some(ALONE), world, &mut found);
+    let plan = vassal::plan(&settings, None, &mut found);
+    warn_of_root(&plan, world, &mut found);
+    maps::warn_of_known(&plan.jail.maps, world, &mut found);
     found.into_report()
 }
 

@@ -32,6 +32,7 @@
 
 pub mod api;
 mod at_work;
+pub mod check;
 pub mod commands;
 pub mod core;
 pub mod daemon;

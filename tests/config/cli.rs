@@ -137,7 +137,36 @@ fn help_and_version_go_to_standard_output() {
         let (status, out, _) = call(sandbox, "vassal-init", &["--help", "exec-as-user"]);
         assert_eq!(status, 0);
         assert!(out.starts_with("--exec-PHASE COMMAND\n") && out.contains("as-user-atexit"), "{out}");
-        assert_eq!(call(sandbox, "emperor", &["--help", "chdir"]).0, 78, "not one of its own");
+        // An option of uWSGI's, and an action.
+        let (status, out, _) = call(sandbox, "emperor", &["--help", "processes", "chdir"]);
+        assert!(status == 0 && out.contains("'uwsgi --help'") && out.contains("\nchdir:DIR\n"), "{out}");
+        for words in
+            [&["help", "reload"][..], &["--help", "reload"], &["reload", "app", "--help"], &["reload", "-h"]]
+        {
+            let (status, out, _) = call(sandbox, "emperor", words);
+            assert!(status == 0 && out.starts_with("  emperor reload NAME "), "{words:?}: {out}");
+            assert!(out.contains("--wait[=TIME]") && out.lines().count() == 2, "{words:?}: {out}");
+        }
+        assert_eq!(call(sandbox, "emperor", &["help"]), call(sandbox, "emperor", &["--help"]));
+    });
+}
+
+#[test]
+fn options_of_a_command_may_stand_in_front_of_it() {
+    sandboxed(|sandbox| {
+        let none = "emperor: no emperor answers at /x: No such file or directory (ENOENT)\n";
+        for words in [
+            &["status", "--control", "/x"][..],
+            &["--control", "/x", "status"],
+            &["--control=/x", "--json", "status"],
+            &["--control", "/x", "stop", "app"],
+        ] {
+            let (status, _, err) = call(sandbox, "emperor", words);
+            assert_eq!((status, &*err), (1, none), "{words:?}");
+        }
+        // Here it is the option of an emperor that is to run.
+        let (status, _, err) = call(sandbox, "emperor", &["--control", "status"]);
+        assert!(status == 78 && err.contains("there is no 'emperor'"), "{err}");
     });
 }
 
@@ -175,7 +204,75 @@ fn check_shows_every_mistake_with_a_caret() {
         assert_eq!(call(sandbox, "vassal-init", &[bad]), failed);
         let (status, _, err) = call(sandbox, "vassal-init", &["--check", "/nonexistent.ini"]);
         assert_eq!(status, 78);
-        assert!(err.contains("'/nonexistent.ini': No such file or directory (ENOENT)"), "{err}");
+        let said = "/nonexistent.ini: cannot read '/nonexistent.ini': No such file or directory (ENOENT)\n";
+        assert_eq!(err, said);
+        let (status, out, _) = call(sandbox, "vassal-init", &["--check", "--json", "/nonexistent.ini"]);
+        assert!(status == 78 && out.starts_with("[{\"file\":\"/nonexistent.ini\",\"line\":0,"), "{out}");
+    });
+}
+
+#[test]
+fn a_directory_is_checked_file_by_file() {
+    sandboxed(|sandbox| {
+        let directory = sandbox.path("vassals");
+        fs::create_dir(&directory).unwrap();
+        let path = directory.to_str().unwrap();
+        let (status, _, err) = call(sandbox, "vassal-init", &["--check", path]);
+        assert_eq!((status, &*err), (0, &*format!("{path}: warning: there is no file NAME.ini in it\n")));
+        for name in ["b.ini", "a.ini", ".c.ini", "d.txt"] {
+            fs::write(directory.join(name), BAD).unwrap();
+        }
+        fs::write(directory.join("good.ini"), VASSAL_INI).unwrap();
+        let found = ["a", "b"].map(|name| FINDINGS.replace("FILE", &format!("{path}/{name}.ini"))).concat();
+        assert_eq!(call(sandbox, "vassal-init", &["--check", path]), (78, String::new(), found.clone()));
+        assert_eq!(call(sandbox, "emperor", &["--check", path]), (78, String::new(), found));
+    });
+}
+
+#[test]
+fn vassals_are_checked_as_their_emperor_reads_them() {
+    sandboxed(|sandbox| {
+        let directory = sandbox.path("vassals");
+        fs::create_dir(&directory).unwrap();
+        let template = sandbox.ini("template", "uid = user001\ncommand = run %N");
+        let (template, emperor) = (template.to_str().unwrap(), |more: &str| {
+            let lines = format!("emperor = {}\nvassal-set = umask=022\n{more}", directory.display());
+            sandbox.ini("emperor", &lines).to_str().unwrap().to_owned()
+        });
+        // All is in the template.
+        for (name, text) in [("empty.ini", ""), ("bare.ini", "[uwsgi]\n; nothing\n")] {
+            fs::write(directory.join(name), text).unwrap();
+        }
+        let silent = (0, String::new(), String::new());
+        let with = emperor(&format!("vassals-include = {template}"));
+        assert_eq!(call(sandbox, "emperor", &["--check", &with]), silent);
+        assert_eq!(
+            call(sandbox, "emperor", &["--check", "--json", &with]),
+            (0, "[]\n".into(), String::new())
+        );
+        let bare = directory.join("bare.ini");
+        let bare = bare.to_str().unwrap();
+        for words in [["--include", template, "--check", bare], ["--check", bare, "--include", template]] {
+            assert_eq!(call(sandbox, "vassal-init", &words), silent, "{words:?}");
+        }
+        let (status, _, err) = call(sandbox, "vassal-init", &["--check", bare]);
+        assert!(status == 78 && err.starts_with(&format!("{bare}:1:1: there is no app")), "{err}");
+        // Without it both lack an app, and a mistake in it is one in each file.
+        let (status, _, err) = call(sandbox, "emperor", &["--check", &emperor("")]);
+        assert!(status == 78 && err.matches(": there is no app").count() == 2, "{err}");
+        let wrong = sandbox.ini("wrong", "uid = user001\ncommand = x\numask = 99");
+        let wrong = emperor(&format!("vassals-include-before = {}", wrong.display()));
+        fs::write(directory.join("other.xml"), "").unwrap();
+        let (status, out, err) = call(sandbox, "emperor", &["--check", "--json", &wrong]);
+        assert_eq!((status, &*err), (78, ""));
+        let mistakes = out.matches("\"message\":\"'umask': '99' is not an octal mode").count();
+        assert!(mistakes == 2 && out.contains("/vassals/other.xml\",\"line\":0"), "{out}");
+        // In the emperor's own file nothing else is looked at.
+        let (status, _, err) = call(sandbox, "emperor", &["--check", &emperor("emperor-freq = x")]);
+        assert!(status == 78 && err.matches(": ").count() > 0 && !err.contains("no app"), "{err}");
+        // Where the emperor will run there is such a directory.
+        fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(call(sandbox, "emperor", &["--check", &emperor("")]), silent);
     });
 }
 
@@ -279,7 +376,28 @@ fn a_misspelt_option_is_suggested() {
                 &["--emperor=x", "statsu"],
                 "unknown command",
                 "--emperor=x statsu\n                        ^",
-                "commands are status, reload, stop, start, upgrade, roll; a file here is './FILE'",
+                "did you mean 'status'?",
+            ),
+            (
+                "emperor",
+                &["restart", "app"],
+                "unknown command",
+                "restart app\n            ^",
+                "did you mean 'reload'?",
+            ),
+            (
+                "emperor",
+                &["nothing"],
+                "unknown command",
+                "nothing\n            ^",
+                "commands are status, reload, stop, start, roll, upgrade, help; a file here is './FILE'",
+            ),
+            (
+                "emperor",
+                &["help", "statsu"],
+                "unknown option '--statsu'",
+                "help statsu\n                 ^",
+                "did you mean '--status'?",
             ),
             ("emperor", &["-x"], "unknown option '-x'", "-x\n            ^", "try 'emperor --help'"),
             (
@@ -330,6 +448,21 @@ fn help_fits_a_terminal() {
             for line in call(sandbox, program, &["--help"]).1.lines() {
                 assert!(line.chars().count() <= 80, "{program}: {line}");
             }
+        }
+    });
+}
+
+#[test]
+fn a_standard_output_that_is_full_is_an_error() {
+    sandboxed(|sandbox| {
+        let good = sandbox.file("good.ini", VASSAL_INI);
+        let good = good.to_str().unwrap();
+        for arguments in [&["--check", "--json", good][..], &["--show-config", good], &["--help"], &["-V"]] {
+            let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+            let output = sandbox.program("vassal-init").args(arguments).stdout(full).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            let expected = "vassal-init: write to standard output: No space left on device (ENOSPC)\n";
+            assert_eq!((output.status.code(), &*said), (Some(1), expected), "{arguments:?}");
         }
     });
 }

@@ -5,23 +5,23 @@ use std::os::unix::ffi::OsStrExt;
 
 use lexopt::Arg;
 
+use super::help;
 use crate::config::diagnostic::{Misuse, Report, misuse};
-use crate::config::input::Input;
+use crate::config::input::{Input, ToCheck};
 use crate::config::keys::options::Program;
-use crate::config::keys::row::{Group, Row, Takes};
+use crate::config::keys::row::{Group, Takes};
 use crate::config::keys::suggest;
+use crate::names;
 
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Invocation {
-    /// Print the overview of all options.
-    Help,
-    /// Print the help of one option.
-    HelpOn(Row),
+    /// Print this help.
+    Help(String),
     /// Print the version.
     Version,
-    /// Print the mistakes in these files; `true` for JSON.
-    Check(Vec<OsString>, bool),
+    /// Print the mistakes in each of these; `true` for JSON.
+    Check(Vec<ToCheck>, bool),
     /// Print the settings of these inputs.
     ShowConfig(Vec<Input>),
     /// Run the program.
@@ -98,13 +98,11 @@ fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocat
     let mut parser = lexopt::Parser::from_args(words);
     let mut inputs = Vec::new();
     let mut command = Command::default();
-    let (mut show, mut json, mut check) = (false, false, None::<Vec<OsString>>);
-    // The index of the last word that does not go with `--check`.
-    let mut other = 0;
+    let (mut show, mut json, mut check) = (None, None, false);
     loop {
         note_place(&mut parser, words.len(), at);
         if program.runs_commands()
-            && let Some(mut rest) = parser.try_raw_args().filter(|_| !show && check.is_none())
+            && let Some(mut rest) = parser.try_raw_args().filter(|_| show.is_none() && !check)
             && rest.next_if(|word| word == "--").is_some()
         {
             command.words = rest.collect();
@@ -116,15 +114,15 @@ fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocat
         }
         let Some(word) = parser.next()? else { break };
         match word {
-            Arg::Short('h') => return Ok(Invocation::Help),
+            Arg::Short('h') => return Ok(Invocation::Help(help::overview(program))),
             Arg::Short('V') | Arg::Long("version") => return Ok(Invocation::Version),
-            Arg::Long("help") => return help(program, &mut parser, at),
-            Arg::Long("check") => check = Some(check.unwrap_or_default()),
-            Arg::Long("json") if check.is_some() => json = true,
-            Arg::Long("show-config") => {
-                show = true;
-                other = *at;
+            Arg::Long("help") => {
+                let names = parser.optional_value().into_iter().chain(parser.raw_args()?);
+                return on(program, names, at);
             }
+            Arg::Long("check") => check = true,
+            Arg::Long("json") => json = Some(*at),
+            Arg::Long("show-config") => show = Some(*at),
             Arg::Long(name) => {
                 let name = name.to_owned();
                 let row = program.find_option(&name).ok_or_else(|| unknown(program, &name))?;
@@ -136,7 +134,6 @@ fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocat
                     Group::Command => command.flags.push((name, value.unwrap_or_default())),
                     _ => inputs.push(Input::Option { key: name, value }),
                 }
-                other = *at;
             }
             Arg::Short('l') if program.runs_commands() => return Ok(Invocation::Licence),
             Arg::Short(letter @ ('e' | 'g' | 'p' | 's' | 'v' | 'w')) if program.runs_commands() => {
@@ -147,42 +144,64 @@ fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocat
                 command.flags.push((letter.to_string(), value));
             }
             Arg::Short(letter) => return Err(format!("unknown option '-{letter}'").into()),
-            Arg::Value(word) => match &mut check {
-                Some(files) => files.push(word),
-                None if program.runs_commands() && !show && !is_file(&word) => {
-                    command.words.push(word);
-                    command.words.extend(parser.raw_args()?);
-                    break;
-                }
-                None if !program.runs_commands()
-                    && !word.as_bytes().iter().any(|byte| b"./".contains(byte)) =>
-                {
-                    let hint =
-                        "commands are status, reload, stop, start, upgrade, roll; a file here is './FILE'";
-                    return Err(Mistake("unknown command".to_owned(), Some(hint.to_owned())));
-                }
-                None => {
-                    inputs.push(Input::File(word));
-                    other = *at;
-                }
-            },
+            Arg::Value(word) if check => inputs.push(Input::File(word)),
+            Arg::Value(word) if program.runs_commands() && show.is_none() && !is_file(&word) => {
+                command.words.push(word);
+                command.words.extend(parser.raw_args()?);
+                break;
+            }
+            Arg::Value(word)
+                if !program.runs_commands() && !word.as_bytes().iter().any(|byte| b"./".contains(byte)) =>
+            {
+                let word = word.to_string_lossy().into_owned();
+                return match &*word {
+                    "help" => on(program, parser.raw_args()?, at),
+                    // Only with --help is it not carried out.
+                    _ if names::contains(program.commands, word.as_bytes()) => on(program, [word.into()], at),
+                    _ => Err(no_command(program, &word)),
+                };
+            }
+            Arg::Value(word) => inputs.push(Input::File(word)),
         }
     }
-    match check {
-        Some(files) if files.is_empty() => Err("'--check' needs a file".into()),
-        Some(_) if show || !inputs.is_empty() => {
-            *at = other;
-            Err("'--check' takes files only".into())
-        }
-        Some(files) => Ok(Invocation::Check(files, json)),
-        None if !command.words.is_empty() => Ok(Invocation::Command(inputs, command)),
-        None if program.runs_commands() && inputs.is_empty() => {
-            Err("a command or a configuration file is missing".into())
-        }
-        None if inputs.is_empty() => Err("a configuration file is missing".into()),
-        None if show => Ok(Invocation::ShowConfig(inputs)),
-        None => Ok(Invocation::Run(inputs)),
+    if let Some(place) = show.filter(|_| check) {
+        *at = place;
+        return Err("'--check' does not go with '--show-config'".into());
     }
+    if let Some(place) = json.filter(|_| !check) {
+        *at = place;
+        return Err("'--json' goes with '--check'".into());
+    }
+    match inputs.is_empty() {
+        _ if check => to_check(program, inputs).map(|files| Invocation::Check(files, json.is_some())),
+        _ if !command.words.is_empty() => Ok(Invocation::Command(inputs, command)),
+        true if program.runs_commands() => Err("a command or a configuration file is missing".into()),
+        true => Err("a configuration file is missing".into()),
+        false if show.is_some() => Ok(Invocation::ShowConfig(inputs)),
+        false => Ok(Invocation::Run(inputs)),
+    }
+}
+
+/// What `--check` is to look at. Options in front of the first file come before each, as templates of an
+/// emperor's do, the others behind each. An emperor can be given by options alone.
+fn to_check(program: &Program, inputs: Vec<Input>) -> Result<Vec<ToCheck>, Mistake> {
+    let is_file = |input: &Input| matches!(input, Input::File(_));
+    let mut before = inputs;
+    let rest = before.split_off(before.iter().position(is_file).unwrap_or(before.len()));
+    let (files, behind): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_file);
+    if files.is_empty() && (before.is_empty() || program.runs_commands()) {
+        return Err("'--check' needs a file".into());
+    }
+    let files = files.into_iter().map(|input| match input {
+        Input::File(file) => Some(file),
+        _ => None,
+    });
+    let mut files: Vec<_> = files.collect();
+    if files.is_empty() {
+        files.push(None);
+    }
+    let of = |file| ToCheck { before: before.clone(), file, behind: behind.clone() };
+    Ok(files.into_iter().map(of).collect())
 }
 
 /// Whether a word names a configuration file, and not a command.
@@ -191,26 +210,42 @@ fn is_file(word: &OsStr) -> bool {
     name.ends_with(b".ini")
 }
 
-fn help(program: &Program, parser: &mut lexopt::Parser, at: &mut usize) -> Result<Invocation, Mistake> {
-    let name = match parser.optional_value() {
-        Some(name) => name,
-        None => match parser.raw_args()?.next() {
-            Some(name) => {
-                *at += 1;
-                name
-            }
-            None => return Ok(Invocation::Help),
-        },
+/// The help on names; without any, the overview.
+fn on(
+    program: &Program,
+    names: impl IntoIterator<Item = OsString>,
+    at: &mut usize,
+) -> Result<Invocation, Mistake> {
+    let mut text = String::new();
+    for (name, number) in names.into_iter().zip(*at + 1..) {
+        let name = name.to_string_lossy();
+        let name = name.trim_start_matches('-');
+        text += &help::about(program, name).ok_or_else(|| {
+            *at = number;
+            unknown(program, name)
+        })?;
+    }
+    Ok(Invocation::Help(if text.is_empty() { help::overview(program) } else { text }))
+}
+
+/// What other programs call the commands of this one.
+const FOREIGN: &str = "\
+    check --check\nlist status\nls status\nps status\nrestart reload\nup start\nversion --version\n";
+
+fn no_command(program: &Program, word: &str) -> Mistake {
+    let foreign = FOREIGN.lines().map(names::split).find(|(name, _)| *name == word);
+    let commands: Vec<_> = program.commands.split(' ').chain(["help"]).collect();
+    let close = foreign.map(|(_, meant)| meant).or_else(|| suggest::closest(word.as_bytes(), &commands));
+    let hint = match close {
+        Some(close) => format!("did you mean '{close}'?"),
+        None => format!("commands are {}; a file here is './FILE'", commands.join(", ")),
     };
-    let name = name.to_string_lossy();
-    let name = name.trim_start_matches('-');
-    let row = program.find_option(name);
-    row.map(Invocation::HelpOn).ok_or_else(|| unknown(program, name))
+    Mistake("unknown command".to_owned(), Some(hint))
 }
 
 fn unknown(program: &Program, name: &str) -> Mistake {
     let mut names: Vec<_> = program.options().iter().map(|row| row.name).collect();
-    names.extend(MODES);
+    names.extend(MODES.iter().copied().chain(program.commands.split(' ')));
     let close = suggest::closest(name.as_bytes(), &names);
     Mistake(format!("unknown option '--{name}'"), close.map(|close| format!("did you mean '--{close}'?")))
 }
@@ -248,14 +283,17 @@ mod tests {
             ("-v --stop-tiemout 3", "unknown option '--stop-tiemout'", 15, "did you mean '--stop-timeout'?"),
             ("--emperor /x", "unknown option '--emperor'", 12, ""),
             ("--check", "'--check' needs a file", 20, ""),
-            ("--check a --uid=1 b", "'--check' takes files only", 22, ""),
+            ("--uid=1 --check", "'--check' needs a file", 28, ""),
+            ("--check a --show-config", "'--check' does not go with '--show-config'", 22, ""),
             ("--check=x", "'--check' takes no value", 12, ""),
             ("", "a command or a configuration file is missing", 12, ""),
             ("--", "the command is missing behind '--'", 15, ""),
             ("-svx a", "unknown option '-x'", 12, ""),
-            ("a.ini --json", "unknown option '--json'", 18, ""),
+            ("a.ini --json", "'--json' goes with '--check'", 18, ""),
             ("--gid 1 --uid", "'--uid' needs a value", 20, ""),
             ("--help uidd1", "unknown option '--uidd1'", 19, ""),
+            ("--help uid nothing-like-it", "unknown option '--nothing-like-it'", 23, ""),
+            ("--chek", "unknown option '--chek'", 12, "did you mean '--check'?"),
         ] {
             let hint = if hint.is_empty() { "try 'vassal-init --help'" } else { hint };
             let shown = format!("vassal-init {line}");
@@ -284,13 +322,40 @@ mod tests {
 
     #[test]
     fn other_modes() {
-        assert!(matches!(words("--help"), Ok(Invocation::Help)));
-        assert!(
-            matches!(words("--help exec-as-user"), Ok(Invocation::HelpOn(row)) if row.name == "exec-PHASE")
-        );
-        assert!(matches!(words("--help --uid"), Ok(Invocation::HelpOn(row)) if row.name == "uid"));
-        assert!(matches!(words("--check --json a"), Ok(Invocation::Check(files, true)) if files.len() == 1));
+        let help = |line: &str| match words(line) {
+            Ok(Invocation::Help(text)) => text.lines().map(str::to_owned).collect::<Vec<_>>(),
+            other => panic!("{line}: {other:?}"),
+        };
+        assert!(help("--help").len() > 100 && help("--help") == help("-h"));
+        assert_eq!(help("--help exec-as-user")[0], "--exec-PHASE COMMAND");
+        assert_eq!(help("--help --uid"), help("--help=uid"));
+        let both = [help("--help uid"), help("--help gid")].concat();
+        assert_eq!(help("--help uid gid"), both);
+        assert_eq!(help("--help mount")[0], "mount:FS SOURCE DIR [FLAGS] [DATA]");
+        for (name, part) in [
+            ("if-not-reload", "'endif ='"),
+            ("for", "'endfor ='"),
+            ("endfor", "for-glob PATTERN"),
+            ("psgi", "'uwsgi --help'"),
+            ("check", "vassal-init [OPTIONS] --check"),
+        ] {
+            let text = help(&format!("--help {name}")).join(" ");
+            assert!(text.contains(part), "{name}: {text}");
+        }
+        for line in ["--check --json a", "--json --check a", "a.ini --check --json"] {
+            assert!(matches!(words(line), Ok(Invocation::Check(files, true)) if files.len() == 1), "{line}");
+        }
         assert!(matches!(words("--check a b"), Ok(Invocation::Check(files, false)) if files.len() == 2));
+        let Ok(Invocation::Check(files, _)) = words("--include t --check a --uid=1 b --set=x=y") else {
+            panic!("not checked")
+        };
+        let option = |key: &str, value: &str| Input::Option { key: key.into(), value: Some(value.into()) };
+        let expected = ["a", "b"].map(|file| ToCheck {
+            before: vec![option("include", "t")],
+            file: Some(file.into()),
+            behind: vec![option("uid", "1"), option("set", "x=y")],
+        });
+        assert_eq!(files, expected);
         assert!(matches!(words("--show-config a"), Ok(Invocation::ShowConfig(_))));
         assert!(matches!(words("-V"), Ok(Invocation::Version)));
     }

@@ -2,6 +2,9 @@
 
 use crate::config::keys::options::Program;
 use crate::config::keys::row::{Group, Row, Takes};
+use crate::config::keys::{actions, uwsgi};
+use crate::config::language;
+use crate::names;
 
 /// The column where descriptions start.
 const COLUMN: usize = 34;
@@ -30,10 +33,61 @@ pub fn overview(program: &Program) -> String {
 }
 
 /// The whole help of one option.
-pub fn entry(row: &Row) -> String {
+fn entry(row: &Row) -> String {
     let mut text = format!("{}\n", synopsis(row));
     push_wrapped(&mut text, row.doc(), 4);
     push_wrapped(&mut text, &row.more(), 4);
+    text
+}
+
+/// What there is to say about a name: that of an option, a command, a word of the language, an action, or an
+/// option of uWSGI's.
+pub fn about(program: &Program, name: &str) -> Option<String> {
+    if let Some(row) = program.find_option(name) {
+        return Some(entry(&row));
+    }
+    let calls = calls(program, name);
+    if !calls.is_empty() {
+        return Some(calls);
+    }
+    let (form, text) = if names::contains(&language::words().join(" "), name.as_bytes()) {
+        (name.to_owned(), if name.contains("for") { LOOPS } else { CONDITIONS })
+    } else if let Some(form) = actions::form(name) {
+        (form, "An action, as in 'hook-as-root = ACTION:ARGUMENTS': see '--help hook-PHASE'.")
+    } else if uwsgi::has(name.as_bytes()) {
+        (name.to_owned(), "An option of uWSGI's, which an app that is uWSGI gets: see 'uwsgi --help'.")
+    } else {
+        return None;
+    };
+    let mut about = format!("{form}\n");
+    push_wrapped(&mut about, text, 4);
+    Some(about)
+}
+
+const CONDITIONS: &str = "The lines between 'if-... = ARGUMENT' and 'endif =' count if that holds, and with \
+     'else =' between them the other ones if it does not. if-env NAME[=VALUE], if-opt KEY[=VALUE], \
+     if-exists PATH, if-file PATH, if-dir PATH, if-hostname NAME, if-reload; and all of them with not-, as \
+     in if-not-env. %(_) is what was found. if-plugin and if-hostname-match are for uWSGI.";
+const LOOPS: &str = "The lines between 'for... = ARGUMENT' and 'endfor =' count once for each %(_). for \
+     WORDS, for-times COUNT, for-glob PATTERN, for-readline FILE.";
+
+/// The lines of the usage about a command or a mode.
+fn calls(program: &Program, name: &str) -> String {
+    let mut text = String::new();
+    let mut is_about = false;
+    for line in program.usage.lines() {
+        let call = line.trim_start().strip_prefix(program.name).filter(|call| call.starts_with(' '));
+        if let Some(call) = call {
+            let mut words = call.split([' ', '[', ']', '|']);
+            is_about = words.any(|word| word == name || word.strip_prefix("--") == Some(name));
+        }
+        // It stands below the last of the orders, and goes with all of them.
+        let is_option = line.contains(" --wait") && matches!(name, "reload" | "stop" | "start");
+        if line.starts_with(' ') && (is_about || is_option) {
+            text += line;
+            text.push('\n');
+        }
+    }
     text
 }
 

@@ -152,6 +152,12 @@ pub fn functions() -> Vec<&'static str> {
     FUNCTIONS.names()
 }
 
+/// An action with its arguments: `mount:FS SOURCE DIR [FLAGS] [DATA]`.
+pub(crate) fn form(name: &str) -> Option<String> {
+    let mut lines = ACTIONS.lines.lines().map(split);
+    lines.find(|(known, _)| *known == name).map(|(name, arguments)| format!("{name}:{arguments}"))
+}
+
 /// All actions with their arguments, for help: `exec, safeexec (COMMAND), mount (FS SOURCE DIR [FLAGS]
 /// [DATA]), …`.
 pub(crate) fn list() -> String {

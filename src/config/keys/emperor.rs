@@ -24,11 +24,12 @@ pub static EMPEROR: Program = Program {
             \n\
             Usage:\n\
             \x20 emperor [OPTIONS] [FILE.ini[:SECTION]]\n\
-            \x20 emperor --check [--json] FILE...\n\
-            \x20                                  check emperors' files; exit 0 or 78\n\
+            \x20 emperor --check [--json] FILE|DIR...\n\
+            \x20                                  check emperors' files, or directories, and\n\
+            \x20                                  all their vassals; exit 0 or 78\n\
             \x20 emperor --show-config [OPTIONS] [FILE.ini]\n\
             \x20                                  print the options as they are after expansion\n\
-            \x20 emperor --help [OPTION] | --version\n\
+            \x20 emperor --help [OPTION|COMMAND|ACTION]... | --version\n\
             \n\
             To one that is running, at its control socket (--control PATH):\n\
             \x20 emperor status [--json] [NAME]   how each vassal is, and why\n\
@@ -39,6 +40,7 @@ pub static EMPEROR: Program = Program {
             \x20   --wait[=TIME]                  wait for the outcome (default: up to 60s)\n\
             \x20 emperor roll                     replace all instances, some at a time\n\
             \x20 emperor upgrade [--roll]         run its new program; keep all vassals\n",
+    commands: "status reload stop start roll upgrade",
     own: &OF_EMPERORS,
     hooks_for_vassals: true,
     of_commands: None,

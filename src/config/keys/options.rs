@@ -15,6 +15,8 @@ pub struct Program {
     pub name: &'static str,
     /// Its purpose, and how to call it.
     pub usage: &'static str,
+    /// The commands for one that is running, separated by blanks.
+    pub commands: &'static str,
     /// The options that only it reads.
     pub(super) own: &'static Table,
     /// Whether the program passes hooks to vassals (`hook-as-vassal` and its kin) instead of running its own.

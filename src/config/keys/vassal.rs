@@ -28,11 +28,12 @@ pub static VASSAL_INIT: Program = Program {
             \x20                                  end as it ends\n\
             \x20 vassal-init [OPTIONS] FILE.ini[:SECTION]\n\
             \x20                                  run a vassal; from a shell: --unshare fs,pid\n\
-            \x20 vassal-init --check [--json] FILE...\n\
-            \x20                                  say what is wrong with files; exit 0 or 78\n\
+            \x20 vassal-init [OPTIONS] --check [--json] FILE|DIR... [OPTIONS]\n\
+            \x20                                  say what is wrong with files, each between\n\
+            \x20                                  those options; exit 0 or 78\n\
             \x20 vassal-init --show-config [OPTIONS] FILE.ini\n\
             \x20                                  print the options as they are after expansion\n\
-            \x20 vassal-init --help [OPTION] | --version\n\
+            \x20 vassal-init --help [OPTION|ACTION]... | --version\n\
             \n\
             Flags, as tini has them:\n\
             \x20 -g         signal the command's whole process group\n\
@@ -41,6 +42,7 @@ pub static VASSAL_INIT: Program = Program {
             \x20 -w, -v     warn of reaped orphans; say more, up to three times\n\
             \x20 -s, -l     become a subreaper (it does so by itself); say the licence\n\
             Called tini, tini-static, docker-init, dumb-init or catatonit, it takes theirs.\n",
+    commands: "",
     own: &OF_VASSALS,
     hooks_for_vassals: false,
     of_commands: Some(&OF_COMMANDS),

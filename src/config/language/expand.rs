@@ -81,11 +81,12 @@ pub(crate) fn expand(
             Input::FromEmperor { key, value } => expander.option(key, Some(value), State::Verbatim),
             Input::Replica(number) => expander.replica = Some(text_of(*number)),
             Input::File(name) => {
-                let at = expander.found.add_operand(name.as_bytes());
+                let at = Diagnostics::operand(name.as_bytes());
                 expander.load(name.as_bytes(), &at);
             }
             Input::Text { path, section, text } => {
                 let start = expander.settings.list().len();
+                expander.found.begin_own();
                 expander.read_text(path, section.as_deref(), text, None);
                 expander.close_block();
                 let policy = expander.settings.list().len();
@@ -99,6 +100,17 @@ pub(crate) fn expand(
     expander.number_left_ones();
     expander.inherit(own);
     expander.settings.into_list()
+}
+
+/// The parts of `FILE:SECTION`; the section is empty in `FILE`. The colon of a scheme is not the one before a
+/// section.
+pub(crate) fn split_section(name: &[u8]) -> (Vec<u8>, &[u8]) {
+    let (scheme, rest) = match has_scheme(name).then(|| rsplit_once(name, b'/')).flatten() {
+        Some((scheme, rest)) => (name.get(..=scheme.len()).unwrap_or_default(), rest),
+        None => (&b""[..], name),
+    };
+    let (file, section) = rsplit_once(rest, b':').unwrap_or((rest, b""));
+    ([scheme, file].concat(), section)
 }
 
 fn text_of(number: u16) -> Vec<u8> {
@@ -150,18 +162,11 @@ impl Expander<'_> {
 
     /// Reads `FILE` or `FILE:section`, named at `at`.
     fn load(&mut self, name: &[u8], at: &Location) {
-        // The colon of a scheme is not the one before a section.
-        let (scheme, rest) = match has_scheme(name).then(|| rsplit_once(name, b'/')).flatten() {
-            Some((scheme, rest)) => (name.get(..=scheme.len()).unwrap_or_default(), rest),
-            None => (&b""[..], name),
-        };
-        let section = rsplit_once(rest, b':').map_or(&b""[..], |(_, section)| section);
-        let file = rsplit_once(rest, b':').map_or(rest, |(file, _)| file);
-        let file = &[scheme, file].concat()[..];
+        let (file, section) = split_section(name);
         if self.overflown {
             return;
         }
-        let file = if file.is_empty() { self.last_file.clone() } else { file.to_vec() };
+        let file = if file.is_empty() { self.last_file.clone() } else { file };
         let path = Path::new(OsStr::from_bytes(&file));
         let depth = self.found.depth(at) + 1;
         if depth > DEPTH_MAX {

@@ -53,10 +53,22 @@ struct Answer {
     text: Vec<u8>,
 }
 
-/// Runs a command line that begins with a command for a running emperor, to the exit status; `None` if it
-/// does not.
+/// Runs a command line with a command for a running emperor, to the exit status; `None` if it has none. In
+/// front of it only its own options may stand.
 pub fn command(words: &[OsString]) -> Option<i32> {
-    let (_, kind) = COMMANDS.iter().find(|(name, _)| words.first().is_some_and(|word| word == name))?;
+    let mut rest = words.iter();
+    let first = loop {
+        match rest.next()?.as_bytes() {
+            b"--control" => drop(rest.next()),
+            b"--json" => {}
+            word if word.starts_with(b"--control=") => {}
+            word => break word,
+        }
+    };
+    let (_, kind) = COMMANDS.iter().find(|(name, _)| name.as_bytes() == first)?;
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        return None;
+    }
     let mut at = 0;
     let request = match parse(words, *kind, &mut at) {
         Ok(request) => request,
@@ -98,15 +110,7 @@ fn show(Answer { status, text }: Answer) -> i32 {
         log::print_error(&format!("emperor: {}", String::from_utf8_lossy(&text)));
         return 1;
     }
-    match write_all(rustix::stdio::stdout(), &text) {
-        // A reader that went away is no failure.
-        Ok(()) | Err(Errno::PIPE) => 0,
-        Err(errno) => {
-            let error = Error::os("write to", "standard output", errno);
-            log::print_error(&format!("emperor: {error}\n"));
-            1
-        }
-    }
+    cli::print("emperor", &text)
 }
 
 /// Reads a command line; `at` becomes the number of the word that is wrong.

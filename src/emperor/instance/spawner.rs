@@ -513,7 +513,7 @@ fn stop_timeout(plan: &EmperorPlan) -> Duration {
 
 /// The environment of vassals, made from the emperor's as in uWSGI: `UWSGI_VASSAL_X` becomes `UWSGI_X`, and
 /// variables between the emperor and its own starter are left out.
-fn for_vassals(environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
+pub fn for_vassals(environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
     const OURS: [&str; 4] = ["UWSGI_RELOADS", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
     let mut result: Vec<(OsString, OsString)> = Vec::new();
     for (name, value) in environment {
