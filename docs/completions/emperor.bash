@@ -2,8 +2,48 @@
 # shellcheck shell=bash
 
 _emperor() {
-    local word=${COMP_WORDS[COMP_CWORD]}
-    case ${COMP_WORDS[COMP_CWORD - 1]} in
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
+    # In '--key=value' the equals sign is a word of its own.
+    if [[ $word == '=' ]]; then
+        word=''
+    elif [[ $before == '=' ]]; then
+        before=${COMP_WORDS[COMP_CWORD - 2]}
+    fi
+
+    local at command='' control=() options='' names=''
+    for ((at = 1; at < COMP_CWORD; at++)); do
+        case ${COMP_WORDS[at]} in
+            --control)
+                [[ ${COMP_WORDS[at + 1]} == '=' ]] && ((at++))
+                control=(--control "${COMP_WORDS[++at]}")
+                ;;
+            -* | =) ;;
+            *)
+                command=${COMP_WORDS[at]}
+                break
+                ;;
+        esac
+    done
+    case $command in
+        status) options='--control --is-up --json' names=true ;;
+        reload) options='--control --wait' names=true ;;
+        stop) options='--control --wait' names=true ;;
+        start) options='--control --wait' names=true ;;
+        roll) options='--control' ;;
+        upgrade) options='--control --roll' ;;
+        help) before=--help ;;
+    esac
+    if [[ -n $options && $before != --control ]]; then
+        if [[ $word == -* ]]; then
+            mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
+        elif [[ $names == true ]]; then
+            names=$("${COMP_WORDS[0]}" "${control[@]}" status 2>/dev/null | awk 'NR > 1 { print $1 }')
+            mapfile -t COMPREPLY < <(compgen -W "$names" -- "$word")
+        fi
+        return
+    fi
+
+    case $before in
         --cgroup-opt|--check|--control|--emperor-pidfile|--include|--inherit|--ini|--logto|--vassal-init|--vassals-include|--vassals-include-before|--vassals-inherit|--vassals-inherit-before)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
@@ -20,15 +60,35 @@ _emperor() {
             mapfile -t COMPREPLY < <(compgen -g -- "$word")
             return
             ;;
-        --cap|--cpu-max|--emperor-extra-ext|--emperor-extra-extension|--emperor-freq|--emperor-max-reloads|--emperor-max-starts|--emperor-max-throttle|--emperor-on-demand-exec|--emperor-on-demand-ext|--emperor-on-demand-extension|--emperor-required-heartbeat|--emperor-stats|--emperor-stats-server|--emperor-stop-timeout|--emperor-throttle|--emperor-tyrant-max|--emperor-use-clone|--exec-as-emperor|--hook-as-emperor|--hook-as-vassal|--log-format|--map-groups|--map-users|--memory-max|--metrics|--pids-max|--set|--set-ph|--set-placeholder|--vassal-set|--vassals-set)
+        --map-groups|--map-users)
+            mapfile -t COMPREPLY < <(compgen -P "${word%"${word##*,}"}" -W 'auto' -- "${word##*,}")
+            return
+            ;;
+        --emperor-use-clone)
+            mapfile -t COMPREPLY < <(compgen -P "${word%"${word##*,}"}" -W 'cgroup fs ipc net pid user uts' -- "${word##*,}")
+            return
+            ;;
+        --log-format)
+            mapfile -t COMPREPLY < <(compgen -P "${word%"${word##*,}"}" -W 'json text' -- "${word##*,}")
+            return
+            ;;
+        --help)
+            mapfile -t COMPREPLY < <(compgen -W 'alarm append appendn call callint callintret callret cd chdir chmod chown chown2 chroot creat create exec exit fuse hostname log mkdir mount print putenv reload rmdir roll safeexec spinningfifo start status sticky stop umask umount unlink upgrade wait_for_dir wait_for_file wait_for_fs wait_for_socket write writefifo writen --add-gid --cap --cgroup-opt --cgroup-optional --check --control --cpu-max --emperor --emperor-cgroup --emperor-extra-ext --emperor-extra-extension --emperor-freq --emperor-magic-exec --emperor-max-reloads --emperor-max-starts --emperor-max-throttle --emperor-nofollow --emperor-on-demand-dir --emperor-on-demand-directory --emperor-on-demand-exec --emperor-on-demand-ext --emperor-on-demand-extension --emperor-pidfile --emperor-required-heartbeat --emperor-stats --emperor-stats-server --emperor-stop-timeout --emperor-throttle --emperor-tyrant --emperor-tyrant-initgroups --emperor-tyrant-max --emperor-tyrant-nofollow --emperor-use-clone --exec-as-emperor --gid --help --hook-as-emperor --hook-as-vassal --include --inherit --ini --json --log-format --logto --map-groups --map-tree --map-users --memory-max --metrics --no-initgroups --pids-max --set --set-ph --set-placeholder --show-config --strict --uid --vassal-init --vassal-set --vassals-include --vassals-include-before --vassals-inherit --vassals-inherit-before --vassals-set --version' -- "$word")
+            return
+            ;;
+        --cap|--cpu-max|--emperor-extra-ext|--emperor-extra-extension|--emperor-freq|--emperor-max-reloads|--emperor-max-starts|--emperor-max-throttle|--emperor-on-demand-exec|--emperor-on-demand-ext|--emperor-on-demand-extension|--emperor-required-heartbeat|--emperor-stats|--emperor-stats-server|--emperor-stop-timeout|--emperor-throttle|--emperor-tyrant-max|--exec-as-emperor|--hook-as-emperor|--hook-as-vassal|--memory-max|--metrics|--pids-max|--set|--set-ph|--set-placeholder|--vassal-set|--vassals-set)
             mapfile -t COMPREPLY < <(true)
             return
             ;;
     esac
+
     if [[ $word == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W '--add-gid --cap --cgroup-opt --cgroup-optional --check --control --cpu-max --emperor --emperor-cgroup --emperor-extra-ext --emperor-extra-extension --emperor-freq --emperor-magic-exec --emperor-max-reloads --emperor-max-starts --emperor-max-throttle --emperor-nofollow --emperor-on-demand-dir --emperor-on-demand-directory --emperor-on-demand-exec --emperor-on-demand-ext --emperor-on-demand-extension --emperor-pidfile --emperor-required-heartbeat --emperor-stats --emperor-stats-server --emperor-stop-timeout --emperor-throttle --emperor-tyrant --emperor-tyrant-initgroups --emperor-tyrant-max --emperor-tyrant-nofollow --emperor-use-clone --exec-as-emperor --gid --help --hook-as-emperor --hook-as-vassal --include --inherit --ini --json --log-format --logto --map-groups --map-tree --map-users --memory-max --metrics --no-initgroups --pids-max --set --set-ph --set-placeholder --show-config --strict --uid --vassal-init --vassal-set --vassals-include --vassals-include-before --vassals-inherit --vassals-inherit-before --vassals-set --version' -- "$word")
     else
-        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        mapfile -t COMPREPLY < <(
+            compgen -W 'status reload stop start roll upgrade help' -- "$word"
+            compgen -f -- "$word"
+        )
     fi
 }
 

@@ -2,8 +2,14 @@
 # shellcheck shell=bash
 
 _vassal_init() {
-    local word=${COMP_WORDS[COMP_CWORD]}
-    case ${COMP_WORDS[COMP_CWORD - 1]} in
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
+    # In '--key=value' the equals sign is a word of its own.
+    if [[ $word == '=' ]]; then
+        word=''
+    elif [[ $before == '=' ]]; then
+        before=${COMP_WORDS[COMP_CWORD - 2]}
+    fi
+    case $before in
         --binary-path|--cgroup-opt|--check|--include|--inherit|--ini|--mount-check|--mountpoint-check|--privileged-binary-patch|--seccomp|--unprivileged-binary-patch)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
@@ -24,15 +30,50 @@ _vassal_init() {
             mapfile -t COMPREPLY < <(compgen -A signal -- "$word")
             return
             ;;
-        --call-accepting|--call-accepting-once|--call-accepting1|--call-accepting1-once|--call-as-root|--call-as-user|--call-as-user-atexit|--call-asap|--call-in-jail|--call-post-app|--call-post-jail|--call-pre-app|--call-pre-jail|--cap|--cap-drop|--chmod-socket|--chown-socket|--command|--cpu-max|--env|--exec-accepting|--exec-accepting-once|--exec-accepting1|--exec-accepting1-once|--exec-as-root|--exec-as-user|--exec-as-user-atexit|--exec-asap|--exec-in-jail|--exec-post-app|--exec-post-jail|--exec-pre-app|--exec-pre-jail|--grace|--hook-accepting|--hook-accepting-once|--hook-accepting1|--hook-accepting1-once|--hook-as-root|--hook-as-user|--hook-as-user-atexit|--hook-asap|--hook-in-jail|--hook-post-app|--hook-post-jail|--hook-pre-app|--hook-pre-jail|--hook-timeout|--hostname|--limit-as|--limit-nofile|--limit-nproc|--listen|--map-groups|--map-users|--memory-max|--mount-accepting|--mount-accepting-once|--mount-accepting1|--mount-accepting1-once|--mount-as-root|--mount-as-user|--mount-as-user-atexit|--mount-asap|--mount-in-jail|--mount-post-app|--mount-post-jail|--mount-pre-app|--mount-pre-jail|--mountpoint-check-interval|--mountpoint-check-timeout|--mountpoint-lost|--mountpoint-timeout|--nice|--oom-score-adj|--pids-max|--pivot-root|--pivot_root|--privileged-binary-patch-arg|--proc|--ready-after|--ready-check|--ready-check-failures|--ready-check-interval|--ready-check-timeout|--ready-fd|--ready-timeout|--reload-on|--reload-strategy|--replicas|--rewrite|--set|--set-ph|--set-placeholder|--stop-timeout|--umask|--unenv|--unmount-timeout|--unprivileged-binary-patch-arg|--unshare|--user)
+        --map-groups|--map-users)
+            mapfile -t COMPREPLY < <(compgen -P "${word%"${word##*,}"}" -W 'auto' -- "${word##*,}")
+            return
+            ;;
+        --unshare)
+            mapfile -t COMPREPLY < <(compgen -P "${word%"${word##*,}"}" -W 'cgroup fs ipc net pid user uts' -- "${word##*,}")
+            return
+            ;;
+        --reload-on)
+            mapfile -t COMPREPLY < <(compgen -P "${word%"${word##*,}"}" -W 'content touch' -- "${word##*,}")
+            return
+            ;;
+        --mountpoint-lost)
+            mapfile -t COMPREPLY < <(compgen -P "${word%"${word##*,}"}" -W 'destroy hook: remount' -- "${word##*,}")
+            return
+            ;;
+        --ready-check)
+            mapfile -t COMPREPLY < <(compgen -P "${word%"${word##*,}"}" -W 'exec: notify tcp://' -- "${word##*,}")
+            return
+            ;;
+        --proc)
+            mapfile -t COMPREPLY < <(compgen -P "${word%"${word##*,}"}" -W 'full safe' -- "${word##*,}")
+            return
+            ;;
+        --reload-strategy)
+            mapfile -t COMPREPLY < <(compgen -P "${word%"${word##*,}"}" -W 'recreate rolling' -- "${word##*,}")
+            return
+            ;;
+        --help)
+            mapfile -t COMPREPLY < <(compgen -W 'alarm append appendn call callint callintret callret cd chdir chmod chown chown2 chroot creat create exec exit fuse hostname log mkdir mount print putenv rmdir safeexec spinningfifo sticky umask umount unlink wait_for_dir wait_for_file wait_for_fs wait_for_socket write writefifo writen --add-gid --binary-path --call-accepting --call-accepting-once --call-accepting1 --call-accepting1-once --call-as-root --call-as-user --call-as-user-atexit --call-asap --call-in-jail --call-post-app --call-post-jail --call-pre-app --call-pre-jail --cap --cap-drop --cgroup --cgroup-opt --cgroup-optional --chdir --check --chmod-socket --chown-socket --chroot --clean-env --command --confine-hooks --cpu-max --env --exec-accepting --exec-accepting-once --exec-accepting1 --exec-accepting1-once --exec-as-root --exec-as-user --exec-as-user-atexit --exec-asap --exec-in-jail --exec-post-app --exec-post-jail --exec-pre-app --exec-pre-jail --gid --grace --help --hook-accepting --hook-accepting-once --hook-accepting1 --hook-accepting1-once --hook-as-root --hook-as-user --hook-as-user-atexit --hook-asap --hook-in-jail --hook-post-app --hook-post-jail --hook-pre-app --hook-pre-jail --hook-timeout --hostname --include --inherit --ini --json --keep-sockets --limit-as --limit-nofile --limit-nproc --listen --map-groups --map-users --memory-max --mount-accepting --mount-accepting-once --mount-accepting1 --mount-accepting1-once --mount-as-root --mount-as-user --mount-as-user-atexit --mount-asap --mount-check --mount-in-jail --mount-post-app --mount-post-jail --mount-pre-app --mount-pre-jail --mount-proc --mountpoint-check --mountpoint-check-interval --mountpoint-check-timeout --mountpoint-lost --mountpoint-timeout --nice --no-initgroups --no-new-privs --oom-score-adj --pids-max --pivot-root --pivot_root --privileged-binary-patch --privileged-binary-patch-arg --proc --ready-after --ready-check --ready-check-failures --ready-check-interval --ready-check-timeout --ready-fd --ready-timeout --reload-on --reload-signal --reload-strategy --replicas --reuse-port --rewrite --seccomp --set --set-ph --set-placeholder --show-config --stop-signal --stop-timeout --strict --uid --umask --umount-accepting --umount-accepting-once --umount-accepting1 --umount-accepting1-once --umount-as-root --umount-as-user --umount-as-user-atexit --umount-asap --umount-in-jail --umount-post-app --umount-post-jail --umount-pre-app --umount-pre-jail --unenv --unmount-timeout --unprivileged-binary-patch --unprivileged-binary-patch-arg --unshare --user --version' -- "$word")
+            return
+            ;;
+        --call-accepting|--call-accepting-once|--call-accepting1|--call-accepting1-once|--call-as-root|--call-as-user|--call-as-user-atexit|--call-asap|--call-in-jail|--call-post-app|--call-post-jail|--call-pre-app|--call-pre-jail|--cap|--cap-drop|--chmod-socket|--chown-socket|--command|--cpu-max|--env|--exec-accepting|--exec-accepting-once|--exec-accepting1|--exec-accepting1-once|--exec-as-root|--exec-as-user|--exec-as-user-atexit|--exec-asap|--exec-in-jail|--exec-post-app|--exec-post-jail|--exec-pre-app|--exec-pre-jail|--grace|--hook-accepting|--hook-accepting-once|--hook-accepting1|--hook-accepting1-once|--hook-as-root|--hook-as-user|--hook-as-user-atexit|--hook-asap|--hook-in-jail|--hook-post-app|--hook-post-jail|--hook-pre-app|--hook-pre-jail|--hook-timeout|--hostname|--limit-as|--limit-nofile|--limit-nproc|--listen|--memory-max|--mount-accepting|--mount-accepting-once|--mount-accepting1|--mount-accepting1-once|--mount-as-root|--mount-as-user|--mount-as-user-atexit|--mount-asap|--mount-in-jail|--mount-post-app|--mount-post-jail|--mount-pre-app|--mount-pre-jail|--mountpoint-check-interval|--mountpoint-check-timeout|--mountpoint-timeout|--nice|--oom-score-adj|--pids-max|--pivot-root|--pivot_root|--privileged-binary-patch-arg|--ready-after|--ready-check-failures|--ready-check-interval|--ready-check-timeout|--ready-fd|--ready-timeout|--replicas|--rewrite|--set|--set-ph|--set-placeholder|--stop-timeout|--umask|--unenv|--unmount-timeout|--unprivileged-binary-patch-arg|--user)
             mapfile -t COMPREPLY < <(true)
             return
             ;;
     esac
+
     if [[ $word == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W '--add-gid --binary-path --call-accepting --call-accepting-once --call-accepting1 --call-accepting1-once --call-as-root --call-as-user --call-as-user-atexit --call-asap --call-in-jail --call-post-app --call-post-jail --call-pre-app --call-pre-jail --cap --cap-drop --cgroup --cgroup-opt --cgroup-optional --chdir --check --chmod-socket --chown-socket --chroot --clean-env --command --confine-hooks --cpu-max --env --exec-accepting --exec-accepting-once --exec-accepting1 --exec-accepting1-once --exec-as-root --exec-as-user --exec-as-user-atexit --exec-asap --exec-in-jail --exec-post-app --exec-post-jail --exec-pre-app --exec-pre-jail --gid --grace --help --hook-accepting --hook-accepting-once --hook-accepting1 --hook-accepting1-once --hook-as-root --hook-as-user --hook-as-user-atexit --hook-asap --hook-in-jail --hook-post-app --hook-post-jail --hook-pre-app --hook-pre-jail --hook-timeout --hostname --include --inherit --ini --json --keep-sockets --limit-as --limit-nofile --limit-nproc --listen --map-groups --map-users --memory-max --mount-accepting --mount-accepting-once --mount-accepting1 --mount-accepting1-once --mount-as-root --mount-as-user --mount-as-user-atexit --mount-asap --mount-check --mount-in-jail --mount-post-app --mount-post-jail --mount-pre-app --mount-pre-jail --mount-proc --mountpoint-check --mountpoint-check-interval --mountpoint-check-timeout --mountpoint-lost --mountpoint-timeout --nice --no-initgroups --no-new-privs --oom-score-adj --pids-max --pivot-root --pivot_root --privileged-binary-patch --privileged-binary-patch-arg --proc --ready-after --ready-check --ready-check-failures --ready-check-interval --ready-check-timeout --ready-fd --ready-timeout --reload-on --reload-signal --reload-strategy --replicas --reuse-port --rewrite --seccomp --set --set-ph --set-placeholder --show-config --stop-signal --stop-timeout --strict --uid --umask --umount-accepting --umount-accepting-once --umount-accepting1 --umount-accepting1-once --umount-as-root --umount-as-user --umount-as-user-atexit --umount-asap --umount-in-jail --umount-post-app --umount-post-jail --umount-pre-app --umount-pre-jail --unenv --unmount-timeout --unprivileged-binary-patch --unprivileged-binary-patch-arg --unshare --user --version' -- "$word")
     else
-        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        mapfile -t COMPREPLY < <(
+            compgen -f -- "$word"
+        )
     fi
 }
 

@@ -5,7 +5,9 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use vassal::config::cmdline::args::{self, MODES};
 use vassal::config::keys::actions;
@@ -16,8 +18,8 @@ use vassal::config::keys::vassal::VASSAL_INIT;
 
 /// What MODES are: what each takes, and what it does.
 const MODE_DOCS: &[(&str, &str, &str)] = &[
-    ("check", "FILE...", "say what is wrong with files, all of it; exit 0 or 78"),
-    ("help", "[OPTION]", "list the options, or say all about one"),
+    ("check", "FILE|DIR...", "say what is wrong with files, all of it; exit 0 or 78"),
+    ("help", "[NAME]...", "list the options, or say all about options, commands or actions"),
     ("json", "", "with --check, as JSON on standard output"),
     ("show-config", "", "print the options as they are after expansion"),
     ("version", "", "print the version"),
@@ -218,7 +220,57 @@ enum Kind {
     User,
     Group,
     Signal,
+    /// One of these, or a list of them with commas.
+    Words(&'static str),
+    /// What there is help about.
+    Name,
     Other,
+}
+
+/// The values of keys that take one of a few words.
+const VALUES: &[(&str, &str)] = &[
+    ("emperor-use-clone", "cgroup fs ipc net pid user uts"),
+    ("log-format", "json text"),
+    ("map-groups", "auto"),
+    ("map-users", "auto"),
+    ("mountpoint-lost", "destroy hook: remount"),
+    ("proc", "full safe"),
+    ("ready-check", "exec: notify tcp://"),
+    ("reload-on", "content touch"),
+    ("reload-strategy", "recreate rolling"),
+    ("unshare", "cgroup fs ipc net pid user uts"),
+];
+
+/// The options of the commands for a running emperor.
+fn command_options(command: &str) -> &'static [(&'static str, &'static str)] {
+    match command {
+        "status" => &[("is-up", "whether it is up, as the exit status"), ("json", "as JSON")],
+        "upgrade" => &[("roll", "then replace all instances, some at a time")],
+        "roll" => &[],
+        _ => &[("wait", "wait for the outcome")],
+    }
+}
+
+/// Commands that take the name of a vassal.
+const OF_VASSALS: &[&str] = &["status", "reload", "stop", "start"];
+
+/// What the first line about a command in the usage says of it.
+fn command_doc(program: &Program, command: &str) -> &'static str {
+    let line = program.usage.lines().find(|line| line.starts_with(&format!("  {} {command}", program.name)));
+    let line = line.unwrap_or_else(|| panic!("no usage of {command}"));
+    line.rsplit_once("  ").unwrap().1.trim()
+}
+
+fn commands(program: &Program) -> impl Iterator<Item = &'static str> {
+    program.commands.split(' ').filter(|command| !command.is_empty())
+}
+
+/// All that `--help` knows about, besides the options.
+fn names(program: &Program) -> String {
+    let mut names: Vec<_> = actions::names();
+    names.extend(commands(program));
+    names.sort_unstable();
+    names.join(" ")
 }
 
 /// What no shell can complete.
@@ -256,6 +308,9 @@ const OTHERS: &[&str] = &[
 
 impl Kind {
     fn of(row: &Row) -> Self {
+        if let Some((_, values)) = VALUES.iter().find(|(name, _)| *name == row.name) {
+            return Self::Words(values);
+        }
         match value_name(row) {
             "" => Self::Flag,
             "DIR" | "DIR [FLAGS]" => Self::Directory,
@@ -273,7 +328,11 @@ impl Kind {
 fn options(program: &Program) -> Vec<(String, Kind, &'static str)> {
     let of_row = |row: Row| program.keys(&row).into_iter().map(move |key| (key, Kind::of(&row), row.doc()));
     let mode = |(name, value, doc): &(&str, &str, &'static str)| {
-        let kind = if value.starts_with("FILE") { Kind::Path } else { Kind::Flag };
+        let kind = match *value {
+            "FILE|DIR..." => Kind::Path,
+            "[NAME]..." => Kind::Name,
+            _ => Kind::Flag,
+        };
         ((*name).to_owned(), kind, *doc)
     };
     let mut options: Vec<_> =
@@ -282,85 +341,217 @@ fn options(program: &Program) -> Vec<(String, Kind, &'static str)> {
     options
 }
 
+/// What follows a command for a running emperor.
+const BASH_COMMANDS: &str = r#"
+    local at command='' control=() options='' names=''
+    for ((at = 1; at < COMP_CWORD; at++)); do
+        case ${COMP_WORDS[at]} in
+            --control)
+                [[ ${COMP_WORDS[at + 1]} == '=' ]] && ((at++))
+                control=(--control "${COMP_WORDS[++at]}")
+                ;;
+            -* | =) ;;
+            *)
+                command=${COMP_WORDS[at]}
+                break
+                ;;
+        esac
+    done
+    case $command in
+OF_COMMANDS
+        help) before=--help ;;
+    esac
+    if [[ -n $options && $before != --control ]]; then
+        if [[ $word == -* ]]; then
+            mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
+        elif [[ $names == true ]]; then
+            names=$("${COMP_WORDS[0]}" "${control[@]}" status 2>/dev/null | awk 'NR > 1 { print $1 }')
+            mapfile -t COMPREPLY < <(compgen -W "$names" -- "$word")
+        fi
+        return
+    fi
+
+"#;
+
+/// An option, or the first word.
+const BASH_END: &str = r#"
+    if [[ $word == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W 'OPTIONS' -- "$word")
+    else
+        mapfile -t COMPREPLY < <(
+            FIRST
+        )
+    fi
+}
+
+"#;
+
 fn bash(program: &Program) -> String {
     let function = format!("_{}", program.name.replace('-', "_"));
-    let of = |kind: Kind| {
-        let names = options(program).into_iter().filter(|option| option.1 == kind);
-        names.map(|(name, ..)| format!("--{name}")).collect::<Vec<_>>().join("|")
-    };
     let all: Vec<_> = options(program).into_iter().map(|(name, ..)| format!("--{name}")).collect();
+    let all = all.join(" ");
+    let mut kinds: Vec<_> = options(program).into_iter().map(|(_, kind, _)| kind).collect();
+    kinds.sort();
+    kinds.dedup();
     let mut cases = String::new();
-    for (kind, reply) in [
-        (Kind::Path, "compgen -f"),
-        (Kind::Directory, "compgen -d"),
-        (Kind::User, "compgen -u"),
-        (Kind::Group, "compgen -g"),
-        (Kind::Signal, "compgen -A signal"),
-        (Kind::Other, "true"),
-    ] {
-        if !of(kind).is_empty() {
-            let call = if kind == Kind::Other { reply.to_owned() } else { format!("{reply} -- \"$word\"") };
-            let _ = writeln!(
-                cases,
-                "        {})\n            mapfile -t COMPREPLY < <({call})\n            return\n            \
-                 ;;",
-                of(kind)
-            );
-        }
+    for kind in kinds.into_iter().filter(|kind| *kind != Kind::Flag) {
+        let of = options(program).into_iter().filter(|option| option.1 == kind);
+        let of: Vec<_> = of.map(|(name, ..)| format!("--{name}")).collect();
+        let call = match kind {
+            Kind::Flag | Kind::Other => "true".to_owned(),
+            Kind::Path => "compgen -f -- \"$word\"".to_owned(),
+            Kind::Directory => "compgen -d -- \"$word\"".to_owned(),
+            Kind::User => "compgen -u -- \"$word\"".to_owned(),
+            Kind::Group => "compgen -g -- \"$word\"".to_owned(),
+            Kind::Signal => "compgen -A signal -- \"$word\"".to_owned(),
+            // What is behind the last comma.
+            Kind::Words(words) => {
+                format!("compgen -P \"${{word%\"${{word##*,}}\"}}\" -W '{words}' -- \"${{word##*,}}\"")
+            }
+            Kind::Name => format!("compgen -W '{} {all}' -- \"$word\"", names(program)),
+        };
+        let of = of.join("|");
+        let reply = "mapfile -t COMPREPLY";
+        let _ = writeln!(
+            cases,
+            "        {of})\n            {reply} < <({call})\n            return\n            ;;"
+        );
     }
-    format!(
+    let name = program.name;
+    let mut text = format!(
         "# Completions of {name} for bash. Made by tests/docs/documents.rs from src/config/keys/.\n\
          # shellcheck shell=bash\n\n\
-         {function}() {{\n    local word=${{COMP_WORDS[COMP_CWORD]}}\n    case ${{COMP_WORDS[COMP_CWORD - \
-         1]}} in\n{cases}    esac\n    \
-         if [[ $word == -* ]]; then\n        mapfile -t COMPREPLY < <(compgen -W '{all}' -- \"$word\")\n    \
-         else\n        \
-         mapfile -t COMPREPLY < <(compgen -f -- \"$word\")\n    fi\n}}\n\n\
-         complete -o filenames -F {function} {name}\n",
-        name = program.name,
-        all = all.join(" ")
-    )
+         {function}() {{\n    local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD - 1]}}\n"
+    );
+    text += "    # In '--key=value' the equals sign is a word of its own.\n    \
+             if [[ $word == '=' ]]; then\n        word=''\n    elif [[ $before == '=' ]]; then\n        \
+             before=${COMP_WORDS[COMP_CWORD - 2]}\n    fi\n";
+    let commands: Vec<_> = commands(program).collect();
+    if !commands.is_empty() {
+        let mut of_commands = String::new();
+        for command in &commands {
+            let options = command_options(command).iter().map(|(option, _)| format!(" --{option}"));
+            let _ = writeln!(
+                of_commands,
+                "        {command}) options='--control{}'{} ;;",
+                options.collect::<String>(),
+                if OF_VASSALS.contains(command) { " names=true" } else { "" }
+            );
+        }
+        text += &BASH_COMMANDS.replace("OF_COMMANDS\n", &of_commands);
+    }
+    let mut words = "compgen -f -- \"$word\"".to_owned();
+    if !commands.is_empty() {
+        words = format!("compgen -W '{} help' -- \"$word\"\n            {words}", commands.join(" "));
+    }
+    let end = BASH_END.replace("OPTIONS", &all).replace("FIRST", &words);
+    let _ = write!(
+        text,
+        "    case $before in\n{cases}    esac\n{end}complete -o filenames -F {function} {name}\n"
+    );
+    text
+}
+
+/// A text between apostrophes, as zsh's `_arguments` takes it.
+fn zsh_doc(doc: &str) -> String {
+    doc.replace('\'', "'\\''").replace('[', "\\[").replace(']', "\\]").replace(':', "\\:")
 }
 
 fn zsh(program: &Program) -> String {
-    let mut text = format!(
-        "#compdef {}\n# Made by tests/docs/documents.rs from src/config/keys/.\n\n_arguments \\\n",
-        program.name
-    );
-    for (name, kind, doc) in options(program) {
-        let doc = doc.replace('\'', "'\\''").replace('[', "\\[").replace(']', "\\]").replace(':', "\\:");
-        let action = match kind {
-            Kind::Flag => "",
-            Kind::Path => ":file:_files",
-            Kind::Directory => ":directory:_files -/",
-            Kind::User => ":user:_users",
-            Kind::Group => ":group:_groups",
-            Kind::Signal => ":signal:_signals -s",
-            Kind::Other => ":value: ",
-        };
-        let equals = if kind == Kind::Flag { "" } else { "=" };
-        let _ = writeln!(text, "    '*--{name}{equals}[{doc}]{action}' \\");
+    let mut text =
+        format!("#compdef {}\n# Made by tests/docs/documents.rs from src/config/keys/.\n\n", program.name);
+    let commands: Vec<_> = commands(program).collect();
+    if !commands.is_empty() {
+        text += "_emperor_first() {\n    local -a commands=(\n";
+        for command in &commands {
+            let _ = writeln!(
+                text,
+                "        '{command}:{}'",
+                command_doc(program, command).replace('\'', "'\\''")
+            );
+        }
+        text += "        'help:say all about options, commands or actions'\n    )\n    \
+                 _alternative 'files:file:_files' 'commands:command:{_describe command commands}'\n}\n\n\
+                 _emperor_vassals() {\n    local -a names\n    \
+                 names=(${(f)\"$(emperor ${opt_args[--control]:+--control} $opt_args[--control] status \
+                 2>/dev/null | awk 'NR > 1 { print $1 }')\"})\n    compadd -a names\n}\n\n";
+        let _ = writeln!(text, "case ${{words[(r)({}|help)]}} in", commands.join("|"));
+        for command in &commands {
+            let _ = writeln!(text, "    {command})\n        _arguments \\");
+            text += "            '--control=[command socket]:file:_files' \\\n";
+            for (option, doc) in command_options(command) {
+                let _ = writeln!(text, "            '--{option}[{}]' \\", zsh_doc(doc));
+            }
+            let names = if OF_VASSALS.contains(command) { "vassal:_emperor_vassals" } else { " : " };
+            let _ = writeln!(text, "            '1: : ' '*:{names}'\n        return\n        ;;");
+        }
+        let _ = writeln!(text, "    help) _arguments '*:name:({})' && return ;;\nesac\n", names(program));
     }
-    text + "    '*:file:_files'\n"
+    text += "_arguments \\\n";
+    for (name, kind, doc) in options(program) {
+        let action = match kind {
+            Kind::Flag => String::new(),
+            Kind::Path => ":file:_files".to_owned(),
+            Kind::Directory => ":directory:_files -/".to_owned(),
+            Kind::User => ":user:_users".to_owned(),
+            Kind::Group => ":group:_groups".to_owned(),
+            Kind::Signal => ":signal:_signals -s".to_owned(),
+            Kind::Words(words) => {
+                format!(":value:_sequence compadd - {}", words.replace(':', "\\:"))
+            }
+            Kind::Name => format!("::name:({})", names(program)),
+            Kind::Other => ":value: ".to_owned(),
+        };
+        let equals = if matches!(kind, Kind::Flag | Kind::Name) { "" } else { "=" };
+        let _ = writeln!(text, "    '*--{name}{equals}[{}]{action}' \\", zsh_doc(doc));
+    }
+    text + if commands.is_empty() { "    '*:file:_files'\n" } else { "    '*:file:_emperor_first'\n" }
 }
 
 fn fish(program: &Program) -> String {
+    let name = program.name;
     let mut text = format!(
-        "# Completions of {} for fish. Made by tests/docs/documents.rs from src/config/keys/.\n\n",
-        program.name
+        "# Completions of {name} for fish. Made by tests/docs/documents.rs from src/config/keys/.\n\n"
     );
-    for (name, kind, doc) in options(program) {
-        let doc = doc.replace('\\', "\\\\").replace('\'', "\\'");
+    let escaped = |doc: &str| doc.replace('\\', "\\\\").replace('\'', "\\'");
+    for command in commands(program) {
+        let seen = format!("__fish_seen_subcommand_from {command}");
+        let _ = writeln!(
+            text,
+            "complete -c {name} -n 'not __fish_seen_subcommand_from {} help' -a {command} -d '{}'",
+            program.commands,
+            escaped(command_doc(program, command))
+        );
+        for (option, doc) in command_options(command) {
+            let _ = writeln!(text, "complete -c {name} -n '{seen}' -l {option} -d '{}'", escaped(doc));
+        }
+        if OF_VASSALS.contains(&command) {
+            let names = format!("({name} status 2>/dev/null | tail -n +2 | string replace -r \" .*\" \"\")");
+            let _ = writeln!(text, "complete -c {name} -n '{seen}' -f -a '{names}'");
+        }
+    }
+    if commands(program).count() > 0 {
+        let _ = writeln!(
+            text,
+            "complete -c {name} -n 'not __fish_seen_subcommand_from {0} help' -a help -d 'say all'\n\
+             complete -c {name} -n '__fish_seen_subcommand_from help' -f -a '{1}'",
+            program.commands,
+            names(program)
+        );
+    }
+    for (option, kind, doc) in options(program) {
         let value = match kind {
-            Kind::Flag => "",
-            Kind::Path => " -r -F",
-            Kind::Directory => " -x -a '(__fish_complete_directories)'",
-            Kind::User => " -x -a '(__fish_complete_users)'",
-            Kind::Group => " -x -a '(__fish_complete_groups)'",
-            Kind::Signal => " -x -a 'TERM INT QUIT HUP KILL USR1 USR2'",
-            Kind::Other => " -x",
+            Kind::Flag => String::new(),
+            Kind::Path => " -r -F".to_owned(),
+            Kind::Directory => " -x -a '(__fish_complete_directories)'".to_owned(),
+            Kind::User => " -x -a '(__fish_complete_users)'".to_owned(),
+            Kind::Group => " -x -a '(__fish_complete_groups)'".to_owned(),
+            Kind::Signal => " -x -a 'TERM INT QUIT HUP KILL USR1 USR2'".to_owned(),
+            Kind::Words(words) => format!(" -x -a '(__fish_append , {words})'"),
+            Kind::Name => format!(" -f -a '{}'", names(program)),
+            Kind::Other => " -x".to_owned(),
         };
-        let _ = writeln!(text, "complete -c {} -l {name}{value} -d '{doc}'", program.name);
+        let _ = writeln!(text, "complete -c {name} -l {option}{value} -d '{}'", escaped(doc));
     }
     text
 }
@@ -396,6 +587,56 @@ fn man_pages_and_completions_are_those_of_the_table() {
             found == text,
             "{name} is out of date: run VASSAL_WRITE=1 cargo test --test docs documents::"
         );
+    }
+}
+
+#[test]
+fn bash_completes_commands_vassals_and_values() {
+    let directory = tempfile::tempdir().unwrap();
+    let stub = directory.path().join("emperor");
+    let table = "NAME STATE\\napp1 running\\nb/app2 failed\\n";
+    let status = format!("#!/bin/sh\n[ \"$*\" = '--control /c status' ] && printf '{table}'\n");
+    fs::write(&stub, status).unwrap();
+    fs::set_permissions(&stub, PermissionsExt::from_mode(0o755)).unwrap();
+    let complete = |words: &[&str]| {
+        let name = words[0];
+        let words: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
+        let script = format!(
+            "COMP_WORDS=({}); COMP_CWORD={}; _{}; printf '%s ' \"${{COMPREPLY[@]}}\"",
+            words.join(" "),
+            words.len() - 1,
+            name.replace('-', "_")
+        );
+        let program = *PROGRAMS.iter().find(|program| program.name == name).unwrap();
+        let script = bash(program) + &script;
+        let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+        let output = Command::new("bash")
+            .args(["-c", &script])
+            .current_dir(root())
+            .env("PATH", path)
+            .output()
+            .unwrap();
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    for (words, expected) in [
+        (&["emperor", "sta"][..], "status start"),
+        (&["emperor", "--control", "/c", "reload", ""], "app1 b/app2"),
+        (&["emperor", "--control", "=", "/c", "status", "b"], "b/app2"),
+        (&["emperor", "stop", "--control", "/c", "--w"], "--wait"),
+        (&["emperor", "status", "--"], "--control --is-up --json"),
+        (&["emperor", "upgrade", "--"], "--control --roll"),
+        (&["emperor", "roll", ""], ""),
+        (&["emperor", "--emperor-use-clone", "p"], "pid"),
+        (&["emperor", "--emperor-use-clone", "=", "fs,u"], "fs,user fs,uts"),
+        (&["emperor", "--log-format", "="], "json text"),
+        (&["emperor", "help", "relo"], "reload"),
+        (&["emperor", "--help", "--emperor-fr"], "--emperor-freq"),
+        (&["emperor", "--emperor-fr"], "--emperor-freq"),
+        (&["vassal-init", "--mountpoint-lost", ""], "destroy hook: remount"),
+        (&["vassal-init", "--help", "unl"], "unlink"),
+    ] {
+        assert_eq!(complete(words), expected, "{words:?}");
     }
 }
 
