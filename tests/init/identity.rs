@@ -32,6 +32,25 @@ fn identity(sandbox: &Sandbox, lines: &str) -> (u32, u32, Vec<u32>) {
 }
 
 #[test]
+fn commands_from_pre_app_on_begin_in_the_directory_of_the_app() {
+    sandboxed(|sandbox| {
+        let says = |phase: &str| format!("exec-{phase} = echo {phase}:$(pwd)\n");
+        let phases = ["as-root", "as-user", "pre-app", "post-app", "as-user-atexit"];
+        let lines = phases.map(says).concat();
+        let log = output(sandbox, &format!("{lines}chdir = /usr/lib\ncommand = sh -c 'echo app:$(pwd)'"));
+        for (phase, is_there) in
+            phases.into_iter().zip([false, false, true, true, true]).chain([("app", true)])
+        {
+            let line = log.lines().find_map(|line| line.strip_prefix(&format!("{phase}:"))).expect(phase);
+            assert_eq!(line == "/usr/lib", is_there, "{log}");
+        }
+        // A hook of that phase has the last word, as in uWSGI.
+        let log = output(sandbox, "chdir = /usr\nhook-pre-app = chdir:lib\ncommand = pwd");
+        assert!(log.contains("/usr/lib\n"), "{log}");
+    });
+}
+
+#[test]
 fn the_app_is_the_user_and_groups_that_its_file_names() {
     sandboxed(|sandbox| {
         sandbox.append_to("/etc/group", GROUPS);

@@ -119,8 +119,12 @@ impl Step {
             Self::Workdir => {
                 let changes =
                     |hook: &&Hook| matches!(hook.action, Action::Chdir(_)) && hook.phase <= Phase::PreApp;
+                // The key comes between the phases as-user and pre-app.
                 let last = plan.hooks.iter().rev().find(changes);
-                first(&plan.chdir).or_else(|| last.map(|hook| source(&hook.source)))
+                match last {
+                    Some(hook) if hook.phase == Phase::PreApp => Some(source(&hook.source)),
+                    _ => first(&plan.chdir).or_else(|| last.map(|hook| source(&hook.source))),
+                }
             }
             Self::Descriptors => first(&plan.listen),
             Self::Seccomp => privileges.seccomp.as_ref().map(source),

@@ -231,6 +231,10 @@ fn mount_power(vassal: &Vassal) -> MountPower {
 pub fn run_app(vassal: &mut Vassal) -> Result<(), Ended> {
     run_phase(vassal, Phase::AsUser)?;
     pass_gate(vassal)?;
+    // As in uWSGI, a command of pre-app is in the app's directory: a checked mount may have it.
+    if let Some(path) = &vassal.source.plan.chdir {
+        vassal.jail.change_workdir(&path.value);
+    }
     run_phase(vassal, Phase::PreApp)?;
     app::start(&mut vassal.events, &mut vassal.jail, &vassal.source.plan, &vassal.life.sockets)?;
     vassal.life.had_app = true;

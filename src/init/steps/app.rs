@@ -39,9 +39,6 @@ pub fn start(
     sockets: &[Socket],
 ) -> Result<(), Ended> {
     events.check()?;
-    if let Some(path) = &plan.chdir {
-        jail.change_workdir(&path.value);
-    }
     let helpers = if jail.has_run_commands { jail.procfs.below_us(&[]) } else { Vec::new() };
     let stand = events.entry.as_ref().map(|entry| Stand::prepare(entry.standing));
     let launched = launch(events, jail, plan, sockets, stand.as_ref());
