@@ -90,7 +90,10 @@ fn what_is_no_file_or_too_large_is_refused_and_waited_for_by_nobody() {
         }
         let yaml = at("other").replace(".ini", ".yml");
         fs::write(&yaml, "uwsgi:\n  socket: :1\n").unwrap();
-        emperor.wait_for(&format!("emperor: other: {yaml} ignored: only ini files are read"));
+        emperor.wait_for(&format!("emperor: other: {yaml} ignored: only ini files are read: write it as "));
+        let hidden = at("other").replace("other", ".other");
+        fs::write(&hidden, "[uwsgi]\ncommand = sleep 1000\n").unwrap();
+        emperor.wait_for(&format!("{hidden} ignored: hidden files are not read: name it without the dot"));
         for name in ["huge", "full"] {
             emperor.wait_for(&format!(
                 "emperor: {name}: cannot start: read {}: it is larger than 1 MiB; ",

@@ -147,7 +147,7 @@ fn it_runs_files_as_their_owners() {
     sandboxed(|sandbox| {
         let path = sandbox.vassal("a", "command = sleep 1000");
         lchown(&path, Some(4242), Some(4242)).unwrap();
-        let emperor = emperor(sandbox, &format!("{USER}\ncap = kill,setgid,setuid\nemperor-tyrant"));
+        let emperor = emperor(sandbox, &format!("{USER}\ncap = setgid,setuid\nemperor-tyrant"));
         let pid = emperor.wait_running(1, "a");
         assert_eq!(capabilities(emperor.pid()), [0xe0; 5]);
         assert_eq!(status(pid, "Uid:"), "4242 4242 4242 4242");
@@ -208,7 +208,7 @@ fn mistakes_end_it_at_its_start() {
             ("uid = 9000", 1, "uid 9000: is in no database, so it has no primary group: 'gid' is missing"),
             ("uid = user001\ncap = kil", 78, "emperor.ini:4:7: 'cap': unknown capability 'kil'"),
             ("uid = user001\nemperor-tyrant", 78, &format!("emperor.ini:4:1: {tyrant}")),
-            ("uid = user001\ncap = setuid,setgid\nemperor-tyrant", 78, tyrant),
+            ("uid = user001\ncap = setgid\nemperor-tyrant", 78, tyrant),
             ("uid = user001\nemperor-use-clone = pid", 78, clone),
             ("cap = kill\nemperor-use-clone = pid", 78, clone),
             (

@@ -89,6 +89,9 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             .error(&at, format!("'{key}' without 'emperor-cgroup'"))
             .hint("add 'emperor-cgroup = DIR', where each vassal gets a cgroup of its own");
     }
+    // Who may become any user may signal the processes of any user, too. Stock files of uWSGI, whose emperor
+    // kills nothing, name CAP_SETUID only.
+    plan.capabilities = plan.capabilities.map(|cap| if cap & SETUID == 0 { cap } else { cap | KILL });
     if let Some((key, needed)) = plan.kept_capabilities().and_then(|kept| plan.lacks(kept)) {
         let place = settings.iter().rfind(|setting| setting.key == key.as_bytes());
         let at = place.map_or_else(|| found.start(), |setting| setting.at.clone());
@@ -103,6 +106,9 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
     plan.vassals.behind.append(&mut draft.include);
     plan
 }
+
+const KILL: u64 = 1 << 5;
+const SETUID: u64 = 1 << 7;
 
 /// Refuses a tree in another one, where vassals can put another directory in its place.
 fn check_trees(trees: &[Located<PathBuf>], found: &mut Diagnostics) {

@@ -46,8 +46,9 @@ pub struct Stamp {
     pub lost: bool,
 }
 
-/// The reason for refusing a file that uWSGI's emperor would run.
-const FOREIGN: &str = "only ini files are read";
+/// The reasons for refusing files that uWSGI's emperor would run.
+const FOREIGN: &str = "only ini files are read: write it as NAME.ini";
+const HIDDEN: &str = "hidden files are not read: name it without the dot";
 /// How many of these are reported for a directory that has so many files already.
 const FOREIGN_MAX: usize = 100;
 
@@ -97,9 +98,16 @@ impl Rules {
         if self.owners == Owners::Ignored { usize::MAX } else { CHANGES_MAX }
     }
 
-    /// Whether the file has another format, which only uWSGI's emperor reads.
-    fn is_foreign(name: &OsStr) -> bool {
-        [".xml", ".yml", ".yaml", ".json", ".js"].iter().any(|suffix| ends_with(name, suffix.as_bytes()))
+    /// Why a file is refused that uWSGI's emperor would run; `None` if it would not.
+    fn refusal(name: &OsStr) -> Option<&'static str> {
+        // `.#NAME` is an editor's, `.ansible_tmp...` a file on its way to its name.
+        let bytes = name.as_bytes();
+        let is_other = bytes.starts_with(b".#") || bytes.starts_with(b".ansible_tmp");
+        if bytes.starts_with(b".") && !is_other && bytes.ends_with(b".ini") {
+            return Some(HIDDEN);
+        }
+        let suffixes = [".xml", ".yml", ".yaml", ".json", ".js"];
+        suffixes.iter().any(|suffix| ends_with(name, suffix.as_bytes())).then_some(FOREIGN)
     }
 }
 
@@ -155,7 +163,7 @@ pub fn list(
                 look(&fd, entry.file_name(), kind, rules)
             }
             false if files.len() > FOREIGN_MAX => None,
-            false => Rules::is_foreign(name).then_some(Entry::Refused(FOREIGN)),
+            false => Rules::refusal(name).map(Entry::Refused),
         };
         files.extend(found.map(|found| (name.to_owned(), found)));
     }
@@ -375,8 +383,16 @@ mod tests {
         {
             assert!(!rules.is_vassal(OsStr::new(name)), "{name}");
         }
-        for (name, is_foreign) in [("a.xml", true), ("a.yaml", true), (".a.yml", false), ("a.txt", false)] {
-            assert_eq!(Rules::is_foreign(OsStr::new(name)), is_foreign, "{name}");
+        for (name, why) in [
+            ("a.xml", Some(FOREIGN)),
+            ("a.yaml", Some(FOREIGN)),
+            (".a.yml", None),
+            ("a.txt", None),
+            (".a.ini", Some(HIDDEN)),
+            (".#a.ini", None),
+            (".ansible_tmp1a.ini", None),
+        ] {
+            assert_eq!(Rules::refusal(OsStr::new(name)), why, "{name}");
         }
     }
 
