@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FileType, Mode, OFlags, RawDir, fstat, lstat, open, readlink, stat};
+use rustix::fs::{FileType, Mode, OFlags, RawDir, Stat, fstat, lstat, open, readlink, stat};
 use rustix::io::Errno;
 
 use crate::command;
@@ -86,12 +86,13 @@ impl World for Machine {
     fn status(&self, path: &Path) -> Option<Status> {
         let status = stat(path).ok()?;
         let kind = FileType::from_raw_mode(status.st_mode);
-        let itself = lstat(path).ok().map(|status| FileType::from_raw_mode(status.st_mode));
+        let itself = lstat(path).ok();
+        let is_link = |status: &Stat| FileType::from_raw_mode(status.st_mode) == FileType::Symlink;
         Some(Status {
             is_file: kind == FileType::RegularFile,
             is_directory: kind == FileType::Directory,
-            symlink: itself == Some(FileType::Symlink),
-            inode: status.st_ino,
+            symlink: itself.as_ref().is_some_and(is_link),
+            inode: itself.map_or(status.st_ino, |itself| itself.st_ino),
         })
     }
 

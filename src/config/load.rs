@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::build::{emperor, maps, vassal};
+use super::build::{emperor, maps, settings, vassal};
 use super::diagnostic::{Diagnostics, Report, command_line};
 use super::input::{Input, ToCheck};
 use super::keys::values;
-use super::language::expand;
+use super::language::{self, expand};
 use super::plan::{Address, App, EmperorPlan, Located, VassalPlan};
 use super::setting::{PlainSetting, Setting};
 use super::world::World;
@@ -123,8 +123,10 @@ pub fn address(text: &[u8]) -> Result<Address, String> {
 /// The configuration has mistakes: the report has all of them.
 pub fn load_emperor(inputs: &[Input], world: &dyn World) -> Result<Loaded<EmperorPlan>, Report> {
     load(inputs, false, None, world, |settings, found| {
+        let settings: Vec<_> =
+            settings.iter().map(|one| settings::of_ours(one, found).into_owned()).collect();
         let plain = settings.iter().filter_map(Setting::plain).collect();
-        let plan = emperor::plan(settings, found);
+        let plan = emperor::plan(&settings, found);
         maps::warn_of_known(&plan.vassals.maps, world, found);
         (plan, plain)
     })
@@ -190,7 +192,7 @@ pub fn show_config(settings: &[Setting]) -> Vec<u8> {
     for setting in settings {
         let value = setting.value.as_deref().unwrap_or(b"true");
         for part in [&setting.key[..], b" = ", value, b"\n"] {
-            text.extend(part);
+            text.extend(language::written(part));
         }
     }
     text.extend(b";end of configuration\n\n");

@@ -67,6 +67,6 @@ pub struct Status {
     pub is_directory: bool,
     /// The path itself is a symbolic link.
     pub symlink: bool,
-    /// Its inode number.
+    /// The inode number of the path itself.
     pub inode: u64,
 }

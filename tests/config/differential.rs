@@ -30,6 +30,8 @@ impl Scratch {
     fn new() -> Self {
         let path = tempfile::tempdir().unwrap().keep();
         fs::create_dir_all(path.join("g/d")).unwrap();
+        fs::create_dir(path.join("d.d")).unwrap();
+        std::os::unix::fs::symlink("../linked.ini", path.join("d.d/link.x.ini")).unwrap();
         let files: [(&str, &[u8]); 8] = [
             ("one.txt", b"file %(a) $(ORACLE)\n"),
             ("lines.txt", b"first  \r\nsecond line\n\n%(a)\tx\nlast"),
@@ -54,6 +56,18 @@ impl Drop for Scratch {
 }
 
 const KEYS: &[&str] = &["a", "b", "c", "d", "e", "foo", "x y", "_"];
+
+/// What the configuration is called: with and without a suffix, hidden, and as a link to another name.
+const NAMES: &[&str] =
+    &["case.ini", "case.ini", "./case.ini", "noext", "d.d/noext", "d.d/.h.ini", ".h", "d.d/link.x.ini"];
+
+/// The options around it: what an emperor tells all its vassals.
+const TEMPLATES: &[[&[&str]; 2]] = &[
+    [&[], &[]],
+    [&[], &[]],
+    [&["set=a=%(b)"], &["include=inc.ini"]],
+    [&["inherit=inc.ini"], &["set-ph=c=1"]],
+];
 
 /// Pieces that values are made of; `KEY` and `NUMBER` are replaced.
 const PIECES: &[&str] = &[
@@ -121,6 +135,18 @@ const PIECES: &[&str] = &[
     "%z",
     "%u",
     "%G",
+    "%U",
+    "%g",
+    "%[",
+    "%2",
+    "%E",
+    "%C",
+    "%O",
+    "%S",
+    "%P",
+    "%D",
+    "%I",
+    "%J",
     "NUMBER",
     "KEY",
     "-NUMBER",
@@ -290,13 +316,14 @@ fn configuration(random: &mut Random) -> Vec<u8> {
 }
 
 /// What uWSGI shows for a file, or `None` where it ends without showing anything.
-fn theirs(scratch: &Path) -> Option<Vec<u8>> {
+fn theirs(scratch: &Path, options: &[(&str, &str)]) -> Option<Vec<u8>> {
     let log = scratch.join("log");
     let to = File::create(&log).unwrap();
     // Some values refer to themselves: uWSGI takes all memory over those, for ever.
     let mut command = Command::new("prlimit");
     command.args(["--as=400000000", "--cpu=2", "--core=0", "timeout", "--kill-after=1", "60", "uwsgi"]);
-    command.args(["--show-config", "--no-server", "--ini", "case.ini"]);
+    command.args(["--show-config", "--no-server"]);
+    command.args(options.iter().map(|(key, value)| format!("--{key}={value}")));
     environment(&mut command);
     let status = command
         .current_dir(scratch)
@@ -326,11 +353,22 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
 }
 
 /// What we show for it, or what we say is wrong.
-fn ours() -> Result<Vec<u8>, String> {
+fn ours(options: &[(&str, &str)], of_uwsgi: [&[u8]; 2]) -> Result<Vec<u8>, String> {
     let option =
         |key: &str, value: Option<&str>| Input::Option { key: key.to_owned(), value: value.map(Into::into) };
-    let inputs = [option("show-config", None), option("no-server", None), option("ini", Some("case.ini"))];
-    let settings = expanded(&inputs, false, &Machine).map_err(|report| report.to_string())?;
+    let mut inputs = vec![option("show-config", None), option("no-server", None)];
+    inputs.extend(options.iter().map(|(key, value)| option(key, Some(value))));
+    let mut settings = expanded(&inputs, false, &Machine).map_err(|report| report.to_string())?;
+    // What only uWSGI knows is left to it.
+    for setting in &mut settings {
+        for text in [Some(&mut setting.key), setting.value.as_mut()].into_iter().flatten() {
+            while let Some(at) = text.iter().position(|&byte| byte == 0) {
+                let is_version = text.get(at + 1) == Some(&b'V');
+                let value = of_uwsgi[usize::from(!is_version)];
+                text.splice(at..at + 2, value.iter().copied());
+            }
+        }
+    }
     let text = show_config(&settings);
     let end = find(&text, b"\n;end of configuration\n").unwrap();
     Ok(text[find(&text, b"\n[uwsgi]\n").unwrap() + 1..end].to_vec())
@@ -374,6 +412,51 @@ fn generated_configurations_are_expanded_as_uwsgi_expands_them() {
     }
 }
 
+/// Files as people write them, each behind a line `=== NAME`: all expanded alike. In a process of its own, as
+/// above.
+#[test]
+fn files_of_real_shapes_are_expanded_as_uwsgi_expands_them() {
+    if std::env::var_os("VASSAL_SHAPES").is_none() {
+        let name = "differential::files_of_real_shapes_are_expanded_as_uwsgi_expands_them";
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", name, "--nocapture"]).env("VASSAL_SHAPES", "1");
+        environment(&mut command);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let shapes = include_str!("../corpus/uwsgi/shapes.txt");
+    let scratch = Scratch::new();
+    std::env::set_current_dir(&scratch.0).unwrap();
+    let [version, program] = of_uwsgi(&scratch.0);
+    let mut differences = String::new();
+    let mut count = 0;
+    for shape in shapes.split("=== ").skip(1) {
+        let (name, text) = shape.split_once('\n').unwrap();
+        fs::write(name, text).unwrap();
+        let options = [("ini", name)];
+        let (theirs, ours) = (theirs(&scratch.0, &options), ours(&options, [&version, &program]));
+        if theirs.is_none() || theirs != ours.clone().ok() {
+            let theirs = theirs.map(|text| String::from_utf8_lossy(&text).into_owned());
+            let ours = ours.map(|text| String::from_utf8_lossy(&text).into_owned());
+            differences += &format!("{name}\n--- uwsgi\n{theirs:?}\n--- vassal\n{ours:?}\n\n");
+        }
+        count += 1;
+    }
+    assert!(differences.is_empty() && count >= 100, "{count}\n{differences}");
+}
+
+/// What uWSGI makes of `%V` and `%b`.
+fn of_uwsgi(scratch: &Path) -> [Vec<u8>; 2] {
+    fs::write("case.ini", "[uwsgi]\na = %V\nb = %b\n").unwrap();
+    let shown = theirs(scratch, &[("ini", "case.ini")]).unwrap();
+    ["\na = ", "\nb = "].map(|key| {
+        let value = &shown[find(&shown, key.as_bytes()).unwrap() + key.len()..];
+        value.split(|&byte| byte == b'\n').next().unwrap().to_vec()
+    })
+}
+
 /// Compares the two, in the process's own directory.
 fn compare(seeds: Range<u64>) {
     let scratch = Scratch::new();
@@ -381,11 +464,23 @@ fn compare(seeds: Range<u64>) {
     let (mut same, mut refused, mut stricter) = (0, 0, 0);
     let mut differences = String::new();
     let count = seeds.end - seeds.start;
+    let [version, program] = of_uwsgi(&scratch.0);
     for seed in seeds {
-        let text = configuration(&mut Random::new(seed));
-        fs::write("case.ini", &text).unwrap();
+        let random = &mut Random::new(seed);
+        let mut text = configuration(random);
+        let name = random.pick(NAMES);
+        let [before, behind] = TEMPLATES[random.below(TEMPLATES.len())];
+        let template = |options: &[&'static str]| -> Vec<_> {
+            options.iter().filter_map(|option| option.split_once('=')).collect()
+        };
+        let options = [template(before), vec![("ini", name)], template(behind)].concat();
+        if !behind.is_empty() {
+            // As for what is inherited.
+            text.extend(b"\nendif\n");
+        }
+        fs::write(name, &text).unwrap();
         // Some values are the time in seconds, which may pass between the two programs.
-        let both = || (theirs(&scratch.0), ours());
+        let both = || (theirs(&scratch.0, &options), ours(&options, [&version, &program]));
         let agree = |(theirs, ours): &(Option<Vec<u8>>, Result<Vec<u8>, String>)| {
             theirs.is_none() || ours.is_err() || theirs.as_ref() == ours.as_ref().ok()
         };
@@ -401,8 +496,10 @@ fn compare(seeds: Range<u64>) {
                 let show = |bytes: &[u8]| bytes.escape_ascii().to_string().replace("\\n", "\n");
                 let theirs = theirs.as_deref().map_or("(nothing)".to_owned(), show);
                 let ours = ours.as_deref().map_or_else(Clone::clone, show);
-                differences +=
-                    &format!("seed {seed}\n{}\n--- uwsgi\n{theirs}\n--- vassal\n{ours}\n\n", show(&text));
+                differences += &format!(
+                    "seed {seed} {options:?}\n{}\n--- uwsgi\n{theirs}\n--- vassal\n{ours}\n\n",
+                    show(&text)
+                );
             }
         }
     }

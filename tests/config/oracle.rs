@@ -8,7 +8,7 @@ use std::process::Command;
 use vassal::config::diagnostic::Diagnostic;
 use vassal::config::keys::emperor::EMPEROR;
 use vassal::config::keys::vassal::VASSAL_INIT;
-use vassal::config::plan::App;
+use vassal::config::plan::{App, EnvChange};
 use vassal::config::{Input, load_emperor, load_vassal};
 use vassal::world::Machine;
 
@@ -206,6 +206,34 @@ fn what_uwsgi_gets_is_what_we_expanded() {
         "endif = ",
     ];
     assert_eq!(found, expected);
+}
+
+#[test]
+fn magic_variables_about_uwsgi_are_left_to_it() {
+    let scratch = Scratch::new("of-uwsgi");
+    let own = "a = %V\nb = x%by\nc = %%V %%b\nd = %(a) %(b)\n";
+    let file = scratch.file("app.ini", format!("[uwsgi]\nuid = 1\n{own}").as_bytes());
+    let loaded = load_vassal(&[Input::File(file.clone().into())], false, &Machine).unwrap();
+    assert_eq!(loaded.warnings.diagnostics(), []);
+    let App::Uwsgi { ini, .. } = loaded.plan.app else { panic!("not uwsgi") };
+    let lines = |file: &Path| -> Vec<String> {
+        let shown = String::from_utf8(shown(Path::new("uwsgi"), file, &scratch.0)).unwrap();
+        let is_own = |line: &&str| line.starts_with(['a', 'b', 'c', 'd']);
+        shown.lines().filter(is_own).map(str::to_owned).collect()
+    };
+    let expected = lines(&file);
+    assert!(expected.len() == 4 && expected[2] == "c = %V %b", "{expected:?}");
+    assert_eq!(lines(&scratch.file("handed.ini", &ini)), expected);
+    // What is ours cannot have them.
+    let file =
+        scratch.file("ours.ini", b"[uwsgi]\nuid = 1\nenv = A=%V.\nhook-asap = print:%b\ncommand = x\n");
+    let loaded = load_vassal(&[Input::File(file.into())], false, &Machine).unwrap();
+    let said = loaded.warnings.to_string();
+    assert!(
+        said.contains(":3:7: warning: 'A=%V.': %V and %b are for uWSGI only: they are left out"),
+        "{said}"
+    );
+    assert!(loaded.plan.environment == [EnvChange::Set("A".into(), ".".into())], "{said}");
 }
 
 #[test]

@@ -15,5 +15,5 @@ pub(super) mod vassal;
 mod listen;
 pub(super) mod maps;
 mod replicas;
-mod settings;
+pub(super) mod settings;
 mod uwsgi_ini;

@@ -1,5 +1,7 @@
 //! Questions about all settings together, for both programs; and unknown keys.
 
+use std::borrow::Cow;
+
 use crate::config::diagnostic::Diagnostics;
 use crate::config::keys::options::Program;
 use crate::config::keys::uwsgi::{self, Slips};
@@ -7,6 +9,20 @@ use crate::config::keys::{suggest, values};
 use crate::config::language;
 use crate::config::setting::{Setting, State};
 use crate::names;
+
+/// A setting that we read. `%V` and `%b`, which only uWSGI knows, are left out of its value, with a warning.
+pub(crate) fn of_ours<'a>(setting: &'a Setting, found: &mut Diagnostics) -> Cow<'a, Setting> {
+    match language::without_uwsgis(setting.text()) {
+        None => Cow::Borrowed(setting),
+        Some(value) => {
+            let text = language::written(setting.text());
+            let message =
+                format!("'{}': %V and %b are for uWSGI only: they are left out", text.escape_ascii());
+            found.warning(&setting.value_at, message);
+            Cow::Owned(Setting { value: Some(value), ..setting.clone() })
+        }
+    }
+}
 
 /// The settings that are still to be read.
 pub(super) fn open(settings: &[Setting]) -> impl Iterator<Item = &Setting> {
@@ -30,13 +46,22 @@ pub(super) struct Unknown<'a> {
     pub program: &'a Program,
     /// Whether a key that nobody knows is a mistake.
     pub strict: bool,
+    /// The words of the language.
+    words: Vec<&'static str>,
+    /// What a misspelt key may have been meant to be.
+    names: Vec<&'static str>,
     slips: Slips,
 }
 
 impl<'a> Unknown<'a> {
     /// For a program and its settings.
     pub fn new(program: &'a Program, settings: &[Setting]) -> Self {
-        Self { program, strict: strict(settings), slips: Slips::default() }
+        let words = language::words();
+        let mut names = program.names();
+        names.retain(|name| !name.ends_with("PHASE"));
+        // The short ones are close to too much.
+        names.extend(words.iter().filter(|word| word.len() > 3));
+        Self { program, strict: strict(settings), words, names, slips: Slips::default() }
     }
 
     /// Warns of a key that the program does not read, unless it is a placeholder that is used. With
@@ -88,26 +113,21 @@ impl<'a> Unknown<'a> {
             text.iter().filter(|byte| byte.is_ascii_graphic()).map(u8::to_ascii_lowercase).collect()
         };
         let (word, whole) = (plain(word), plain(key));
-        let words = language::words();
         let is_known = |name: &[u8]| {
-            self.program.find(name).is_some() || words.iter().any(|word| word.as_bytes() == name)
+            self.program.find(name).is_some() || self.words.iter().any(|word| word.as_bytes() == name)
         };
         if let Some(name) = [&whole, &word].into_iter().find(|name| *name != key && is_known(name)) {
             return String::from_utf8(name.clone()).ok();
         }
         let foreign = FOREIGN.lines().map(names::split).find(|(name, _)| name.as_bytes() == whole);
         let foreign = foreign.map(|(_, meant)| meant);
-        let mut names = self.program.names();
-        names.retain(|name| !name.ends_with("PHASE"));
-        // The short ones are close to too much.
-        names.extend(words.iter().filter(|word| word.len() > 3));
-        foreign.or_else(|| suggest::closest(&word, &names)).map(str::to_owned)
+        foreign.or_else(|| suggest::closest(&word, &self.names)).map(str::to_owned)
     }
 }
 
 /// Whether no option, of these programs or of uWSGI, has this byte in its name.
 fn is_in_no_name(byte: &u8) -> bool {
-    !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.')
+    !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.') && !language::is_for_uwsgi(*byte)
 }
 
 /// Words of other programs and languages, with the key here that means the same.

@@ -1,6 +1,7 @@
 //! The ini for uWSGI: the settings, written so that uWSGI's own expansion changes nothing.
 
 use crate::config::diagnostic::Diagnostics;
+use crate::config::language;
 use crate::config::setting::{Setting, State};
 
 /// A placeholder that stands for an opening parenthesis.
@@ -43,6 +44,7 @@ fn write(text: &[u8], guard_references: bool, ini: &mut Vec<u8>) {
     for &byte in text {
         match byte {
             b'%' => ini.extend(b"%%"),
+            byte if language::is_for_uwsgi(byte) => ini.push(b'%'),
             b'(' if guard_references && is_symbol(before) => ini.extend(format!("%({PARENTHESIS})").bytes()),
             byte => ini.push(byte),
         }

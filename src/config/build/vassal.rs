@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::rc::Rc;
 
-use super::settings::{Unknown, emperor_key};
+use super::settings::{Unknown, emperor_key, of_ours};
 use super::uwsgi_ini::uwsgi_ini;
 use super::{listen, maps, replicas};
 use crate::config::diagnostic::{Diagnostics, command_line};
@@ -72,7 +72,7 @@ pub(crate) fn plan(
                 continue;
             }
             HookKey::Ours(phase, family) => {
-                let family_row = FAMILIES.get(family);
+                let (family_row, setting) = (FAMILIES.get(family), &*of_ours(setting, found));
                 if let Some(hook) = family_row.and_then(|row| row.hook(&mut Reader { setting, found }, phase))
                 {
                     // Within a phase the families come in uWSGI's order, each in the order of the file.
@@ -97,7 +97,8 @@ pub(crate) fn plan(
         }
         match VASSAL_INIT.find(&setting.key).map(|row| row.read) {
             Some(Read::Vassal(read)) => {
-                let mut reader = Reader { setting, found };
+                let ours = of_ours(setting, found);
+                let mut reader = Reader { setting: &ours, found };
                 read(&mut draft, &mut reader);
                 reader.tell_of_habits();
                 for_uwsgi.extend((with_uwsgi && is_also_uwsgis(setting)).then_some(setting));

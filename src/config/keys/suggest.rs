@@ -12,9 +12,12 @@ pub(crate) fn closest<'a>(name: &[u8], candidates: &[&'a str]) -> Option<&'a str
         _ => return None,
     };
     let mut best = None;
+    let ours = letters(name);
     for candidate in candidates {
-        // Names that differ more in length cannot be close enough. This rules out most candidates.
-        if candidate.len().abs_diff(name.len()) > allowed {
+        // Names that differ more in length or letters cannot be close enough. This rules out most candidates.
+        if candidate.len().abs_diff(name.len()) > allowed
+            || (ours ^ letters(candidate.as_bytes())).count_ones() as usize > 2 * allowed
+        {
             continue;
         }
         if let Some(distance @ 1..) = distance(name, candidate.as_bytes(), allowed)
@@ -24,6 +27,11 @@ pub(crate) fn closest<'a>(name: &[u8], candidates: &[&'a str]) -> Option<&'a str
         }
     }
     best.map(|(_, candidate)| candidate)
+}
+
+/// A bit for each letter that is in a name. A slip changes two of them at most.
+fn letters(name: &[u8]) -> u32 {
+    name.iter().fold(0, |letters, byte| letters | 1 << (byte & 31))
 }
 
 /// The number of slips between two names (optimal string alignment); `None` for more than `allowed`, which

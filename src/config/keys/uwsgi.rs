@@ -2,7 +2,7 @@
 //!
 //! `scripts/uwsgi-options` makes the text from the real program.
 
-use std::cell::OnceCell;
+use std::cell::Cell;
 
 const NAMES: &str = include_str!("uwsgi_options.txt");
 static HASHES: [u32; count()] = hashes();
@@ -12,75 +12,46 @@ const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789-_.";
 
 /// Whether uWSGI has an option of that name.
 pub(crate) fn has(name: &[u8]) -> bool {
-    has_hash(name.iter().fold(0, |hash, byte| add(hash, *byte)))
-}
-
-fn has_hash(hash: u32) -> bool {
+    let hash = name.iter().fold(0, |hash, byte| add(hash, *byte));
     HASHES.binary_search(&hash).is_ok()
 }
 
 /// Finds the option that a misspelt name is one slip away from.
 ///
-/// A slip can be made in some hundred ways, so a file of unknown keys asks for many hashes. A hash whose
-/// upper half no option has is no option's.
-#[derive(Default)]
-pub(crate) struct Slips {
-    /// A bit for each upper half of a hash, set where an option has it.
-    upper_halves: OnceCell<Vec<u64>>,
+/// A slip can be made in some hundred ways, so only so many names are looked at: a file with more of them has
+/// other troubles.
+pub(crate) struct Slips(Cell<u8>);
+
+impl Default for Slips {
+    fn default() -> Self {
+        Self(Cell::new(50))
+    }
 }
 
 impl Slips {
     /// The option that was probably meant: a letter was added, left out or changed, or two neighbours were
     /// swapped. A name of a few letters is one slip away from too much.
     pub fn option(&self, name: &[u8]) -> Option<String> {
+        let left = self.0.get().checked_sub(1)?;
         if !(5..=40).contains(&name.len()) {
             return None;
         }
-        // Hashes of the beginnings, and the factors by which what follows them moves them.
-        let (mut starts, mut factors) = (vec![0], vec![1_u32]);
-        for byte in name {
-            starts.push(add(starts.last().copied().unwrap_or_default(), *byte));
-            factors.push(factors.last().copied().unwrap_or_default().wrapping_mul(FACTOR));
-        }
-        let whole = starts.last().copied().unwrap_or_default();
-        for (from, &start) in starts.iter().enumerate() {
-            // The name with `middle` in the place of `taken` letters.
-            let with = |taken: usize, middle: &[u8]| {
-                let to = from + taken;
-                let (end, factor) = (starts.get(to)?, factors.get(name.len().checked_sub(to)?)?);
-                let tail = whole.wrapping_sub(end.wrapping_mul(*factor));
-                let hash = middle.iter().fold(start, |hash, byte| add(hash, *byte));
-                let is_option = self.has_hash(hash.wrapping_mul(*factor).wrapping_add(tail));
-                let parts = || Some([name.get(..from)?, middle, name.get(to..)?].concat());
-                String::from_utf8(is_option.then(parts)??).ok()
-            };
+        self.0.set(left);
+        let with = |from: usize, taken: usize, middle: &[u8]| {
+            let name = [name.get(..from)?, middle, name.get(from + taken..)?].concat();
+            String::from_utf8(name).ok().filter(|name| has(name.as_bytes()))
+        };
+        (0..=name.len()).find_map(|from| {
             let swapped = match name.get(from..) {
-                Some([one, other, ..]) => with(2, &[*other, *one]),
+                Some([one, other, ..]) => with(from, 2, &[*other, *one]),
                 _ => None,
             };
-            let changed =
-                || LETTERS.iter().find_map(|&letter| with(1, &[letter]).or_else(|| with(0, &[letter])));
-            let meant = swapped.or_else(|| with(1, b"")).or_else(changed);
-            if meant.is_some() {
-                return meant;
-            }
-        }
-        None
-    }
-
-    fn has_hash(&self, hash: u32) -> bool {
-        let place = |hash: u32| ((hash >> 22) as usize, 1_u64 << (hash >> 16 & 63));
-        let halves = self.upper_halves.get_or_init(|| {
-            let mut halves = vec![0; 1 << 10];
-            for (word, bit) in HASHES.iter().map(|hash| place(*hash)) {
-                if let Some(word) = halves.get_mut(word) {
-                    *word |= bit;
-                }
-            }
-            halves
-        });
-        let (word, bit) = place(hash);
-        halves.get(word).is_some_and(|word| word & bit != 0) && has_hash(hash)
+            swapped.or_else(|| with(from, 1, b"")).or_else(|| {
+                LETTERS
+                    .iter()
+                    .find_map(|&letter| with(from, 1, &[letter]).or_else(|| with(from, 0, &[letter])))
+            })
+        })
     }
 }
 

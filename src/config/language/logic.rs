@@ -166,7 +166,7 @@ impl Block {
                     }
                 };
                 let text = text.strip_suffix(b"\n").unwrap_or(&text);
-                let lines = text.split(|&byte| byte == b'\n').take(ENOUGH).map(<[u8]>::trim_ascii_end);
+                let lines = text.split(|&byte| byte == b'\n').take(ENOUGH).map(without_returns);
                 if !text.is_empty() {
                     lines.for_each(add);
                 }
@@ -251,6 +251,14 @@ impl Test {
             Self::Option => option(argument, around.settings),
         }
     }
+}
+
+/// Without the carriage returns at its end. As in uWSGI, other blanks stay.
+fn without_returns(mut line: &[u8]) -> &[u8] {
+    while let [rest @ .., b'\r'] = line {
+        line = rest;
+    }
+    line
 }
 
 /// Whether there is such an option so far. As in uWSGI, the line that asks counts as one.

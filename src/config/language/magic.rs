@@ -12,6 +12,9 @@ use crate::config::bytes::rsplit_once;
 use crate::config::setting::BYTES_MAX;
 use crate::config::world::World;
 
+/// Stands for the percent sign of a magic variable that is left to uWSGI. No text has this byte.
+pub(super) const FOR_UWSGI: u8 = 0;
+
 /// How many stray percent signs are warned of.
 const STRAYS_MAX: usize = 20;
 
@@ -151,9 +154,9 @@ impl FileMagic {
             b'o' => &self.given,
             b'p' => path,
             b's' => file,
-            b'n' => rsplit_once(file, b'.').map_or(&[][..], |(stem, _)| stem),
+            b'n' => rsplit_once(file, b'.').map_or(file, |(stem, _)| stem),
             b'd' => directory,
-            b'e' => rsplit_once(&self.given, b'.').map_or(&[][..], |(_, suffix)| suffix),
+            b'e' => rsplit_once(file, b'.').map_or(&[][..], |(_, suffix)| suffix),
             b'c' => directories().next_back().unwrap_or_default(),
             b'x' => &self.section,
             b'0'..=b'9' => directories().nth((name - b'0').into()).unwrap_or_default(),
@@ -176,6 +179,8 @@ pub(super) fn value(name: u8, file: &FileMagic, first: &FileMagic, world: &dyn W
     let number = |number: u64| Some(number.to_string().into_bytes());
     match name {
         b'%' => Some(b"%".to_vec()),
+        // Its version and its program, which only uWSGI knows.
+        b'V' | b'b' => Some(vec![FOR_UWSGI, name]),
         b'[' => Some(b"\x1b".to_vec()),
         b'v' => text(world.cwd().as_os_str()),
         b'h' => text(&world.host().hostname()),

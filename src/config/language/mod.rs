@@ -19,6 +19,24 @@ mod logic;
 mod magic;
 mod placeholder;
 
+/// Whether the byte stands for the percent sign of a magic variable that is left to uWSGI.
+pub(crate) fn is_for_uwsgi(byte: u8) -> bool {
+    byte == magic::FOR_UWSGI
+}
+
+/// A text with its magic variables for uWSGI as they were written.
+pub(crate) fn written(text: &[u8]) -> Vec<u8> {
+    text.iter().map(|&byte| if is_for_uwsgi(byte) { b'%' } else { byte }).collect()
+}
+
+/// A text without its magic variables for uWSGI; `None` if it has none.
+pub(crate) fn without_uwsgis(text: &[u8]) -> Option<Vec<u8>> {
+    let mut parts = text.split(|&byte| is_for_uwsgi(byte));
+    let first = parts.next()?.to_vec();
+    let rest: Vec<_> = parts.map(|part| part.get(1..).unwrap_or_default()).collect();
+    (!rest.is_empty()).then(|| [first, rest.concat()].concat())
+}
+
 /// The keys that open, turn around and close blocks.
 pub(crate) fn words() -> Vec<&'static str> {
     let mut words = logic::names();
