@@ -10,6 +10,7 @@ mod common;
 mod cli;
 mod differential;
 mod fuzz;
+mod import;
 mod jail;
 mod keys;
 mod limits;

@@ -1,0 +1,176 @@
+//! `scripts/import`: the files of other supervisors as files of vassals, which a check finds no mistake in.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::common::{Sandbox, sandboxed};
+
+/// Files of supervisord's and systemd's with what has a counterpart, and what has none.
+const SUPERVISORD: &str = "\
+[supervisord]
+nodaemon=true
+
+[program:web]
+command=/srv/web/bin/gunicorn --bind 127.0.0.1:80%(process_num)02d app:app ; the app
+directory=/srv/web
+user=user001
+numprocs=2
+environment=PATH=\"/srv/web/bin:%(ENV_HOME)s\",SECRET='a,b 100%%'
+autorestart=unexpected
+stopsignal=QUIT
+stopwaitsecs=30
+stdout_logfile=/var/log/web.log
+
+[program:worker]
+command=bash -c \"cd %(here)s && exec ./%(program_name)s\"
+
+[fcgi-program:php]
+command=php-fpm --nodaemonize
+user=user001
+socket=unix:///run/php.sock
+socket_mode=0600
+";
+const SERVICE: &str = "\
+[Unit]
+After=network.target
+
+[Service]
+Type=notify
+User=user001
+Environment=PORT=8000 \"NAME=a b\"
+ExecStartPre=+/bin/mkdir -p /run/web
+ExecStartPre=-/bin/true
+ExecStart=/usr/bin/web --port ${PORT} \\
+    --name %N
+ExecReload=/bin/kill -HUP $MAINPID
+Restart=on-failure
+TimeoutStopSec=1min 30s
+LimitNOFILE=1024:65536
+CPUQuota=50%
+PrivateTmp=yes
+ProtectSystem=strict
+";
+const SOCKET: &str = "[Socket]\nListenStream=8080\nListenStream=/run/web.sock\nSocketMode=0660\n";
+
+/// Runs the script. Returns what it prints.
+fn import(sandbox: &Sandbox, words: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/import");
+    let program = sandbox.program("vassal-init").get_program().to_owned();
+    let programs = Path::new(&program).parent().unwrap();
+    let mut command = Command::new("python3");
+    let output = command.arg(script).args(words).arg("--check").arg(programs).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The lines of a file but the comments.
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| !line.starts_with(';')).collect()
+}
+
+fn checks(sandbox: &Sandbox, text: &str) {
+    let file = sandbox.file("imported.ini", text);
+    let output = sandbox.program("vassal-init").arg("--check").arg(file).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn programs_of_supervisords_become_vassals() {
+    sandboxed(|sandbox| {
+        let file = sandbox.file("supervisord.conf", SUPERVISORD);
+        let into = sandbox.path("vassals");
+        fs::create_dir(&into).unwrap();
+        import(sandbox, &["supervisord", file.to_str().unwrap(), "--into", into.to_str().unwrap()]);
+        let read = |name: &str| fs::read_to_string(into.join(name)).unwrap();
+        let (web, worker, php) = (read("web.ini"), read("worker.ini"), read("php.ini"));
+        assert_eq!(
+            lines(&web),
+            [
+                "[uwsgi]",
+                "command = /srv/web/bin/gunicorn --bind 127.0.0.1:80%(replica) app:app",
+                "chdir = /srv/web",
+                "uid = user001",
+                "replicas = 2",
+                "env = PATH=/srv/web/bin:$(HOME)",
+                "env = SECRET=a,b 100%%",
+                "stop-signal = QUIT",
+                "stop-timeout = 30",
+            ]
+        );
+        for part in [
+            "\n; autorestart=unexpected: ",
+            "\n; stdout_logfile=/var/log/web.log: ",
+            "; [supervisord] nodaemon",
+        ] {
+            assert!(web.contains(part), "{part}: {web}");
+        }
+        let directory = file.parent().unwrap().display();
+        let command = format!("command = bash -c \"cd {directory} && exec ./worker\"");
+        assert_eq!(lines(&worker), ["[uwsgi]", "uid = root", &command]);
+        let expected =
+            ["[uwsgi]", "command = php-fpm --nodaemonize", "uid = user001", "listen = /run/php.sock"];
+        assert_eq!(lines(&php)[..4], expected);
+        for text in [&web, &worker, &php] {
+            checks(sandbox, text);
+        }
+    });
+}
+
+#[test]
+fn a_service_and_its_socket_become_a_vassal() {
+    sandboxed(|sandbox| {
+        let files = [sandbox.file("web.service", SERVICE), sandbox.file("web.socket", SOCKET)];
+        let [service, socket] = files.each_ref().map(|file| file.to_str().unwrap());
+        let text = import(sandbox, &["systemd", service, socket]);
+        assert_eq!(
+            lines(&text),
+            [
+                "[uwsgi]",
+                "ready-check = notify",
+                "uid = user001",
+                "env = PORT=8000",
+                "env = NAME=a b",
+                "exec-as-root = /bin/mkdir -p /run/web",
+                "hook-pre-app = safeexec:/bin/true",
+                "command = /usr/bin/web --port 8000  --name web",
+                "reload-signal = HUP",
+                "stop-timeout = 90",
+                "limit-nofile = 65536",
+                "cpu-max = 50%",
+                "mount-as-root = tmpfs none /tmp nosuid,nodev mode=1777",
+                "listen = :8080",
+                "listen = /run/web.sock",
+                "chmod-socket = 0660",
+            ]
+        );
+        for part in ["; After=network.target: ", "; Restart=on-failure: ", "; ProtectSystem=strict: "] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        checks(sandbox, &text);
+    });
+}
+
+#[test]
+fn files_of_uwsgis_in_other_formats_become_ini_files_with_what_a_check_says() {
+    sandboxed(|sandbox| {
+        let xml = "<uwsgi>\n<uid>user001</uid>\n<http-socket>:80</http-socket>\n<master/>\n\
+                   <proceses>4</proceses>\n</uwsgi>\n";
+        let json =
+            "{'uwsgi': {'uid': 'user001', 'http-socket': ':80', 'master': true, 'env': ['A=b', 'C=%n']}}";
+        let json = &json.replace('\'', "\"");
+        let [xml, json] = [sandbox.file("x.xml", xml), sandbox.file("j.json", json)];
+        let text = import(sandbox, &["uwsgi", xml.to_str().unwrap()]);
+        let expected = "uid = user001\nhttp-socket = :80\nmaster = true\n\
+                        ; warning: unknown option 'proceses' (did you mean 'processes'?)\nproceses = 4\n";
+        assert!(text.ends_with(expected), "{text}");
+        let text = import(sandbox, &["uwsgi", json.to_str().unwrap()]);
+        let expected =
+            ["[uwsgi]", "uid = user001", "http-socket = :80", "master = true", "env = A=b", "env = C=%n"];
+        assert_eq!(lines(&text), expected);
+        // An emperor's own file is checked as that.
+        let emperor = sandbox.ini("emperor", "emperor = /v\nmaster = true");
+        let text = import(sandbox, &["uwsgi", emperor.to_str().unwrap()]);
+        assert!(text.contains("; warning: 'master' has no effect: the emperor does not read it\n"), "{text}");
+    });
+}
