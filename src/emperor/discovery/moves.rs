@@ -59,6 +59,8 @@ impl Moves {
         let arrives = self.arriving.iter().position(|arrival| *arrival.finding.change.file == *file);
         match (&finding.change.change, arrives) {
             (Change::Appeared, _) => {
+                // One that is back under its name was not moved, as after another mount was over it.
+                self.gone.retain(|(known, _)| !is_file(known));
                 if let Some(waits) = waits.filter(|_| version.inode != 0) {
                     if self.known.iter().any(|known| known.version == version && !is_file(known)) {
                         let until = later(now, waits);
@@ -256,6 +258,9 @@ mod tests {
         assert_eq!(story.find(1, "/w/z.ini", Change::Removed, 0), ["/w/z.ini Removed"]);
         story.pass(9);
         assert_eq!(story.find(0, "/v/a.ini", Change::Appeared, 0), ["/v/a.ini was /w/z.ini"]);
+        // Gone and back under the same name, as with a mount that covers it for a while.
+        assert_eq!(story.find(0, "/v/a.ini", Change::Removed, 0), ["/v/a.ini Removed"]);
+        assert_eq!(story.find(0, "/v/a.ini", Change::Appeared, 0), ["/v/a.ini Appeared"]);
         // Too late, or another file.
         assert_eq!(story.find(0, "/v/a.ini", Change::Removed, 0), ["/v/a.ini Removed"]);
         assert_eq!(story.find(1, "/w/c.ini", Change::Appeared, 7), ["/w/c.ini Appeared"]);
