@@ -24,6 +24,9 @@ pub struct Instance {
     pub(super) is_old: bool,
     /// Whether others are stopped for it once it is ready, and go on otherwise.
     pub(super) is_on_trial: bool,
+    /// Whether its file is on trial or was refused when it was started, and it has not been ready since: how
+    /// many instances there are to be is not up to that file yet.
+    pub(super) is_unproven: bool,
     /// Its state machine.
     pub(super) machine: Machine,
     /// Its process, if there is one.
@@ -43,6 +46,7 @@ impl Instance {
             number,
             is_old: false,
             is_on_trial: false,
+            is_unproven: false,
             machine: Machine::new(backoff),
             process: None,
             check: None,
@@ -113,9 +117,9 @@ impl Instance {
         self.ready_at(announces).is_some_and(|at| at <= now)
     }
 
-    /// When it is given up because it is not ready, if it is on trial.
+    /// When it is given up because it is not ready, if it is on trial or its file is.
     pub(super) fn trial_until(&self) -> Option<Instant> {
-        let process = self.process.as_ref().filter(|_| self.is_on_trial)?;
+        let process = self.process.as_ref().filter(|_| self.is_on_trial || self.is_unproven)?;
         Some(later(process.born, self.replication().ready_timeout))
     }
 

@@ -428,6 +428,7 @@ impl Registry {
         let Some(vassal) = self.vassals.get_mut(file).filter(|vassal| vassal.is_asking) else { return };
         vassal.is_asking = false;
         vassal.refused = None;
+        vassal.instances.iter_mut().for_each(|instance| instance.is_unproven = false);
         let mistake = address.as_ref().err().map(|error| format!("{error}: not on demand"));
         vassal.on_demand = address.unwrap_or_default();
         let (rolls, how) = (vassal.rolls(), vassal.how_it_is_refreshed());

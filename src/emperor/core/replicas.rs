@@ -64,8 +64,10 @@ pub fn next_step(members: &[Member], wanted: u16) -> Step {
         Some(_) => Step::Wait,
         None => match new().next_back() {
             Some(last) if new().count() > wanted => {
-                let is_worse = |member: &&Member| member.stage == Stage::Down;
-                Step::Stop(new().rfind(is_worse).unwrap_or(last).number)
+                // First those that are of no use.
+                let last_of = |stage| new().rfind(|member| member.stage == stage);
+                let useless = [Stage::Down, Stage::Resting, Stage::Up].into_iter().find_map(last_of);
+                Step::Stop(useless.unwrap_or(last).number)
             }
             Some(_) if has_sockets && members.len() < wanted => Step::Start(free(members)),
             _ => Step::Wait,
@@ -125,6 +127,9 @@ mod tests {
             ("1R 2R 3R", 2, Stop(3)),
             ("1R 2D 3R", 2, Stop(2)),
             ("1R 2R 3L", 2, Wait),
+            ("1R 2U 3R", 2, Stop(2)),
+            ("1U 2D 3R", 2, Stop(2)),
+            ("1S 2U", 1, Stop(1)),
             ("1D 2D", 1, Stop(2)),
             // A rolling reload of one.
             ("1r", 1, Start(2)),

@@ -21,9 +21,11 @@ impl Registry {
         let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
         let (owner, refused) = (vassal.owner, vassal.refused.clone());
         let is_only = vassal.instances.len() == 1;
+        let is_doubtful = !is_only && (refused.is_some() || vassal.is_rolling());
         let Some(instance) = vassal.instance_mut(id.number) else { return };
         let pid = process.pid;
         instance.process = Some(process);
+        instance.is_unproven = is_doubtful && !instance.is_on_trial;
         instance.machine.step(Input::Spawned, now);
         if matches!(instance.state(), State::Starting { .. }) {
             self.starts.set_up(id, owner, now);

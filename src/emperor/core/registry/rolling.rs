@@ -21,7 +21,7 @@ impl Registry {
     pub(super) fn roll(&mut self, file: &Rc<VassalFile>, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         for instance in &mut vassal.instances {
-            (instance.is_old, instance.is_on_trial) = (true, false);
+            (instance.is_old, instance.is_on_trial, instance.is_unproven) = (true, false, false);
         }
         self.set_timers(file, now);
     }
@@ -123,12 +123,12 @@ impl Registry {
     }
 
     /// Takes in that an app runs: its vassal has as many instances as its file says. If others are to be
-    /// stopped for it, it has to be ready before that.
+    /// stopped for it, or its file was not good enough for that, it has to be ready before.
     pub(super) fn adopt_replication(&mut self, id: &InstanceId, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
         let Some(instance) = vassal.instance(id.number) else { return };
-        let (replication, is_on_trial) = (instance.replication(), instance.is_on_trial);
-        if is_on_trial || instance.is_old || !instance.is_up() || vassal.replication == replication {
+        let (replication, is_tried) = (instance.replication(), instance.is_on_trial || instance.is_unproven);
+        if is_tried || instance.is_old || !instance.is_up() || vassal.replication == replication {
             return;
         }
         vassal.replication = replication;
@@ -143,26 +143,30 @@ impl Registry {
     }
 
     /// Ends the trial of an instance that is ready: it is one of the vassal's, and others are stopped for it.
+    /// One that has come back with a file that was not good enough so far is only one of them.
     fn accept_trial(&mut self, file: &Rc<VassalFile>, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         let announces = vassal.announces;
-        let is_ready = |instance: &Instance| {
-            instance.is_on_trial && instance.member(announces, now).stage == Stage::Ready
+        let is_ready = |instance: &&mut Instance| {
+            (instance.is_on_trial || instance.is_unproven)
+                && instance.member(announces, now).stage == Stage::Ready
         };
-        let Some(number) = vassal.instances.iter().find(|it| is_ready(it)).map(|it| it.number) else {
-            return;
-        };
+        let Some(instance) = vassal.instances.iter_mut().find(is_ready) else { return };
+        let id = InstanceId::new(file, instance.number);
+        if std::mem::take(&mut instance.is_unproven) {
+            self.adopt_replication(&id, now);
+            return self.set_timer(&id, now);
+        }
         let is_replaced = |instance: &&Instance| instance.is_old && !instance.is_leaving();
         let before = vassal.instances.iter().rfind(is_replaced);
         let before = before.map(|old| (old.history.clone(), old.mountpoints.clone()));
-        let Some(instance) = vassal.instance_mut(number) else { return };
+        let Some(instance) = vassal.instance_mut(id.number) else { return };
         instance.is_on_trial = false;
         if let Some((history, mountpoints)) = before {
             instance.history.follow(&history);
             instance.mountpoints.follow(&mountpoints);
         }
         let born = instance.process().map_or(now, |process| process.born);
-        let id = InstanceId::new(file, number);
         let after = Elapsed(now.saturating_duration_since(born));
         self.log_of(&id, format!("takes over {after} after its start"));
         self.adopt_replication(&id, now);
@@ -177,13 +181,26 @@ impl Registry {
         }
         // It may have become ready at this very moment.
         self.accept_trial(&id.file, now);
-        let Some(instance) = self.of(id).filter(|instance| instance.is_on_trial) else { return true };
+        let Some(instance) = self.of(id).filter(|it| it.trial_until().is_some()) else { return true };
         let time = Elapsed(instance.replication().ready_timeout);
         let what = match instance.state() {
             State::Starting { .. } => "still setting up",
             _ => "not ready",
         };
-        self.trial_failed(id, format!("{what} after {time} (ready-timeout)"), now);
+        let why = format!("{what} after {time} (ready-timeout)");
+        let is_better =
+            |it: &Instance| it.number != id.number && it.is_up() && !it.is_on_trial && !it.is_unproven;
+        if !std::mem::take(&mut instance.is_unproven) {
+            self.trial_failed(id, why, now);
+        } else if self.vassal(&id.file).is_some_and(|vassal| vassal.instances.iter().any(is_better)) {
+            let until = "its file changes, or 'emperor start'";
+            self.log_of(id, format!("{why} with a file that was not taken: stopping until {until}"));
+            self.step(id, Input::Leave, now);
+        } else {
+            // There is nothing better.
+            self.adopt_replication(id, now);
+            self.set_timer(id, now);
+        }
         true
     }
 

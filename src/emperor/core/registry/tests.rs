@@ -1575,6 +1575,33 @@ fn a_new_file_that_does_not_work_stops_nobody() {
 }
 
 #[test]
+fn a_replica_that_comes_back_with_a_refused_file_costs_the_others_nothing() {
+    let mut story = Story::new();
+    run_set(&mut story, 2);
+    let timeout = Duration::from_secs(5);
+    let never_ready = Replication { says_ready: true, ready_timeout: timeout, ..rolling(1) };
+    touch(&mut story);
+    run_one(&mut story, 3, never_ready);
+    story.pass(5);
+    story.died("a#3");
+    // It crashes, and has the file that was refused, which wants only one.
+    let crash = |story: &mut Story| assert_eq!(story.died("a#1").last().unwrap(), "a: Spawn");
+    crash(&mut story);
+    assert_eq!(run_one(&mut story, 1, never_ready), ["a/1| running after 0.00 ms"]);
+    assert_eq!((numbers(&story), story.pass(4)), (vec![1, 2], vec![]));
+    let given_up = "not ready after 5.0 s (ready-timeout) with a file that was not taken: stopping until its \
+                    file changes, or 'emperor start'";
+    assert_eq!(story.pass(1), [&format!("a/1| {given_up}"), "a: AskToStop"]);
+    story.died("a#1");
+    assert_eq!((story.state("a"), story.pass(600)), (State::Idle, vec![]));
+    // The last good one crashes as well: there is nothing better then.
+    story.died("a#2");
+    run_one(&mut story, 2, never_ready);
+    assert_eq!(story.pass(5), ["a/1| stopping: fewer are wanted"]);
+    assert_eq!((numbers(&story), story.pass(600)), (vec![2], vec![]));
+}
+
+#[test]
 fn a_file_that_changes_during_a_rolling_reload_is_the_one_that_counts() {
     let mut story = Story::new();
     run_set(&mut story, 2);

@@ -133,6 +133,7 @@ impl Reader<'_> {
             number: self.valid(number).unwrap_or_default(),
             is_old: self.flag(),
             is_on_trial: self.flag(),
+            is_unproven: self.flag(),
             history: self.history(),
             mountpoints: Mountpoints(self.list(Self::mountpoint)),
             machine: self.machine(),

@@ -94,6 +94,7 @@ impl Writer {
         self.number(instance.number.into());
         self.flag(instance.is_old);
         self.flag(instance.is_on_trial);
+        self.flag(instance.is_unproven);
         self.history(&instance.history);
         self.list(&instance.mountpoints.0, |out, mountpoint| {
             out.bytes(&FromVassal::Mountpoints(vec![mountpoint.report.clone()]).encode());

@@ -136,6 +136,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
                     number: 1 + index as u16,
                     is_old: index.is_multiple_of(3),
                     is_on_trial: index.is_multiple_of(4),
+                    is_unproven: index.is_multiple_of(2),
                     machine,
                     process: has_process.then_some(facts),
                     check: None,
