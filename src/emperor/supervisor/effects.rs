@@ -238,7 +238,12 @@ impl Supervisor {
             }
             News::Answers if about == About::Text => None,
             News::Answers => Some(Event::Changed("its file can be read by now")),
-            News::Read(Purpose::Compare, read) => Some(Event::Compared(read.ok().and_then(|read| read.text))),
+            News::Read(Purpose::Compare, read) => {
+                // Another owner's file is another one, whatever it says.
+                let has_same_owner = |owner| self.handles.may_run(file, &self.spawner, owner);
+                let read = read.ok().filter(|read| has_same_owner(read.owner));
+                Some(Event::Compared(read.and_then(|read| read.text)))
+            }
             News::Late(Purpose::Compare, _) => Some(Event::Compared(None)),
             News::Read(Purpose::Address { why }, read) => {
                 let address = read.and_then(|read| on_demand::in_file(read.copy, file));

@@ -7,11 +7,13 @@ use rustix::event::{Timespec, epoll};
 
 use crate::emperor::core::file_version::FileId;
 use crate::emperor::core::instance_id::InstanceId;
+use crate::emperor::core::owner::Owner;
 use crate::emperor::core::sorted_map::SortedMap;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::kept_sockets::{Kept, Left, LeftFile};
 use crate::emperor::instance::process::{Packet, Process};
 use crate::emperor::instance::readers::READER;
+use crate::emperor::instance::spawner::Spawner;
 use crate::error::{Context, Error, Result};
 use crate::mount::fuse;
 use crate::mount::fusectl::Fusectl;
@@ -119,6 +121,12 @@ impl Handles {
     pub(super) fn process(&self, id: &InstanceId) -> Option<&Process> {
         let processes = &self.by_file.get(&id.file)?.processes;
         processes.iter().find(|(number, _)| *number == id.number).map(|(_, process)| process)
+    }
+
+    /// Whether all processes of a vassal may continue with a file that now belongs to `owner`.
+    pub(super) fn may_run(&self, file: &Rc<VassalFile>, spawner: &Spawner, owner: Owner) -> bool {
+        let processes = self.by_file.get(file).map(|handles| handles.processes.iter());
+        processes.into_iter().flatten().all(|(_, process)| spawner.may_run(process, owner))
     }
 
     fn process_mut(&mut self, id: &InstanceId) -> Option<&mut Process> {
