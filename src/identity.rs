@@ -7,8 +7,9 @@ use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::accounts::{Accounts, User};
-use crate::config::plan::{RunAs, Seccomp, VassalPlan};
+use crate::config::plan::{Id, RunAs, Seccomp, VassalPlan};
 use crate::error::{Context, Error, Result};
+use crate::protocol::FileOwner;
 use crate::sys::creds;
 use crate::user_namespace::explain_id;
 
@@ -117,6 +118,22 @@ impl Identity {
             groups.push(accounts.group_of(add)?);
         }
         Ok(Self { uid: user.map(|user| user.uid), gid, groups: Some(groups) })
+    }
+
+    /// The owner of a vassal's file, in tyrant mode, with the groups of the group database if those count.
+    ///
+    /// # Errors
+    /// The database names no such user.
+    pub fn of_owner(owner: FileOwner, accounts: impl FnOnce() -> Accounts) -> Result<Self> {
+        let FileOwner { uid, gid, initgroups } = owner;
+        let mut groups = vec![gid];
+        if initgroups {
+            let accounts = accounts();
+            if let Some(name) = accounts.user(&Id::Number(uid))?.name {
+                groups.extend(accounts.memberships(&name));
+            }
+        }
+        Ok(Self { uid: Some(uid), gid: Some(gid), groups: Some(groups) })
     }
 
     /// Refuses any other user and group.

@@ -20,7 +20,7 @@ use crate::sys::signal::kill_pidfd;
 
 /// How long the emperor waits at its end for a deputy that it has killed. A deputy that hangs ends only when
 /// its system call does.
-const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+pub const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The number of descriptors that are passed to one deputy. Its link has room for some more.
 const PASSED_MAX: usize = 64;
@@ -99,21 +99,26 @@ impl Deputy {
 
     /// Waits until it has ended, or the time is over.
     pub fn finish(self, until: Instant) {
-        let left = Timespec::try_from(until.saturating_duration_since(running_time::now()));
-        if let (Some(pidfd), Ok(left)) = (&self.child.pidfd, left) {
-            let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&left));
+        if let Some(pidfd) = &self.child.pidfd {
+            ends_within(pidfd, until.saturating_duration_since(running_time::now()));
         }
         self.end();
     }
 
-    /// Kills it, and waits a short time for its end.
-    pub fn end(self) {
+    /// Kills it, and waits a short time for its end. Returns whether it has ended.
+    pub fn end(self) -> bool {
         self.kill();
         if let Some(pidfd) = &self.child.pidfd {
-            let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&PATIENCE));
+            ends_within(pidfd, PATIENCE);
         }
-        let _ = waitpid(Some(self.child.pid), WaitOptions::NOHANG);
+        !matches!(waitpid(Some(self.child.pid), WaitOptions::NOHANG), Ok(None))
     }
+}
+
+/// Waits for the end of a process; returns whether it has ended.
+pub fn ends_within(pidfd: &OwnedFd, time: Duration) -> bool {
+    let time = Timespec::try_from(time).ok();
+    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], time.as_ref()).is_ok_and(|ready| ready > 0)
 }
 
 /// Starts a process that is a copy of the emperor and does one thing, as [`Deputy::start`] does. It has only
@@ -161,7 +166,7 @@ pub fn close_apart(shared: Vec<OwnedFd>) {
         closers.push(closer);
     }
     drop(shared);
-    closers.into_iter().for_each(Deputy::end);
+    closers.into_iter().for_each(|closer| _ = closer.end());
 }
 
 /// Takes a number off the beginning of a packet.

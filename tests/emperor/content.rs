@@ -4,8 +4,9 @@
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
 
+use crate::common::faulty::Faulty;
 use crate::common::sandbox::{VASSALS, vassal_path};
-use crate::common::{Daemon, Sandbox, run, sandboxed};
+use crate::common::{Daemon, Sandbox, process, run, sandboxed, unmount, until};
 
 const SLEEP: &str = "command = sleep 1000";
 /// What all vassals are told.
@@ -199,7 +200,7 @@ fn an_upgrade_knows_what_the_files_said() {
 #[test]
 fn a_users_file_is_compared_with_the_rights_of_the_user() {
     sandboxed(|sandbox| {
-        if !sandbox.needs_root("files of two users") {
+        if sandbox.needs_root("files of two users") {
             return;
         }
         let own = |name: &str| {
@@ -226,5 +227,116 @@ fn a_users_file_is_compared_with_the_rights_of_the_user() {
         touch(vassal_path("secret").to_str().unwrap());
         emperor.wait_for("emperor: secret: file changed: ");
         emperor.stop();
+    });
+}
+
+/// A vassal's file of this user.
+fn owned(sandbox: &Sandbox, name: &str, owner: u32, lines: &str) {
+    let draft = sandbox.file("draft", &format!("[uwsgi]\n{lines}\n{SLEEP}\n"));
+    chown(&draft, Some(owner), Some(owner)).unwrap();
+    fs::create_dir_all(VASSALS).unwrap();
+    let path = vassal_path(name);
+    run("sh", &["-c", &format!("cp -p {} {1}.new; mv {1}.new {1}", draft.display(), path.display())]);
+}
+
+#[test]
+fn the_same_text_of_another_owner_is_another_file() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("files of two users") {
+            return;
+        }
+        owned(sandbox, "app", 4242, "");
+        let emperor = sandbox.emperor(&[&FOR_ALL[..], &["--emperor-tyrant"]].concat());
+        emperor.wait_running(1, "app");
+        owned(sandbox, "app", 4242, "");
+        emperor.wait_for_nth(1, &format!("emperor: app: {GOES_ON}"));
+        owned(sandbox, "app", 4243, "");
+        emperor.wait_running(2, "app");
+        assert_eq!(process::only("sleep").uid, 4243);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn what_procfs_leads_to_is_not_compared() {
+    sandboxed(|sandbox| {
+        // The app of one of them has a mount namespace of its own.
+        for (name, path) in
+            [("magic", "/proc/1/root/run"), ("file", "/proc/1/comm"), ("link", "/run/scratch/link")]
+        {
+            sandbox.vassal(name, &format!("if-exists = {path}\nendif =\n{SLEEP}"));
+        }
+        symlink("/proc/1234567", sandbox.path("link")).unwrap();
+        let emperor = sandbox.emperor(&FOR_ALL);
+        for name in ["magic", "file", "link"] {
+            emperor.wait_running(1, name);
+            touch(vassal_path(name).to_str().unwrap());
+            emperor.wait_for(&format!("emperor: {name}: file changed: "));
+        }
+        assert_eq!(emperor.lines(GOES_ON), [""; 0]);
+        emperor.stop();
+    });
+}
+
+/// Vassals that include a file of a filesystem which no longer says what is in it.
+fn holding(sandbox: &Sandbox, test: impl Fn(&str, &Faulty)) {
+    let (faulty, place) = (sandbox.faulty(), sandbox.path("mount").display().to_string());
+    run("mkdir", &[&place]);
+    run("sh", &["-c", &faulty.command(&place, "direct")]);
+    test(&format!("include = {place}/file"), &faulty);
+    faulty.behave("exit");
+    unmount(&place);
+}
+
+#[test]
+fn a_users_files_are_read_by_a_process_without_capabilities() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("a file of a user") {
+            return;
+        }
+        holding(sandbox, |include, faulty| {
+            owned(sandbox, "app", 4242, include);
+            let emperor = sandbox.emperor(&[&FOR_ALL[..], &["--emperor-tyrant"]].concat());
+            emperor.wait_running(1, "app");
+            faulty.behave("hold-data");
+            touch(vassal_path("app").to_str().unwrap());
+            until("the user's file is read by the user", || {
+                let reader = process::named("emperor-text").into_iter().find(|process| process.uid == 4242);
+                reader.and_then(|it| fs::read_to_string(format!("/proc/{}/status", it.pid)).ok()).is_some_and(
+                    |status| {
+                        let none = |set| status.contains(&format!("{set}:\t0000000000000000\n"));
+                        ["CapEff", "CapPrm", "CapInh", "CapAmb"].into_iter().all(none)
+                    },
+                )
+            });
+            emperor.wait_for("emperor: app: file changed: ");
+            drop(emperor);
+        });
+    });
+}
+
+#[test]
+fn no_second_process_reads_what_hangs() {
+    sandboxed(|sandbox| {
+        holding(sandbox, |include, faulty| {
+            let emperor = sandbox.compared(&["app"], include, &[]);
+            touched_for_nothing(&emperor, 1, "app");
+            faulty.behave("hold-data");
+            for nth in 1..=4 {
+                touch(vassal_path("app").to_str().unwrap());
+                emperor.wait_for_nth(nth, "emperor: app: file changed: ");
+                assert_eq!(process::named("emperor-text").len(), 1);
+            }
+            let late = "emperor: app: reload refused: reading the new file takes too long";
+            emperor.wait_for(late);
+            touch(vassal_path("app").to_str().unwrap());
+            emperor.wait_for("still hangs; the app goes on as it was");
+            assert_eq!(process::named("emperor-text").len(), 1);
+            // What was refused for that is done as soon as it can be.
+            faulty.behave("");
+            emperor.wait_for("emperor: app: what its file reads answers by now: ");
+            emperor.wait_running(2, "app");
+            drop(emperor);
+        });
     });
 }

@@ -281,7 +281,7 @@ impl Discovery {
     /// Waits until all scouts have ended, except for those that hang.
     pub fn finish(self) {
         let answering = self.scouts.into_iter().filter(|scout| scout.silent.is_none());
-        answering.filter_map(|scout| scout.deputy).for_each(Deputy::end);
+        answering.filter_map(|scout| scout.deputy).for_each(|deputy| _ = deputy.end());
     }
 }
 

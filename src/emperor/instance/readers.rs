@@ -5,19 +5,22 @@
 //! does the next one.
 
 use std::collections::VecDeque;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
+use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::reading::{self, Job};
 use super::spawner::{ReadFile, Spawner};
 use crate::config::plan::Address;
 use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::text::later;
-use crate::emperor::deputy::Deputy;
+use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::deputy::{Deputy, ends_within};
 use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;
 use crate::protocol::{Received, receive, send};
@@ -106,6 +109,8 @@ pub struct Readers {
     /// A reader without work.
     idle: Option<Deputy>,
     told: VecDeque<Told>,
+    /// The processes that hang over the text of a vassal. Until they have ended, no other tries it.
+    hanging: Vec<(Rc<VassalFile>, OwnedFd)>,
 }
 
 /// A result of a reading for this instance.
@@ -233,7 +238,14 @@ impl Readers {
             match deputy {
                 Ok(deputy) => {
                     // A reader that has ended closes its link, which is reported.
-                    let question = reading::question(reading.job(), reading.path());
+                    self.hanging.retain(|(_, pidfd)| !ends_within(pidfd, Duration::ZERO));
+                    let job = match reading.job() {
+                        Job::Read if self.hanging.iter().any(|(file, _)| *file == reading.id.file) => {
+                            Job::ReadOnly
+                        }
+                        job => job,
+                    };
+                    let question = reading::question(job, reading.path());
                     let _ = send(&deputy.link, &question, None);
                     (reading.since, reading.look_at) = (now, later(now, SLOW));
                     (reading.is_slow, reading.is_late) = (false, false);
@@ -270,6 +282,11 @@ impl Readers {
             Some(Ok(Received::Closed) | Err(_)) | None => None,
         };
         let (deputy, reading) = self.busy.swap_remove(index);
+        if let Some(Ok(ReadFile { hanging: Some(pid), .. })) = &read
+            && let Ok(pidfd) = pidfd_open(*pid, PidfdFlags::empty())
+        {
+            self.hanging.push((Rc::clone(&reading.id.file), pidfd));
+        }
         if read.is_none() || self.idle.is_some() {
             end(&deputy, events);
         } else {
@@ -363,9 +380,11 @@ impl Reading {
         self.about == about && self.id == *id
     }
 
-    /// How much room for this reading another one takes, of [`BESIDE_MAX`].
+    /// How much room for this reading another one takes, of [`BESIDE_MAX`]. One process at a time reads what
+    /// a vassal's file says.
     fn weight_of(&self, other: &Self) -> usize {
-        if other.is_of(&self.id, self.about) {
+        let says = |reading: &Self| matches!(reading.about, About::File | About::Text);
+        if other.is_of(&self.id, self.about) || (other.id.file == self.id.file && says(self) && says(other)) {
             BESIDE_MAX
         } else if other.place() != self.place() {
             0

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2, readlinkat};
 use rustix::io::Errno;
-use rustix::process::getppid;
+use rustix::process::{Pid, WaitOptions, getppid, wait};
 
 use super::on_demand;
 use super::socket_file::{Bound, Clients, SocketFile, listen_on, look};
@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub enum Job {
     /// Reads a vassal's file.
     Read,
+    /// Likewise, without finding out the number of its text.
+    ReadOnly,
     /// Reads a file with an address.
     ReadAddress,
     /// Looks which file is there: the answer is its version, as of [`look`].
@@ -46,8 +48,9 @@ pub enum Job {
 }
 
 /// The jobs, in the order of their numbers in questions.
-const JOBS: [Job; 7] = [
+const JOBS: [Job; 8] = [
     Job::Read,
+    Job::ReadOnly,
     Job::ReadAddress,
     Job::Look,
     Job::Listen,
@@ -67,6 +70,8 @@ pub const STAY: &[u8] = b"stay";
 pub fn run(spawner: &Spawner, link: &OwnedFd) {
     loop {
         let _ = poll(&mut [PollFd::new(link, PollFlags::IN)], None);
+        // Who hung over an earlier job may have ended.
+        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
         match receive(link) {
             Ok(Received::Packet(question, _)) => {
                 let (job, path) = question.split_first().unwrap_or((&0, b""));
@@ -90,7 +95,7 @@ pub fn run(spawner: &Spawner, link: &OwnedFd) {
 /// anybody waits there. Returns whether to go on. What hangs there says nothing of the directory, and the
 /// emperor may know of it already.
 fn may_follow(job: Job, path: &Path, link: &OwnedFd) -> bool {
-    let (Job::Read | Job::ReadAddress) = job else { return true };
+    let (Job::Read | Job::ReadOnly | Job::ReadAddress) = job else { return true };
     let Some(place) = elsewhere(path) else { return true };
     let packet = [&LEADS_TO.to_le_bytes(), place.as_os_str().as_bytes()].concat();
     if !tell(link, &packet, None) {
@@ -150,7 +155,8 @@ pub fn do_apart(job: Job, path: &Path) -> Result<ReadFile> {
 
 fn do_job(job: Job, path: &Path, spawner: &Spawner) -> Result<ReadFile> {
     match job {
-        Job::Read => spawner.read(path),
+        Job::Read => spawner.read(path, true),
+        Job::ReadOnly => spawner.read(path, false),
         Job::ReadAddress => spawner.read_address(path),
         _ => do_own(job, path),
     }
@@ -158,9 +164,9 @@ fn do_job(job: Job, path: &Path, spawner: &Spawner) -> Result<ReadFile> {
 
 /// Does a job that is not about a vassal's file.
 fn do_own(job: Job, path: &Path) -> Result<ReadFile> {
-    let found = |version| ReadFile { version, owner: Owner::default(), copy: None, text: None };
+    let found = |version| ReadFile { version, ..ReadFile::default() };
     let clients = match job {
-        Job::Read | Job::ReadAddress | Job::Look => return look(path).map(found),
+        Job::Read | Job::ReadOnly | Job::ReadAddress | Job::Look => return look(path).map(found),
         Job::WritePid => {
             let emperor = getppid().ok_or(Errno::SRCH).context("write a pid to", path.display())?;
             return pid_file::write_anew(path, emperor).map(|()| found(FileVersion::default()));
@@ -190,9 +196,11 @@ pub fn question(job: Job, path: &Path) -> Vec<u8> {
 fn encode(read: Result<ReadFile>) -> (Vec<u8>, Option<OwnedFd>) {
     let mut packet = Vec::new();
     match read {
-        Ok(ReadFile { version, owner, copy, text }) => {
+        Ok(ReadFile { version, owner, copy, text, hanging }) => {
             let (has_text, text) = (text.is_some().into(), text.unwrap_or_default());
-            let numbers = [1, owner.uid.into(), owner.gid.into(), copy.is_none().into(), has_text, text];
+            let hanging = Pid::as_raw(hanging) as u64;
+            let is_program = copy.is_none().into();
+            let numbers = [1, owner.uid.into(), owner.gid.into(), is_program, has_text, text, hanging];
             let mut push = |number: u64| packet.extend(number.to_le_bytes());
             numbers.into_iter().for_each(&mut push);
             version.each_number(&mut push);
@@ -219,10 +227,11 @@ pub fn decode(packet: &[u8], copy: Option<OwnedFd>) -> Option<Result<ReadFile>> 
     let owner = Owner { uid: next()? as u32, gid: next()? as u32 };
     let (is_program, has_text) = (next()? == 1, next()? == 1);
     let text = next().filter(|_| has_text);
+    let hanging = Pid::from_raw(next()? as i32);
     let version = pull_version(&mut rest)?;
     // If there is no room for a descriptor, the kernel drops it.
     Some(match copy.is_none() == is_program {
-        true => Ok(ReadFile { version, owner, copy, text }),
+        true => Ok(ReadFile { version, owner, copy, text, hanging }),
         false => Err(Error::os("receive", "the vassal's file", Errno::MFILE)),
     })
 }
@@ -260,10 +269,11 @@ mod tests {
         for copy in [None, Some(null())] {
             let is_program = copy.is_none();
             let text = is_program.then_some(0);
-            let (packet, copy) = encode(Ok(ReadFile { version, owner, copy, text }));
+            let hanging = Pid::from_raw(if is_program { 7 } else { 0 });
+            let (packet, copy) = encode(Ok(ReadFile { version, owner, copy, text, hanging }));
             let read = decode(&packet, copy).unwrap().unwrap();
             assert_eq!((read.version, read.owner, read.copy.is_none()), (version, owner, is_program));
-            assert_eq!(read.text, text);
+            assert_eq!((read.text, read.hanging), (text, hanging));
             let other = is_program.then(null);
             assert!(decode(&packet, other).unwrap().is_err());
         }

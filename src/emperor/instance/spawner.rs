@@ -68,7 +68,7 @@ pub struct InstanceFiles {
 }
 
 /// The content of a vassal's file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ReadFile {
     /// Its version before the read, so that a change during the read is noticed later.
     pub version: FileVersion,
@@ -79,6 +79,8 @@ pub struct ReadFile {
     pub copy: Option<OwnedFd>,
     /// The [number of its text](super::text); `None` if each change of the file counts.
     pub text: Option<u64>,
+    /// The process that was to find out that number, if it hangs and does not end.
+    pub hanging: Option<Pid>,
 }
 
 /// The settings and files that all instances share.
@@ -210,20 +212,20 @@ impl Spawner {
         let file = on_demand::open_file(path, self.is_tyrant())?;
         let bytes = file.map(files::read_all).transpose().context("read", path.display())?;
         let copy = bytes.map(|bytes| sealed(&bytes, path)).transpose()?;
-        Ok(ReadFile { version: FileVersion::default(), owner: Owner::default(), copy, text: None })
+        Ok(ReadFile { copy, ..ReadFile::default() })
     }
 
-    /// Reads the file of a vassal.
+    /// Reads the file of a vassal, and finds out the number of its text if `with_text`.
     ///
     /// # Errors
     /// The file cannot be read or copied, or tyrant mode does not allow it.
-    pub fn read(&self, path: &Path) -> Result<ReadFile> {
+    pub fn read(&self, path: &Path, with_text: bool) -> Result<ReadFile> {
         let owners = Owners::of(self.tyrant);
         let version = owned_file::version(path, owners);
         if self.magic_exec && access(path, Access::READ_OK | Access::EXEC_OK).is_ok() {
             let status = rustix::fs::stat(path).context("look at", path.display())?;
             let owner = Owner { uid: status.st_uid, gid: status.st_gid };
-            return Ok(ReadFile { version, owner, copy: None, text: None });
+            return Ok(ReadFile { version, owner, ..ReadFile::default() });
         }
         let (text, owner) = content(path, owners)?;
         let reader = Reader {
@@ -231,10 +233,13 @@ impl Spawner {
             text: &text,
             around: [&self.before, &self.behind],
             environment: &self.environment,
-            owner: self.is_tyrant().then_some(owner),
+            owner: self.owner_of(owner),
         };
-        let number = reader.number();
-        Ok(ReadFile { version, owner, copy: Some(sealed(&text, path)?), text: number })
+        let (number, hanging) = match if with_text { reader.number() } else { Ok(None) } {
+            Ok(number) => (number, None),
+            Err(pid) => (None, Some(pid)),
+        };
+        Ok(ReadFile { version, owner, copy: Some(sealed(&text, path)?), text: number, hanging })
     }
 
     /// Creates the process of an instance; `is_one_of_several` if its vassal may have others.
@@ -300,6 +305,11 @@ impl Spawner {
         self.ids.as_ref()?.of_running(file.name(), pid)
     }
 
+    /// Whom PID 1 becomes for a file of this owner, in tyrant mode.
+    fn owner_of(&self, Owner { uid, gid }: Owner) -> Option<FileOwner> {
+        self.tyrant.map(|Tyrant { initgroups, .. }| FileOwner { uid, gid, initgroups })
+    }
+
     /// The greeting for a new process.
     fn greeting(&self, InstanceId { file: path, number }: &InstanceId, file: &ReadFile) -> Hello {
         Hello {
@@ -312,11 +322,7 @@ impl Spawner {
             is_one_of_several: false,
             is_check: false,
             kept: 0,
-            owner: self.tyrant.map(|Tyrant { initgroups, .. }| FileOwner {
-                uid: file.owner.uid,
-                gid: file.owner.gid,
-                initgroups,
-            }),
+            owner: self.owner_of(file.owner),
             cgroup: PathBuf::new(),
             before: self.before.clone(),
             behind: self.behind.clone(),

@@ -2,7 +2,8 @@
 //! (`reload-on = content`).
 //!
 //! The number is made of the bytes of the file and of all files that it reads. A number that cannot be known,
-//! as where a command prints a part of it, is none, and then each change of the file counts.
+//! as where a command prints a part of it, is none, and then each change of the file counts. So it is where
+//! procfs is read: it says other things to PID 1, and leads into other mount namespaces.
 
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
@@ -10,12 +11,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstatfs, lstat, openat2};
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Pid, getpid, set_dumpable_behavior};
+
+use crate::accounts::Accounts;
 use crate::config::{self, Host, Input, Status, World};
-use crate::emperor::core::owner::Owner;
 use crate::emperor::deputy::{Deputy, pull, tell};
-use crate::error::Cause;
-use crate::protocol::Received;
-use crate::sys::creds;
+use crate::error::{Cause, Context, Result};
+use crate::identity::Identity;
+use crate::protocol::{FileOwner, Received};
+use crate::sys::clone;
 use crate::world::{Machine, environment_option, variable};
 
 /// The key that asks for it.
@@ -34,31 +40,39 @@ pub struct Reader<'a> {
     /// The environment of vassals.
     pub environment: &'a [(OsString, OsString)],
     /// Who reads it, in tyrant mode.
-    pub owner: Option<Owner>,
+    pub owner: Option<FileOwner>,
 }
 
 impl Reader<'_> {
     /// The number of the text; `None` if each change of the file counts. Another process reads the files, and
-    /// is given up if they hang.
-    pub fn number(&self) -> Option<u64> {
+    /// is given up if they hang: `Err` with that process if it does not even end.
+    pub fn number(&self) -> Result<Option<u64>, Pid> {
         if !self.may_ask() {
-            return None;
+            return Ok(None);
         }
+        let parent = getpid();
         let life = |link| {
-            let number = match self.owner {
-                None => self.read(),
-                Some(Owner { uid, gid }) => creds::with_rights_of(uid, gid, || self.read()).ok().flatten(),
-            };
+            let number = self.become_owner(parent).ok().and_then(|()| self.read());
             let packet = number.map(u64::to_le_bytes);
             tell(&link, packet.as_ref().map_or(b"-", |packet| &packet[..]), None);
         };
-        let deputy = Deputy::start(c"emperor-text", life).ok()?;
-        let heard = deputy.hear(PATIENCE);
-        deputy.end();
-        match heard? {
-            Ok(Received::Packet(packet, _)) => pull(&mut &packet[..]),
-            _ => None,
+        let Ok(deputy) = Deputy::start(c"emperor-text", life) else { return Ok(None) };
+        let (heard, pid) = (deputy.hear(PATIENCE), deputy.pid());
+        match (deputy.end(), heard) {
+            (false, None) => Err(pid),
+            (_, Some(Ok(Received::Packet(packet, _)))) => Ok(pull(&mut &packet[..])),
+            _ => Ok(None),
         }
+    }
+
+    /// In the process that reads a user's files: has the rights from now on that PID 1 has when it does so.
+    fn become_owner(&self, parent: Pid) -> Result<()> {
+        let Some(owner) = self.owner else { return Ok(()) };
+        Identity::of_owner(owner, Accounts::read)?.assume(None)?;
+        // Its memory is a copy of the emperor's.
+        let kept = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        // The change of identity has cleared the signal.
+        kept.and_then(|()| clone::die_with(parent)).context("hide", "the emperor's memory")
     }
 
     /// Whether the key may be there: in the file, or in what all vassals read.
@@ -119,11 +133,39 @@ impl Reading<'_> {
     fn unknown(&self) {
         self.is_known.set(false);
     }
+
+    /// Where a path leads from the file; `None`, and nothing is known, if that is in procfs, or beyond.
+    fn place(&self, path: &Path) -> Option<PathBuf> {
+        let path = self.directory.join(path);
+        if is_beside_procfs(&path) {
+            return Some(path);
+        }
+        self.unknown();
+        None
+    }
+}
+
+/// Whether a path leads neither to procfs nor through it. What does not exist is where its directory is.
+fn is_beside_procfs(path: &Path) -> bool {
+    for place in path.ancestors() {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        match openat2(CWD, place, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
+            Ok(there) => return fstatfs(there).is_ok_and(|about| about.f_type != PROC_SUPER_MAGIC),
+            // A link of procfs's, or one that leads nowhere now.
+            Err(_)
+                if lstat(place).is_ok_and(|status| FileType::from_raw_mode(status.st_mode).is_symlink()) =>
+            {
+                return false;
+            }
+            Err(_) => {}
+        }
+    }
+    false
 }
 
 impl World for Reading<'_> {
     fn read(&self, path: &Path) -> Result<Vec<u8>, Cause> {
-        let read = Machine.read(&self.directory.join(path));
+        let read = Machine.read(&self.place(path).ok_or(Errno::XDEV)?);
         match &read {
             Ok(bytes) => self.note(path, bytes),
             Err(_) => self.unknown(),
@@ -141,21 +183,22 @@ impl World for Reading<'_> {
     }
 
     fn names(&self, directory: &Path) -> Vec<OsString> {
-        let mut names = Machine.names(&self.directory.join(directory));
+        let Some(place) = self.place(directory) else { return Vec::new() };
+        let mut names = Machine.names(&place);
         names.sort_unstable();
         names.iter().for_each(|name| self.note(directory, name.as_bytes()));
         names
     }
 
     fn status(&self, path: &Path) -> Option<Status> {
-        let status = Machine.status(&self.directory.join(path));
+        let status = Machine.status(&self.place(path)?);
         let kinds = status.map(|it| [it.is_file, it.is_directory, it.symlink].map(u8::from));
         self.note(path, kinds.as_ref().map_or(&[], |kinds| &kinds[..]));
         status
     }
 
     fn real_path(&self, path: &Path) -> Option<PathBuf> {
-        Machine.real_path(&self.directory.join(path))
+        Machine.real_path(&self.place(path)?)
     }
 
     fn cwd(&self) -> PathBuf {

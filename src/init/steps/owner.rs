@@ -9,7 +9,7 @@ use std::rc::Rc;
 use rustix::process::Signal;
 
 use crate::accounts::Accounts;
-use crate::config::plan::{Id, Located, VassalPlan};
+use crate::config::plan::{Located, VassalPlan};
 use crate::config::{self, Input, Loaded};
 use crate::error::{Error, Result};
 use crate::identity::Identity;
@@ -34,7 +34,9 @@ pub fn become_owner(
     source: &mut Source,
     owner: FileOwner,
 ) -> Result<(), Ended> {
-    let identity = step("emperor-tyrant", identity(jail, owner))?;
+    // The emperor's hooks may have changed the root to a tree that the owner controls.
+    let accounts = || jail.accounts().unwrap_or_else(Accounts::read);
+    let identity = step("emperor-tyrant", Identity::of_owner(owner, accounts))?;
     step("emperor-tyrant", identity.assume(None))?;
     jail.set_identity(identity);
     // The change of identity has cleared the signal. From now on the owner may stop this process again and
@@ -92,19 +94,6 @@ fn leave_environment(jail: &mut Jail, source: &mut Source) {
         jail.set_environment(&loaded.plan);
         source.start.leave_environment(jail.environment.variables().cloned().collect());
     }
-}
-
-fn identity(jail: &Jail, owner: FileOwner) -> Result<Identity> {
-    let FileOwner { uid, gid, initgroups } = owner;
-    let mut groups = vec![gid];
-    if initgroups {
-        // The emperor's hooks may have changed the root to a tree that the owner controls.
-        let accounts = jail.accounts().unwrap_or_else(Accounts::read);
-        if let Some(name) = accounts.user(&Id::Number(uid))?.name {
-            groups.extend(accounts.memberships(&name));
-        }
-    }
-    Ok(Identity { uid: Some(uid), gid: Some(gid), groups: Some(groups) })
 }
 
 /// Refuses the keys that an owner cannot use and that would have no effect instead of failing.
