@@ -4,11 +4,12 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::emperor::at_work::{self, Work};
 use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::machine::Answer;
+use crate::emperor::deputy;
 use crate::emperor::instance::spawner::{ReadFile, Spawner};
 use crate::error::Result;
 use crate::protocol::{ExitReason, FromVassal, Received, receive};
@@ -30,6 +31,8 @@ struct Check {
     why: Option<String>,
     /// When the reload is refused without a result.
     until: Instant,
+    /// Whether it was killed and has not ended in time.
+    hangs: bool,
 }
 
 /// A check that has ended.
@@ -38,6 +41,8 @@ pub struct Checked {
     pub id: InstanceId,
     /// The result; `None` if it is no longer needed.
     pub verdict: Option<Verdict>,
+    /// Whether another check was refused because this one hung.
+    pub hung: bool,
 }
 
 /// The result of a check.
@@ -49,7 +54,21 @@ pub struct Verdict {
 }
 
 impl Checks {
-    /// Begins to check the configuration of an instance that needs a fresh start because of `why`.
+    /// Whether an earlier check of this instance was given up and does not end: what it reads hangs, and
+    /// another one would do so, too.
+    pub fn hangs(&mut self, id: &InstanceId) -> bool {
+        self.forget(id);
+        self.0.iter_mut().filter(|check| check.id == *id).any(|check| {
+            let time = if check.hangs { Duration::ZERO } else { deputy::PATIENCE };
+            // Not reaped yet, so the number is its own.
+            let pidfd = pidfd_open(check.pid, PidfdFlags::empty());
+            check.hangs = pidfd.is_ok_and(|pidfd| !deputy::ends_within(&pidfd, time));
+            check.hangs
+        })
+    }
+
+    /// Begins to check the configuration of an instance that needs a fresh start because of `why`. None of
+    /// its earlier checks [hangs](Self::hangs).
     ///
     /// # Errors
     /// As [`Spawner::check`].
@@ -61,10 +80,9 @@ impl Checks {
         why: &str,
         now: Instant,
     ) -> Result<()> {
-        self.forget(id);
         let (pid, link) = spawner.check(id, file)?;
         let (id, why) = (id.clone(), Some(why.to_owned()));
-        self.0.push(Check { pid, link, id, why, until: now + TIMEOUT });
+        self.0.push(Check { pid, link, id, why, until: now + TIMEOUT, hangs: false });
         Ok(())
     }
 
@@ -97,7 +115,7 @@ impl Checks {
     /// check. After a check without a result, the fresh start has to find out.
     pub fn ended(&mut self, pid: Pid) -> Option<Checked> {
         let index = self.0.iter().position(|check| check.pid == pid)?;
-        let Check { link, id, why, .. } = self.0.swap_remove(index);
+        let Check { link, id, why, hangs: hung, .. } = self.0.swap_remove(index);
         let said = match receive(&link) {
             Ok(Received::Packet(packet, _)) => FromVassal::decode(&packet),
             Ok(Received::Nothing | Received::Closed) | Err(_) => None,
@@ -111,6 +129,6 @@ impl Checks {
             }
             _ => Verdict { answer: Answer::NeedsRespawn, reason: why },
         });
-        Some(Checked { id, verdict })
+        Some(Checked { id, verdict, hung })
     }
 }

@@ -433,6 +433,10 @@ impl Supervisor {
     }
 
     fn check_config(&mut self, id: &InstanceId, read: &ReadFile, why: String, now: Instant) -> InstanceEvent {
+        if self.checks.hangs(id) {
+            let why = "the process that has read it before for a check still hangs".to_owned();
+            return InstanceEvent::Checked(Answer::Refused, why);
+        }
         let processes = self.handles.processes() + self.checks.count() + 1;
         let room = self.spawner.has_room("create", "a process", processes, self.handles.sockets());
         match room.and_then(|()| self.checks.begin(&self.spawner, id, read, &why, now)) {

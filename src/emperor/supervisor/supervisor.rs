@@ -292,9 +292,11 @@ impl Supervisor {
             let Some(status) = WaitStatus::of(status) else { continue };
             if let Some(id) = self.handles.instance_of(pid.as_raw_pid()).cloned() {
                 self.reaped(&id, status, now);
-            } else if let Some(Checked { id, verdict }) = self.checks.ended(pid) {
+            } else if let Some(Checked { id, verdict, hung }) = self.checks.ended(pid) {
                 if let Some(Verdict { answer, reason }) = verdict {
                     self.apply_to(&id, InstanceEvent::Checked(answer, reason), now);
+                } else if hung && self.registry.vassal(&id.file).is_some_and(Vassal::is_running) {
+                    self.apply(&id.file, Event::Changed("what its file reads answers by now"), now);
                 }
             } else if !self.commands.ended(pid, status, now)
                 && !self.questions.ended(pid, status, now)
