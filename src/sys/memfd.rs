@@ -43,14 +43,6 @@ pub fn sealed(name: &str, bytes: &[u8], usage: Use) -> Result<OwnedFd, Errno> {
     Ok(fd)
 }
 
-/// An empty, close-on-exec memory file, to be written to.
-///
-/// # Errors
-/// EMFILE, ENFILE, ENOMEM.
-pub fn scratch(name: &str) -> Result<OwnedFd, Errno> {
-    create(name, MemfdFlags::empty(), Use::Read)
-}
-
 fn create(name: &str, flags: MemfdFlags, usage: Use) -> Result<OwnedFd, Errno> {
     let flags = flags | MemfdFlags::CLOEXEC;
     let exec = if usage == Use::Execute { MemfdFlags::EXEC } else { MemfdFlags::NOEXEC_SEAL };

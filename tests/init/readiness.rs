@@ -309,3 +309,46 @@ fn a_frozen_instance_loses_no_time_of_its_check() {
         assert!(vassal.is_running());
     });
 }
+
+#[test]
+fn nothing_that_a_check_has_started_outlives_it() {
+    sandboxed(|sandbox| {
+        // In the group of the check, in a session of their own, and orphans.
+        let start = "sleep 1000 & setsid sleep 1000 & (setsid sleep 1000 &); \
+                     (setsid sh -c \"trap : TERM; sleep 1000 & sleep 1000\" &); echo >> /run/scratch/checks";
+        for (end, expected) in [("true", "the app is ready, "), ("sleep 1000", "")] {
+            let _ = fs::remove_file(sandbox.path("checks"));
+            let lines = format!(
+                "{APP}\ncommand = tail -f /dev/null\nready-check = exec:{start}; {end}\n\
+                 ready-check-timeout = 500ms\nready-check-interval = 1h"
+            );
+            let (link, vassal) = Link::start(sandbox, &lines);
+            if expected.is_empty() {
+                until("checks were killed", || lines_of(sandbox, "checks") > 2);
+                // One may run just now.
+                until("what they had started is gone", || process::named("sleep").len() <= 6);
+            } else {
+                assert_eq!(link.next(news), READY);
+                assert_eq!(lines_of(sandbox, "checks"), 1);
+                assert_eq!(process::named("sleep").len(), 0);
+            }
+            link.send(&ToVassal::Stop);
+            assert_eq!(link.next(news), FromVassal::Exiting(ExitReason::Stopped));
+            assert_eq!(vassal.lines("processes are left"), [""; 0]);
+        }
+    });
+}
+
+#[test]
+fn a_check_may_say_as_much_as_it_likes_and_no_memory_is_used_for_it() {
+    sandboxed(|sandbox| {
+        let check = "yes | head -c 100M; stat -Lc %%s /proc/self/fd/2 > /run/scratch/kept; \
+                     echo the end >&2; test -e /run/scratch/good";
+        let lines = format!("{APP}\nready-check = exec:{check}\nready-check-timeout = 1h");
+        let (link, vassal) = Link::start(sandbox, &lines);
+        vassal.wait_for("ready-check: exited with status 1: the end; the app is not ready ");
+        assert_eq!(fs::read_to_string(sandbox.path("kept")).unwrap(), "0\n");
+        good(sandbox);
+        assert_eq!(link.next(news), READY);
+    });
+}

@@ -9,6 +9,7 @@
 //!
 //! Not here: the reason for a child (`steps`), and the wait for one (`event_loop`).
 
+pub mod enclosed;
 pub mod environment;
 pub mod failure;
 pub mod foreground;

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::fs::fstat;
+use rustix::net::{Shutdown, shutdown};
 use rustix::process::Pid;
 
 use crate::config::plan::{Located, ReadinessPlan, ReadyCheck};
@@ -12,15 +12,12 @@ use crate::init::child::launch::{Launched, Progress};
 use crate::init::child::reaper::Reaped;
 use crate::init::watch::readiness::{Readiness, Verdict};
 use crate::log::Elapsed;
-use crate::protocol::WaitStatus;
+use crate::protocol::{Received, WaitStatus, receive};
 use crate::running_time;
 use crate::sys::signal;
 
 /// An app that is not ready after this time is told of in the log, with the reason.
 const SLOW: Duration = Duration::from_secs(5);
-
-/// How much of the end of a check's output is looked at.
-const OUTPUT_MAX: u64 = 200;
 
 /// The ready check of the app.
 #[derive(Default)]
@@ -35,8 +32,8 @@ pub struct Checking {
 pub struct Check {
     /// Its process, which leads a process group.
     pub launched: Launched,
-    /// The memory file that it writes to.
-    pub output: Option<OwnedFd>,
+    /// The link to who [encloses](crate::init::child::enclosed) a command.
+    pub link: Option<OwnedFd>,
 }
 
 /// What is known about the app that runs.
@@ -140,9 +137,12 @@ impl Checking {
         self.of_app.as_ref()?.given_up.clone()
     }
 
-    /// Kills the child and everything in its group.
+    /// Kills the child, and everything that it has started.
     fn kill(&self) {
-        if let Some(check) = &self.child {
+        if let Some(Check { link: Some(link), .. }) = &self.child {
+            // A child that was created just now has a copy of this end.
+            let _ = shutdown(link, Shutdown::Both);
+        } else if let Some(check) = &self.child {
             // Not reaped yet, so both numbers are still its own. A child that was created just now may not
             // lead the group yet.
             let pid: Pid = check.launched.pid;
@@ -198,12 +198,8 @@ impl Check {
 
     /// The last line that it has written, or the end of that.
     fn last_line(&self) -> Option<String> {
-        let output = self.output.as_ref()?;
-        let size = u64::try_from(fstat(output).ok()?.st_size).ok()?;
-        let mut bytes = [0; OUTPUT_MAX as usize];
-        let length = rustix::io::pread(output, &mut bytes, size.saturating_sub(OUTPUT_MAX)).ok()?;
-        let text = bytes.get(..length)?.trim_ascii();
-        let line = text.rsplit(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
+        let Ok(Received::Packet(text, _)) = receive(self.link.as_ref()?) else { return None };
+        let line = text.trim_ascii().rsplit(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
         Some(String::from_utf8_lossy(line).into_owned()).filter(|line| !line.is_empty())
     }
 }

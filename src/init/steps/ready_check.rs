@@ -2,10 +2,11 @@
 
 use std::ffi::OsStr;
 
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
 
 use crate::config::plan::{Phase, ReadyCheck, VassalPlan};
 use crate::error::{Context, Result};
+use crate::init::child::enclosed::enclose;
 use crate::init::child::launch::Launch;
 use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::event_loop::ready_check::Check;
@@ -13,7 +14,6 @@ use crate::init::jail::Jail;
 use crate::init::steps::hooks;
 use crate::place::Place;
 use crate::shell;
-use crate::sys::{fd, memfd};
 
 /// Starts the check of the plan. If that fails, the check has failed.
 pub fn start(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
@@ -28,23 +28,20 @@ fn launch(jail: &Jail, plan: &VassalPlan, check: &ReadyCheck) -> Result<Check> {
     let child = Launch { dies_with_us, ..hooks::child_for(jail, plan, Phase::Accepting) };
     match check {
         ReadyCheck::Exec(command) => {
-            // What it says each time would drown the log.
-            let output = memfd::scratch("ready-check").context("create", "a file for the output")?;
-            let redirect = || {
-                fd::place(&output, 1).and_then(|()| fd::place(&output, 2)).context("redirect", "the output")
-            };
+            let (link, theirs) =
+                socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                    .context("create", "a link to the check")?;
+            let first = || enclose(&theirs);
             let argv = shell::words(command).map(OsStr::to_owned);
-            let launched = Launch { first: Some(&redirect), ..child }.program(&argv)?;
-            Ok(Check { launched, output: Some(output) })
+            let launched = Launch { first: Some(&first), dies_with_us: false, ..child }.program(&argv)?;
+            Ok(Check { launched, link: Some(link) })
         }
         ReadyCheck::Connect(address) => {
             let work = || reach(&address.place).context("connect to", &address.name).map(|()| String::new());
-            Ok(Check { launched: child.work(work)?, output: None })
+            Ok(Check { launched: child.work(work)?, link: None })
         }
         // Nobody asks to start this one.
-        ReadyCheck::Notify => {
-            child.work(|| Ok(String::new())).map(|launched| Check { launched, output: None })
-        }
+        ReadyCheck::Notify => child.work(|| Ok(String::new())).map(|launched| Check { launched, link: None }),
     }
 }
 
