@@ -177,7 +177,7 @@ fn an_upgrade_keeps_the_user_and_what_is_open() {
         until("the second runs", || process::named("sleep").len() == 2);
         for changed in [
             lines.replace("uid = 9000", "uid = 9001"),
-            lines.replace("kill,", ""),
+            lines.replace("setpcap,", ""),
             lines.replace("cap = kill,setgid,setpcap,setuid,sys_admin\nemperor-use-clone = fs,pid", ""),
         ] {
             ini(sandbox, &changed);
