@@ -150,7 +150,8 @@ fn is_beside_procfs(path: &Path) -> bool {
     for place in path.ancestors() {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         match openat2(CWD, place, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
-            Ok(there) => return fstatfs(there).is_ok_and(|about| about.f_type != PROC_SUPER_MAGIC),
+            // Other filesystems may refuse to say it.
+            Ok(there) => return !fstatfs(there).is_ok_and(|about| about.f_type == PROC_SUPER_MAGIC),
             // A link of procfs's, or one that leads nowhere now.
             Err(_)
                 if lstat(place).is_ok_and(|status| FileType::from_raw_mode(status.st_mode).is_symlink()) =>
