@@ -461,7 +461,7 @@ fn a_directory_that_a_user_hides_hides_nobody_elses() {
         let ids = [format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()];
         let mount = ["bindfs", "--no-allow-other", "-o", "nonempty", "/usr/share/doc", own.to_str().unwrap()];
         run("setpriv", &[&ids.each_ref().map(String::as_str)[..], &mount].concat());
-        let told = format!("open directory {}: Permission denied (EACCES); its vassals stay", own.display());
+        let told = format!("open directory {}: Permission denied (EACCES); keeping what runs", own.display());
         emperor.wait_for(&told);
         make("alice", "b");
         emperor.wait_running(1, "alice/v/b/x");
