@@ -30,8 +30,9 @@ pub enum Event {
         /// As in `Found`.
         owner: Option<u32>,
     },
-    /// The file has another version. The text says how that was noticed, for the log.
-    Touched(&'static str),
+    /// The file has another version. The text says how that was noticed, for the log. The owner is known in
+    /// tyrant mode.
+    Touched(&'static str, Option<Owner>),
     /// What the file says by now; `None` if each change of it counts, or if nobody can tell.
     Compared(Option<u64>),
     /// The file counts as changed, or a reload was requested. The text says which, for the log.

@@ -212,7 +212,7 @@ impl Registry {
                 self.found(file, version, has_old_address, owner);
             }
             Event::Renamed { from, owner } => self.renamed(&from, file, owner, now),
-            Event::Touched(why) => self.touched(file, why),
+            Event::Touched(why, owner) => self.touched(file, why, owner),
             Event::Compared(text) => self.compared(file, text),
             Event::Changed(why) => self.refresh(file, why),
             Event::Removed(why) => self.removed(file, why, now),
@@ -386,7 +386,7 @@ impl Registry {
             std::mem::take(&mut vassal.is_unclaimed) && version == Some(vassal.file_version)
         });
         match (is_known, has_old_address) {
-            (false, _) => self.touched(file, "file is back"),
+            (false, _) => self.touched(file, "file is back", None),
             (true, true) => self.refresh(file, "its address may have changed"),
             (true, false) => {}
         }
@@ -432,6 +432,7 @@ impl Registry {
         let mistake = address.as_ref().err().map(|error| format!("{error}: not on demand"));
         vassal.on_demand = address.unwrap_or_default();
         let (rolls, how) = (vassal.rolls(), vassal.how_it_is_refreshed());
+        let gives_up = vassal.replication.is_rolling && vassal.instances.iter().any(Instance::is_up);
         if let Some(mistake) = mistake {
             self.log(file, mistake);
         }
@@ -440,6 +441,9 @@ impl Registry {
         }
         if rolls {
             return self.roll(file, now);
+        }
+        if gives_up {
+            self.stop_rolling(file, now);
         }
         for id in self.staying(file) {
             self.step(&id, Input::Refresh, now);

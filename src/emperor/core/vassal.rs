@@ -187,9 +187,15 @@ impl Vassal {
         self.instances.iter().any(|instance| instance.is_old || instance.is_on_trial)
     }
 
-    /// Whether a change of its file makes new instances take the place of the present ones.
+    /// Whether a change of its file makes new instances take the place of the present ones. Those of another
+    /// owner are not to go on until then.
     pub(super) fn rolls(&self) -> bool {
-        self.replication.is_rolling && !self.is_held() && self.instances.iter().any(Instance::is_up)
+        let is_own =
+            |it: &Instance| it.process().is_none_or(|it| self.owner.is_none_or(|uid| uid == it.owner.uid));
+        self.replication.is_rolling
+            && self.instances.iter().all(is_own)
+            && !self.is_held()
+            && self.instances.iter().any(Instance::is_up)
     }
 
     /// The present action for a change of its file, for the log; `None` at the first start.

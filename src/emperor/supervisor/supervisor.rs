@@ -173,7 +173,7 @@ impl Supervisor {
 
     /// A scan has found a new version of a file.
     pub fn changed(&mut self, file: &Rc<VassalFile>, version: FileVersion, now: Instant) {
-        self.apply(file, Event::Touched("file changed"), now);
+        self.apply(file, Event::Touched("file changed", version.owner), now);
         self.registry.apply(file, Event::Seen(version), now);
     }
 

@@ -5,16 +5,26 @@ use std::time::{Duration, Instant};
 
 use super::Registry;
 use crate::emperor::core::effect::Effect;
-use crate::emperor::core::instance::Check;
+use crate::emperor::core::instance::{Check, Instance};
 use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::machine::{Answer, Input, Output, State};
+use crate::emperor::core::owner::Owner;
+use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::error::Error;
 
 impl Registry {
-    /// The file of a vassal has another version. If only what it says counts, that is found out first.
-    pub(super) fn touched(&mut self, file: &Rc<VassalFile>, why: &str) {
-        match self.vassals.get_mut(file).filter(|vassal| vassal.text().is_some()) {
+    /// The file of a vassal has another version. If only what it says counts, that is found out first;
+    /// but an app does not go on for a user whose file it is not any more, whatever that says.
+    pub(super) fn touched(&mut self, file: &Rc<VassalFile>, why: &str, owner: Option<Owner>) {
+        if owner.is_some() {
+            self.note_owner(file, owner.map(|owner| owner.uid));
+        }
+        let is_own = |instance: &Instance| {
+            instance.process().is_none_or(|process| owner.is_none_or(|owner| owner == process.owner))
+        };
+        let compares = |vassal: &Vassal| vassal.text().is_some() && vassal.instances.iter().all(is_own);
+        match self.vassals.get_mut(file).filter(|vassal| compares(vassal)) {
             Some(vassal) => {
                 vassal.is_comparing = true;
                 self.push(file, Effect::Compare);

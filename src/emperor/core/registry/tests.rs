@@ -615,7 +615,7 @@ fn only_what_has_no_process_is_used_in_the_version_that_a_scan_has_seen() {
 fn where_only_what_it_says_counts_a_touched_file_is_read_first() {
     let mut story = Story::new();
     let compared = |story: &mut Story, text| {
-        assert_eq!(story.event("a", Event::Touched("file changed")), ["a: Compare"]);
+        assert_eq!(story.event("a", Event::Touched("file changed", None)), ["a: Compare"]);
         story.event("a", Event::Compared(text))
     };
     const SAME: [&str; 1] = ["a| file touched: it says what it said before, and the app goes on"];
@@ -627,7 +627,7 @@ fn where_only_what_it_says_counts_a_touched_file_is_read_first() {
         assert_eq!(compared(&mut story, Some(2)), [find("a", "file changed")]);
         assert_eq!(story.no_address("a", "file changed"), ["a| file changed: reloading", "a: Reload"]);
         // Until then each change counts.
-        assert_eq!(story.event("a", Event::Touched("file changed")), [find("a", "file changed")]);
+        assert_eq!(story.event("a", Event::Touched("file changed", None)), [find("a", "file changed")]);
         story.event("a", InstanceEvent::ReloadSent(Some(2)));
         story.said("a", answer);
         story.no_address("a", "file changed");
@@ -643,14 +643,14 @@ fn where_only_what_it_says_counts_a_touched_file_is_read_first() {
     story.no_address("a", "file changed");
     story.event("a", InstanceEvent::ReloadSent(None));
     story.said("a", FromVassal::Reloaded);
-    assert_eq!(story.event("a", Event::Touched("file changed")), [find("a", "file changed")]);
+    assert_eq!(story.event("a", Event::Touched("file changed", None)), [find("a", "file changed")]);
     // By command, always; and a file that is gone meanwhile is not back.
     story.run("b");
-    assert_eq!(story.event("b", Event::Touched("file changed")), ["b: Compare"]);
+    assert_eq!(story.event("b", Event::Touched("file changed", None)), ["b: Compare"]);
     assert_eq!(story.order(Order::Reload, "b").1, [find("b", "reload by command")]);
     assert_eq!(story.event("b", Event::Compared(Some(1))), [""; 0]);
     story.run("c");
-    assert_eq!(story.event("c", Event::Touched("file changed")), ["c: Compare"]);
+    assert_eq!(story.event("c", Event::Touched("file changed", None)), ["c: Compare"]);
     story.event("c", Event::Removed("file removed"));
     assert_eq!(story.event("c", Event::Compared(Some(2))), [""; 0]);
 }
@@ -660,14 +660,14 @@ fn instances_that_run_with_other_files_are_all_replaced_by_a_touch() {
     let mut story = Story::new();
     story.text = Some(1);
     run_set(&mut story, 2);
-    assert_eq!(story.event("a", Event::Touched("file changed")), ["a: Compare"]);
+    assert_eq!(story.event("a", Event::Touched("file changed", None)), ["a: Compare"]);
     // One comes back meanwhile, with what the file says by now.
     story.died("a#2");
     story.text = Some(2);
     run_one(&mut story, 2, rolling(2));
     assert_eq!(story.event("a", Event::Compared(Some(2))), [find("a", "file changed")]);
     story.no_address("a", "file changed");
-    assert_eq!(story.event("a", Event::Touched("file changed")), [find("a", "file changed")]);
+    assert_eq!(story.event("a", Event::Touched("file changed", None)), [find("a", "file changed")]);
 }
 
 #[test]
@@ -1185,7 +1185,7 @@ fn whatever_happens_in_whatever_order_fits_together() {
             ),
             (1, ..) => {
                 story.text = Some(random.below(2));
-                story.registry.apply(&file, Event::Touched("file changed"), story.now);
+                story.registry.apply(&file, Event::Touched("file changed", None), story.now);
             }
             (2, ..) => story.registry.apply(&file, Event::Removed("file removed"), story.now),
             (3, ..) => drop(story.registry.handle_order(Order::Stop, file.name(), story.now)),
@@ -1777,6 +1777,20 @@ fn on_demand_all_instances_start_with_the_first_client() {
     let effects = story.died("a#2");
     assert!(effects.contains(&"a: Listen".to_owned()), "{effects:?}");
     assert_eq!((numbers(&story).len(), story.registry.vassal(&file("a")).unwrap().is_waiting()), (1, true));
+}
+
+#[test]
+fn a_file_of_another_owner_is_not_rolled_out() {
+    let mut story = Story::new();
+    run_set(&mut story, 2);
+    let owner = |uid| Some(Owner { uid, gid: 8 });
+    story.event("a", Event::Touched("file changed", owner(OWNER.uid)));
+    assert_eq!(story.no_address("a", "file changed"), [&ROLLS.replace("/1", ""), "a#3: Spawn"]);
+    run_one(&mut story, 3, rolling(2));
+    story.event("a", Event::Touched("file changed", owner(9)));
+    let effects = story.no_address("a", "file changed");
+    assert!(effects.contains(&"a#3: AskToStop".to_owned()) && !effects.contains(&"a#3: Reload".to_owned()));
+    assert!(["a: Reload", "a#2: Reload"].iter().all(|it| effects.iter().any(|one| one == it)), "{effects:?}");
 }
 
 #[test]
