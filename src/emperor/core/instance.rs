@@ -8,6 +8,7 @@ use super::machine::{Input, Machine, State, Then, next};
 use super::mountpoints::Mountpoints;
 use super::owner::Owner;
 use super::replicas::{Member, Stage};
+use super::rolls::SLOW;
 use super::text::later;
 use crate::log::Elapsed;
 use crate::protocol::{EXIT_CONFIG, ExitReason, Replication, WaitStatus};
@@ -123,9 +124,16 @@ impl Instance {
         Some(later(process.born, self.replication().ready_timeout))
     }
 
+    /// Until when others wait for its end, if it is ending for good.
+    pub(super) fn waited_for_until(&self) -> Option<Instant> {
+        let process = self.process.as_ref().filter(|_| self.is_leaving())?;
+        Some(later(process.stopping()?, SLOW))
+    }
+
     /// Its place among the others. `announces` as in [`Instance::ready_at`].
     pub(super) fn member(&self, announces: bool, now: Instant) -> Member {
         let stage = match self.state() {
+            _ if self.waited_for_until().is_some_and(|at| at <= now) => Stage::Stuck,
             _ if self.is_leaving() => Stage::Leaving,
             State::Running { .. } if !self.is_ready(announces, now) => Stage::Up,
             State::Running { .. } | State::Reloading { .. } => Stage::Ready,
@@ -134,7 +142,9 @@ impl Instance {
             State::Starting { .. } | State::Stopping { .. } => Stage::Down,
             State::Backoff { .. } | State::Invalid { .. } => Stage::Down,
         };
-        Member { number: self.number, is_old: self.is_old, stage }
+        // The next process has the present file.
+        let comes_back = matches!(self.state(), State::Stopping { then, .. } if then != Then::Nothing);
+        Member { number: self.number, is_old: self.is_old && !comes_back, stage }
     }
 
     /// What follows the end of its process, for the log. One on trial does not come back.

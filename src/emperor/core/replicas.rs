@@ -31,6 +31,8 @@ pub enum Stage {
     Resting,
     /// It is stopped for good.
     Leaving,
+    /// As [`Stage::Leaving`], for so long that it may never end.
+    Stuck,
 }
 
 /// The next step.
@@ -46,9 +48,12 @@ pub enum Step {
 
 /// The next step towards `wanted` instances, none of which is old.
 pub fn next_step(members: &[Member], wanted: u16) -> Step {
-    let all = || members.iter().filter(|member| member.stage != Stage::Leaving);
+    let all = || members.iter().filter(|it| !matches!(it.stage, Stage::Leaving | Stage::Stuck));
     let (old, new) = (|| all().filter(|member| member.is_old), || all().filter(|member| !member.is_old));
     let wanted = usize::from(wanted);
+    // As many as there are in a rolling reload may be stuck without a consequence, but not ever more.
+    let stuck = members.iter().filter(|member| member.stage == Stage::Stuck).count();
+    let count = members.len() - stuck.min(wanted + 1);
     // It is of no use, and would come back with the new file beside those that are on trial for it.
     let is_useless = |member: &&Member| member.stage == Stage::Down;
     if let Some(useless) = old().find(is_useless).filter(|_| all().count() > 1) {
@@ -60,7 +65,7 @@ pub fn next_step(members: &[Member], wanted: u16) -> Step {
     match old().next_back() {
         Some(_) if !is_settled => Step::Wait,
         Some(last) if all().count() > wanted => Step::Stop(last.number),
-        Some(_) if members.len() <= wanted => Step::Start(free(members)),
+        Some(_) if count <= wanted => Step::Start(free(members)),
         Some(_) => Step::Wait,
         None => match new().next_back() {
             Some(last) if new().count() > wanted => {
@@ -69,7 +74,7 @@ pub fn next_step(members: &[Member], wanted: u16) -> Step {
                 let useless = [Stage::Down, Stage::Resting, Stage::Up].into_iter().find_map(last_of);
                 Step::Stop(useless.unwrap_or(last).number)
             }
-            Some(_) if has_sockets && members.len() < wanted => Step::Start(free(members)),
+            Some(_) if has_sockets && count < wanted => Step::Start(free(members)),
             _ => Step::Wait,
         },
     }
@@ -84,8 +89,8 @@ fn free(members: &[Member]) -> u16 {
 mod tests {
     use super::*;
 
-    /// Instances in the form `1R 2o`: the number; `D`own, `U`p, `R`eady, re`S`ting or `L`eaving, in small
-    /// letters if old.
+    /// Instances in the form `1R 2o`: the number; `D`own, `U`p, `R`eady, re`S`ting, `L`eaving or stuc`K`, in
+    /// small letters if old.
     fn members(text: &str) -> Vec<Member> {
         let member = |word: &str| {
             let (number, letter) = word.split_at(word.len() - 1);
@@ -95,6 +100,7 @@ mod tests {
                 "R" => Stage::Ready,
                 "S" => Stage::Resting,
                 "L" => Stage::Leaving,
+                "K" => Stage::Stuck,
                 _ => panic!("{word}"),
             };
             let is_old = letter.chars().all(|letter| letter.is_ascii_lowercase());
@@ -137,6 +143,12 @@ mod tests {
             ("1r 2U", 1, Wait),
             ("1r 2R", 1, Stop(1)),
             ("1L 2R", 1, Wait),
+            // One that does not end is waited for, but not for ever.
+            ("1L 2r", 1, Wait),
+            ("1K 2r", 1, Start(3)),
+            ("1K 2K 3r", 1, Start(4)),
+            ("1K 2K 3K 4r", 1, Wait),
+            ("1R 2K", 2, Start(3)),
             ("2R", 1, Wait),
             ("2r", 1, Start(1)),
             // Of two: one after the other.
@@ -199,7 +211,7 @@ mod tests {
                 match all[index].stage {
                     Stage::Down => all[index].stage = Stage::Up,
                     Stage::Up => all[index].stage = Stage::Ready,
-                    Stage::Leaving => drop(all.remove(index)),
+                    Stage::Leaving | Stage::Stuck => drop(all.remove(index)),
                     // A new file, for as long as there are any; an instance that dies comes back with it.
                     Stage::Ready if round < 300 && chance(4) == 0 => {
                         all.iter_mut().for_each(|member| member.is_old = true);

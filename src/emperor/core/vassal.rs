@@ -119,8 +119,9 @@ impl Vassal {
 
     /// Has the state machine of an instance take an input.
     pub(super) fn step(&mut self, number: u16, input: Input, now: Instant) -> Output {
-        // While another instance accepts connections, none of them is left to wait for.
-        let is_alone = |other: &Instance| other.number == number || other.process.is_none();
+        // While another instance accepts connections, or will without a client, none is left to wait for.
+        let is_away = |other: &Instance| other.process.is_none() && other.machine.deadline().is_none();
+        let is_alone = |other: &Instance| other.number == number || is_away(other);
         let waits = self.on_demand.is_some() && self.instances.iter().all(is_alone);
         let Some(instance) = self.instance_mut(number) else { return Output::None };
         instance.machine.set_on_demand(waits);
@@ -150,7 +151,8 @@ impl Vassal {
             _ => at,
         });
         let ready_at = instance.ready_at(self.announces).filter(|at| *at > now && self.is_set());
-        earliest(&[of_machine, ready_at, instance.trial_until()])
+        let not_waited_for = instance.waited_for_until().filter(|at| *at > now && self.is_set());
+        earliest(&[of_machine, ready_at, not_waited_for, instance.trial_until()])
     }
 
     /// The owner of its file; `None` if owners do not matter.

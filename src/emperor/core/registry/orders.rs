@@ -50,6 +50,9 @@ impl Registry {
         self.log(&file, format!("{word} by command: {how}"));
         if order == Order::Stop {
             self.stop_rolling(&file, now);
+            if let Some(vassal) = self.vassals.get_mut(&file) {
+                vassal.announces = false;
+            }
         }
         for id in self.staying(&file) {
             self.step(&id, input, now);

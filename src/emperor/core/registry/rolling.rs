@@ -49,16 +49,22 @@ impl Registry {
             }
             let members: Vec<_> =
                 vassal.instances.iter().map(|instance| instance.member(vassal.announces, now)).collect();
+            let is_old = |number| members.iter().any(|member| member.is_old && member.number == number);
+            let is_on_trial = vassal.instances.iter().any(|instance| instance.is_on_trial);
             match next_step(&members, self.wanted(vassal)) {
-                Step::Start(_) if is_rolling && !self.rolls.may(file, now) => {
+                Step::Start(_) | Step::Stop(_) if is_rolling && !self.rolls.may(file, now) => {
+                    return self.set_timers(file, now);
+                }
+                // An old one that has come back is not one too many before the trial is over.
+                Step::Stop(number) if is_on_trial && !is_old(number) => {
                     return self.set_timers(file, now);
                 }
                 Step::Start(number) => self.add(&InstanceId::new(file, number), now),
                 Step::Stop(number) => {
                     let id = InstanceId::new(file, number);
-                    let is_old = |member: &&Member| member.is_old;
-                    let why = match members.iter().filter(is_old).any(|member| member.number == number) {
-                        true if members.iter().all(|member| member.is_old) => "its file has changed since",
+                    let is_new_ready = |member: &Member| !member.is_old && member.stage == Stage::Ready;
+                    let why = match is_old(number) {
+                        true if !members.iter().any(is_new_ready) => "its file has changed since",
                         true => "another one has taken its place",
                         false => "fewer are wanted",
                     };
@@ -181,13 +187,18 @@ impl Registry {
         }
         // It may have become ready at this very moment.
         self.accept_trial(&id.file, now);
+        let announces = self.vassal(&id.file).is_some_and(|vassal| vassal.announces);
         let Some(instance) = self.of(id).filter(|it| it.trial_until().is_some()) else { return true };
+        let announces = announces && !instance.replication().says_ready;
         let time = Elapsed(instance.replication().ready_timeout);
         let what = match instance.state() {
             State::Starting { .. } => "still setting up",
             _ => "not ready",
         };
-        let why = format!("{what} after {time} (ready-timeout)");
+        let mut why = format!("{what} after {time} (ready-timeout)");
+        if announces && matches!(instance.state(), State::Running { .. }) {
+            why += ": apps of this vassal have said so; 'emperor stop' forgets that";
+        }
         let is_better =
             |it: &Instance| it.number != id.number && it.is_up() && !it.is_on_trial && !it.is_unproven;
         if !std::mem::take(&mut instance.is_unproven) {
@@ -217,8 +228,11 @@ impl Registry {
             (instance.is_old, instance.is_on_trial) = (false, false);
         }
         vassal.refused = Some(why.clone());
-        let others = Count(count as u64, "instance");
-        self.log_of(id, format!("reload refused: {why}; still with the file of before: {others}"));
+        let mut line = format!("reload refused: {why}");
+        if count > 0 {
+            line = line + "; still with the file of before: " + &Count(count as u64, "instance").to_string();
+        }
+        self.log_of(id, line);
         if !is_only {
             self.step(id, Input::Stop, now);
         }
