@@ -651,6 +651,8 @@ fn what_is_missing_is_said_before_the_old_app_is_stopped() {
             ("uid = user001\nadd-gid = nosuch\ncommand = sleep 1000", 3, "group 'nosuch'"),
             ("uid = user001\ncommand = /no/such/program x", 3, "/no/such/program: No such file or directory"),
             (&format!("{lines}\nchdir = /no/such"), 4, "/no/such: No such file or directory"),
+            // It would run there.
+            (&format!("{lines}\nchdir = /no/such\nexec-pre-app = true"), 4, "/no/such: No such file"),
         ] {
             sandbox.vassal("app", new);
             until(new, || {
@@ -662,7 +664,7 @@ fn what_is_missing_is_said_before_the_old_app_is_stopped() {
         // A hook may make it.
         sandbox.vassal(
             "app",
-            &format!("{lines}\nchdir = /run/scratch/new\nexec-pre-app = mkdir -p /run/scratch/new"),
+            &format!("{lines}\nchdir = /run/scratch/new\nexec-as-user = mkdir -p /run/scratch/new"),
         );
         emperor.wait_for("emperor: app: reloaded after");
         emperor.stop();

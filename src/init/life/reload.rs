@@ -174,17 +174,19 @@ fn verdict(vassal: &Vassal, inputs: &[Input]) -> Verdict {
 
 /// The message about a file that the plan names for the app and that does not exist. With such a file the old
 /// app would be stopped in vain. A file counts as existing if a hook may create it, or if the path cannot be
-/// looked at.
+/// looked at. Commands of pre-app run in the app's directory, and so do not create that.
 fn missing(vassal: &Vassal, plan: &VassalPlan) -> Option<String> {
     let program = Path::new(plan.app.program());
     let source = &plan.app_source;
-    let mut paths = vec![(program, &source.key, &source.at)];
-    paths.extend(plan.chdir.iter().map(|path| (path.value.as_path(), &path.key, &path.at)));
+    let mut paths = vec![(program, &source.key, &source.at, Phase::PreApp)];
+    let chdir = plan.chdir.iter();
+    paths.extend(chdir.map(|path| (path.value.as_path(), &path.key, &path.at, Phase::AsUser)));
+    paths.retain(|(.., last_hooks)| !plan.has_hooks(Phase::AsUser, *last_hooks));
     let world = world(vassal);
     paths.retain(|(path, ..)| path.is_absolute() && world.status(path).is_none());
-    let is_sure = world.refused().is_none() && !plan.has_hooks(Phase::AsUser, Phase::PreApp);
+    let is_sure = world.refused().is_none();
     let is_gone = |path: &Path| is_sure && rustix::fs::stat(path).err() == Some(Errno::NOENT);
-    let (path, key, at) = paths.into_iter().find(|(path, ..)| is_gone(path))?;
+    let (path, key, at, _) = paths.into_iter().find(|(path, ..)| is_gone(path))?;
     Some(format!("{}: No such file or directory ({at}: {key})", path.display()))
 }
 
