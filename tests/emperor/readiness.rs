@@ -326,7 +326,7 @@ fn an_app_that_gives_its_only_heartbeat_at_once_is_watched() {
         sandbox.vassal(
             "app",
             &format!(
-                "uid = user001\nexec-as-user = {}\nexec-pre-app = until [ -e /run/scratch/go ]; do sleep \
+                "uid = user001\nexec-as-user = {}\nexec-as-user = until [ -e /run/scratch/go ]; do sleep \
                  0.02; done\n\
                  chdir = /app\n{BEAT}",
                 faulty.command("/app", "")
