@@ -188,7 +188,7 @@ impl Registry {
             }
         }
         if vassal.instances.iter().any(|instance| instance.is_on_trial) {
-            self.rolls.may(file, now);
+            self.rolls.may(file, vassal.owner, now);
         }
         self.vassals.insert(Rc::clone(file), vassal);
         // Its instances may have to be replaced still.

@@ -49,10 +49,11 @@ impl Registry {
             }
             let members: Vec<_> =
                 vassal.instances.iter().map(|instance| instance.member(vassal.announces, now)).collect();
+            let owner = vassal.owner;
             let is_old = |number| members.iter().any(|member| member.is_old && member.number == number);
             let is_on_trial = vassal.instances.iter().any(|instance| instance.is_on_trial);
             match next_step(&members, self.wanted(vassal)) {
-                Step::Start(_) | Step::Stop(_) if is_rolling && !self.rolls.may(file, now) => {
+                Step::Start(_) | Step::Stop(_) if is_rolling && !self.rolls.may(file, owner, now) => {
                     return self.set_timers(file, now);
                 }
                 // An old one that has come back is not one too many before the trial is over.
