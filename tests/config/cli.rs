@@ -225,6 +225,8 @@ fn a_directory_is_checked_file_by_file() {
         fs::write(directory.join("good.ini"), VASSAL_INI).unwrap();
         let found = ["a", "b"].map(|name| FINDINGS.replace("FILE", &format!("{path}/{name}.ini"))).concat();
         assert_eq!(call(sandbox, "vassal-init", &["--check", path]), (78, String::new(), found.clone()));
+        let hidden = "ignored: hidden files are not read: name it without the dot";
+        let found = format!("{path}/.c.ini: warning: {hidden}\n{found}");
         assert_eq!(call(sandbox, "emperor", &["--check", path]), (78, String::new(), found));
     });
 }
