@@ -4,7 +4,6 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Stat};
 
@@ -12,7 +11,7 @@ use super::socket_file::{id, is_known, is_unlinked, remembered};
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::saved::{SavedSocket, SavedSockets};
-use crate::emperor::core::text::{hash, later};
+use crate::emperor::core::text::hash;
 use crate::emperor::deputy::close_apart;
 use crate::place::Place;
 use crate::protocol::{self, KeptSocket, SOCKETS_MAX, SocketId, ToVassal};
@@ -22,9 +21,6 @@ use crate::sys::fd;
 const GONE: &str = "the file of its on-demand socket is gone";
 /// The trouble with an on-demand socket whose file was replaced by another one.
 pub const TAKEN: &str = "the file of its on-demand socket is somebody else's now";
-
-/// An app is not started anew more often than that because the files of its sockets were removed.
-const RELOAD_AGAIN: Duration = Duration::from_secs(60);
 
 /// The sockets kept for one vassal.
 #[derive(Debug, Default)]
@@ -37,8 +33,6 @@ pub struct Kept {
     sockets: Vec<KeptSocket>,
     /// Those of them whose files were found to be removed.
     removed: Vec<SocketId>,
-    /// When the app was last started anew for that.
-    reloaded: Option<Instant>,
     /// The user who bound the other sockets: root, or else the owner of the vassal's file.
     owner: Owner,
     left: Left,
@@ -146,14 +140,6 @@ impl Kept {
             files.filter(|socket| is_unlinked(&socket.fd)).map(|socket| &socket.id).collect();
         self.removed = removed.iter().copied().cloned().collect();
         removed.into_iter().filter(|id| !before.contains(id)).collect()
-    }
-
-    /// Whether the app may be started anew for a removed file. Not twice within a minute: it seems to remove
-    /// the file itself.
-    pub fn may_reload(&mut self, now: Instant) -> bool {
-        let is_soon = self.reloaded.is_some_and(|last| later(last, RELOAD_AGAIN) > now);
-        self.reloaded = if is_soon { self.reloaded } else { Some(now) };
-        !is_soon
     }
 
     /// The sockets whose files were found to be removed.
@@ -322,9 +308,6 @@ mod tests {
         };
         let found = |kept: &mut Kept| (kept.newly_removed().len(), kept.removed().count());
         bind(&mut kept);
-        let now = Instant::now();
-        let reloads = [0, 59, 60, 119, 120].map(|after| kept.may_reload(now + Duration::from_secs(after)));
-        assert_eq!(reloads, [true, false, true, false, true]);
         for _ in 0..2 {
             assert_eq!(found(&mut kept), (0, 0));
             std::fs::remove_file(&path).unwrap();

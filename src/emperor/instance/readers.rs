@@ -60,8 +60,6 @@ pub enum Purpose {
     },
     /// To find out whether clients can reach the on-demand socket.
     Look,
-    /// To find out whether something is in the place of another socket's file.
-    LookForRemoved,
     /// To listen on the on-demand socket.
     Listen {
         /// The address, which is a path.
@@ -82,7 +80,7 @@ pub enum About {
     Text,
     /// The file with the address of the on-demand socket.
     Address,
-    /// The file of a socket.
+    /// The file of the on-demand socket.
     Socket,
     /// A file of the emperor's own, which takes the place of a vassal's file.
     Own,
@@ -466,7 +464,7 @@ impl Purpose {
             Self::Start | Self::Reload | Self::Check { .. } => About::File,
             Self::Compare => About::Text,
             Self::Address { .. } => About::Address,
-            Self::Look | Self::LookForRemoved | Self::Listen { .. } => About::Socket,
+            Self::Look | Self::Listen { .. } => About::Socket,
             Self::Own(_) => About::Own,
         }
     }

@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::messages::CUT_OFF;
 use super::supervisor::{Supervisor, THAWING};
 use crate::config::plan::Address;
 use crate::emperor::commands::config_check;
 use crate::emperor::core::effect::{Decision, Effect, InstanceEffect};
 use crate::emperor::core::event::{Event, InstanceEvent};
-use crate::emperor::core::file_version::{FileId, FileVersion};
+use crate::emperor::core::file_version::FileId;
 use crate::emperor::core::instance_id::{FIRST, InstanceId};
 use crate::emperor::core::machine::{Answer, State};
 use crate::emperor::core::owner::Owner;
@@ -256,12 +255,6 @@ impl Supervisor {
                 self.listens(file, address, starts, Err(error), now)
             }
             News::Read(Purpose::Look, read) => self.looked(file, read.ok()?.version.id()),
-            News::Read(Purpose::LookForRemoved, read) => self.cut_off_by_removal(
-                file,
-                read.is_ok_and(|read| read.version == FileVersion::default()),
-                now,
-            ),
-            News::Late(Purpose::LookForRemoved, _) => self.cut_off_by_removal(file, false, now),
             News::Late(Purpose::Look, error) => {
                 log_of!(file, "{error}; it stays as it is");
                 None
@@ -379,26 +372,6 @@ impl Supervisor {
         }
         // Without either, the next instance gets a new socket.
         (vassal.is_running() || vassal.is_waiting()).then_some(Event::Changed(why))
-    }
-
-    /// The file of a socket that the app accepts from was removed, and nothing or something else is in its
-    /// place. Only a new socket can have that name.
-    fn cut_off_by_removal(
-        &mut self,
-        file: &Rc<VassalFile>,
-        has_free_place: bool,
-        now: Instant,
-    ) -> Option<Event> {
-        if !self.registry.vassal(file)?.is_running() {
-            return None;
-        }
-        if has_free_place && self.handles.with_kept(file, |kept| kept.may_reload(now)) {
-            return Some(Event::Changed("the file of its socket was removed"));
-        }
-        for socket in self.handles.kept(file)?.removed() {
-            log_of!(file, "the file of its socket {socket} was removed: {CUT_OFF}");
-        }
-        None
     }
 
     fn reload(&self, id: &InstanceId, read: Result<ReadFile>) -> Option<InstanceEvent> {

@@ -12,10 +12,9 @@ use crate::emperor::core::instance_id::{FIRST, InstanceId};
 use crate::emperor::instance::kept_sockets::Kept;
 use crate::emperor::instance::process::Packet;
 use crate::emperor::instance::readers::{About, Purpose};
-use crate::log;
 use crate::log::printable;
-use crate::place::Place;
 use crate::protocol::{FromVassal, KeptSocket, SocketId};
+use crate::{log, log_of};
 
 /// How many packets of one vassal are read in a turn. This is more than the buffer of a socket holds, so that
 /// the link of a dead vassal is read completely, yet a flood does not keep the emperor busy. A normal vassal
@@ -26,7 +25,7 @@ const PACKETS_PER_TURN: usize = 512;
 const LOOKED_AT: usize = 256;
 
 /// What that means for a socket whose file was removed, and what helps.
-pub(super) const CUT_OFF: &str = "who connects there does not reach it; a reload binds it anew";
+const CUT_OFF: &str = "who connects there does not reach it; a reload binds it anew";
 
 impl Supervisor {
     /// Takes in messages and first connections.
@@ -43,10 +42,10 @@ impl Supervisor {
         }
     }
 
-    /// Checks whether clients can still reach the sockets of some vassals, starting at an index. For those
-    /// on demand, readers look where the kernel does not know, and those whose files are gone are bound anew.
-    /// For others a reload does that, unless something is in that place: the app may have put it there.
-    /// Returns the index to continue at.
+    /// Checks whether clients can still reach the sockets of some vassals, starting at an index. For those on
+    /// demand, readers look where the kernel does not know, and those whose files are gone are bound anew. Of
+    /// others that is told: only PID 1 knows whether the app has put another one there. Returns the index to
+    /// continue at.
     pub fn renew_sockets(&mut self, from: usize, now: Instant) -> usize {
         let mut next = 0;
         let mut unknown = Vec::new();
@@ -55,20 +54,20 @@ impl Supervisor {
                 next = index;
                 break;
             }
-            let is_up = vassal.is_waiting() || vassal.is_running();
-            if !is_up || self.readers.is_asked(&InstanceId::new(file, FIRST), About::Socket) {
-                continue;
-            }
-            if let Some(path) = self.handles.kept(file).and_then(Kept::to_look_at) {
-                unknown.push((Rc::clone(file), path.clone(), Purpose::Look));
-            } else if vassal.is_running()
-                && let Some(Place::File(path)) = self.handles.newly_removed(file).first().map(|id| &id.place)
+            if (vassal.is_waiting() || vassal.is_running())
+                && let Some(path) = self.handles.kept(file).and_then(Kept::to_look_at)
+                && !self.readers.is_asked(&InstanceId::new(file, FIRST), About::Socket)
             {
-                unknown.push((Rc::clone(file), path.clone(), Purpose::LookForRemoved));
+                unknown.push((Rc::clone(file), path.clone()));
+            }
+            if vassal.is_running() {
+                for socket in self.handles.newly_removed(file) {
+                    log_of!(file, "the file of its socket {socket} was removed: {CUT_OFF}");
+                }
             }
         }
-        for (file, path, purpose) in unknown {
-            self.read(&InstanceId::new(&file, FIRST), Some(path), purpose, now);
+        for (file, path) in unknown {
+            self.read(&InstanceId::new(&file, FIRST), Some(path), Purpose::Look, now);
         }
         self.run_effects(now);
         next
