@@ -73,7 +73,8 @@ pub fn read(link: &OwnedFd) -> Result<Greeting> {
 fn next_kept(link: &OwnedFd) -> Option<KeptSocket> {
     let Ok(Received::Packet(packet, Some(fd))) = protocol::receive(link) else { return None };
     match ToVassal::decode(&packet) {
-        Some(ToVassal::Kept(id)) => Some(KeptSocket { id, fd }),
+        Some(ToVassal::Kept(id)) => Some(KeptSocket { id, fd, is_lent: false }),
+        Some(ToVassal::Lent(id)) => Some(KeptSocket { id, fd, is_lent: true }),
         _ => None,
     }
 }

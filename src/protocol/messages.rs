@@ -48,6 +48,11 @@ pub enum ToVassal {
     /// A kept socket of an earlier instance, which comes with the message. The greeting says how many follow
     /// it.
     Kept(SocketId),
+    /// The same; others use it, too, and its file stays as it is until [`ToVassal::TakesOver`].
+    Lent(SocketId),
+    /// The instance is one of those that the vassal is to have: what its file says of the files of lent
+    /// sockets counts from now on.
+    TakesOver,
     /// Report the checked mountpoints: [`FromVassal::Mountpoints`].
     Mountpoints,
     /// The socket to the process that tells whose files are, which comes with the message. Follows the

@@ -28,6 +28,8 @@ pub struct KeptSocket {
     pub id: SocketId,
     /// The socket.
     pub fd: OwnedFd,
+    /// Whether others use it, too, so that its file stays as it is until the instance takes over.
+    pub is_lent: bool,
 }
 
 /// A file. The default stands for none.

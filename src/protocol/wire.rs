@@ -45,6 +45,8 @@ impl ToVassal {
             Self::Mountpoints => Packet::new(4).done(),
             Self::Outside => Packet::new(5).done(),
             Self::StopGracefully => Packet::new(6).done(),
+            Self::Lent(socket) => Packet::new(7).socket(socket).done(),
+            Self::TakesOver => Packet::new(8).done(),
         }
     }
 
@@ -73,6 +75,8 @@ impl ToVassal {
             4 => Self::Mountpoints,
             5 => Self::Outside,
             6 => Self::StopGracefully,
+            7 => Self::Lent(fields.socket()?),
+            8 => Self::TakesOver,
             _ => return None,
         };
         fields.end().then_some(message)

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -53,6 +55,12 @@ fn get() -> std::io::Result<String> {
     let mut text = String::new();
     TcpStream::connect("127.0.0.1:80")?.read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// The answer at a unix socket.
+fn get_at(path: &str) -> std::io::Result<String> {
+    let mut text = String::new();
+    UnixStream::connect(path)?.read_to_string(&mut text).map(|_| text)
 }
 
 /// The answers of a while.
@@ -461,6 +469,85 @@ fn an_upgrade_that_rolls_gives_each_vassal_a_new_init_and_loses_no_connection() 
         assert!(count > 0);
         assert_ne!(sandbox.pid_in_status("app"), before);
         emperor.stop();
+    });
+}
+
+#[test]
+fn a_socket_that_has_to_be_bound_anew_keeps_no_roll_from_its_end() {
+    sandboxed(|sandbox| {
+        let path = "/run/scratch/app.sock";
+        let deploy = |word: &str, mode: u32| {
+            let lines = format!("replicas = 2\nready-after = 100ms\nchmod-socket = {mode}");
+            sandbox.vassal("app", &server(sandbox, word, &lines).replacen("127.0.0.1:80", path, 1));
+        };
+        let serves = |word: &str| {
+            let all = [1, 2, 3].map(|replica| format!("{replica} {word}"));
+            until(format_args!("two replicas with {word}"), || {
+                let answers: BTreeSet<_> = (0..50).filter_map(|_: u32| get_at(path).ok()).collect();
+                answers.len() == 2 && answers.iter().all(|answer| all.contains(answer))
+            });
+            until("the others are gone", || process::named("python3").len() == 2);
+        };
+        deploy("one", 666);
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1", "--emperor-freq", "1"]);
+        serves("one");
+        fs::remove_file(path).unwrap();
+        emperor.wait_for("was removed: who connects there does not reach it");
+        deploy("two", 666);
+        serves("two");
+        deploy("three", 600);
+        serves("three");
+        deploy("two", 666);
+        serves("two");
+        assert!(!sandbox.status("app").contains("was removed"));
+        emperor.stop();
+        assert!(!Path::new(path).exists());
+    });
+}
+
+#[test]
+fn a_trial_leaves_the_file_of_a_socket_as_it_is_until_it_takes_over() {
+    sandboxed(|sandbox| {
+        let path = "/run/scratch/app.sock";
+        let rolls = "reload-strategy = rolling\nready-after = 100ms\nready-timeout = 1s";
+        let good = |word: &str, more: &str| {
+            let lines = server(sandbox, word, &format!("{rolls}\n{more}"));
+            sandbox.vassal("app", &lines.replacen("127.0.0.1:80", path, 1));
+        };
+        let file = || {
+            let there = fs::symlink_metadata(path).unwrap();
+            (there.ino(), there.mode() & 0o777, there.uid(), there.gid())
+        };
+        good("one", "chmod-socket = 600");
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        emperor.wait_running(1, "app");
+        let before = file();
+        assert_eq!(before.1, 0o600);
+        for (round, more) in ["chmod-socket = 666", "uid = 4747\ngid = 4747"].into_iter().enumerate() {
+            let lines = format!("listen = {path}\n{rolls}\ncommand = sleep 1000\nready-check = exec:false");
+            sandbox.vassal("app", &format!("{lines}\n{more}"));
+            emperor.wait_for_nth(round + 1, "emperor: app/2: running");
+            assert_eq!((file(), get_at(path).unwrap()), (before, "1 one".to_owned()), "{more}");
+            emperor.wait_for_nth(round + 1, "emperor: app/2: reload refused: ");
+            emperor.wait_for_nth(round + 1, "emperor: app/2: stopped");
+            assert_eq!((file(), get_at(path).unwrap()), (before, "1 one".to_owned()), "{more}");
+        }
+        // The way to the app stays the same one.
+        for (round, (more, is)) in [
+            ("chmod-socket = 640\nuid = 4747\ngid = 4747", (before.0, 0o640, 4747, 4747)),
+            ("chmod-socket = 640\nchown-socket = root:4848", (before.0, 0o640, 0, 4848)),
+            ("chmod-socket = 600\nuid = 4747\ngid = 4747", (before.0, 0o600, 4747, 4747)),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            good(&format!("good{round}"), more);
+            until(format_args!("{more}"), || {
+                file() == is && get_at(path).unwrap().ends_with(&format!(" good{round}"))
+            });
+        }
+        emperor.stop();
+        assert!(!Path::new(path).exists());
     });
 }
 

@@ -211,11 +211,17 @@ fn sockets_with_a_file_outlive_the_instance_too() {
     });
 }
 
+/// Makes a directory in which every user can listen.
+fn open_to_all(directory: &str) {
+    fs::create_dir(directory).unwrap();
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
+}
+
 #[test]
 fn a_socket_whose_file_was_removed_under_its_app_is_told_and_a_reload_binds_it_anew() {
     sandboxed(|sandbox| {
         let (directory, socket) = ("/run/scratch/own", "/run/scratch/own/app.sock");
-        fs::create_dir(directory).unwrap();
+        open_to_all(directory);
         sandbox.vassal("app", &server(sandbox, &format!("listen = {socket}\nlisten = 127.0.0.1:7000")));
         let emperor = sandbox.emperor(&["--emperor-freq", "1"]);
         emperor.wait_running(1, "app");
@@ -236,7 +242,7 @@ fn a_socket_whose_file_was_removed_under_its_app_is_told_and_a_reload_binds_it_a
         assert!(command(&["status", "--json"]).contains(&format!(r#""cut_off":"{known}""#)));
         assert_eq!(answer(TcpStream::connect("127.0.0.1:7000").unwrap()).1, pid);
         assert_eq!(emperor.lines("reloading"), [""; 0]);
-        fs::create_dir(directory).unwrap();
+        open_to_all(directory);
         command(&["reload", "app"]);
         emperor.wait_running(2, "app");
         answer(UnixStream::connect(socket).unwrap());

@@ -79,6 +79,8 @@ pub enum InstanceEffect {
     ForgetFile,
     /// Find out which file PID 1 waits for: `Waits`.
     Look,
+    /// Tell PID 1 that the instance has taken over.
+    TakeOver,
     /// Ask PID 1 to stop.
     AskToStop,
     /// Send SIGKILL. `Died` follows when it has worked.

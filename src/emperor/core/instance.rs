@@ -61,6 +61,11 @@ impl Instance {
         self.number
     }
 
+    /// Whether it is one of those that the vassal is to have: neither on trial nor about to be replaced.
+    pub fn is_one_for_good(&self) -> bool {
+        !self.is_old && !self.is_on_trial
+    }
+
     /// Its state.
     pub fn state(&self) -> State {
         self.machine.state()

@@ -91,7 +91,8 @@ mod tests {
         let id = SocketId { place, file: None, is_on_demand: false };
         let mut kept = Kept::default();
         kept.belong_to(Owner { uid, gid: uid });
-        kept.keep(KeptSocket { id, fd: UnixListener::bind(path).unwrap().into() });
+        let fd = UnixListener::bind(path).unwrap().into();
+        kept.keep(KeptSocket { id, fd, is_lent: false }).unwrap();
         kept.close();
         kept.take_left().files
     }

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
 
 use super::socket_file::{id, is_known, is_unlinked, remembered};
 use crate::emperor::core::file_version::{FileId, FileVersion};
@@ -86,16 +87,31 @@ impl LeftFile {
 }
 
 impl Kept {
-    /// Keeps one more socket. PID 1 knows how many are allowed, and logs if there are more.
-    pub fn keep(&mut self, socket: KeptSocket) {
+    /// Keeps one more socket, unless there are too many. PID 1 knows how many are allowed, and logs if there
+    /// are more; while instances are replaced, there are those of the old ones, too.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn keep(&mut self, socket: KeptSocket) -> Result<(), Errno> {
         if let Some(index) = self.sockets.iter().position(|other| other.id == socket.id) {
-            self.left.sockets.push(self.sockets.swap_remove(index).fd);
+            self.left.sockets.push(self.sockets.remove(index).fd);
         }
-        if self.sockets.len() < SOCKETS_MAX && !socket.id.is_on_demand {
-            self.sockets.push(socket);
-        } else {
-            self.left.sockets.push(socket.fd);
+        let has_room = self.sockets.len() < 2 * SOCKETS_MAX;
+        match has_room && !socket.id.is_on_demand {
+            true => self.sockets.push(socket),
+            false => self.left.sockets.push(socket.fd),
         }
+        if has_room { Ok(()) } else { Err(Errno::MFILE) }
+    }
+
+    /// The sockets for the next instance: of those with the same address the newest. Where a socket had to be
+    /// bound anew, no client reaches the earlier one, which old instances may use until they end.
+    pub fn newest(&self) -> impl Iterator<Item = &KeptSocket> {
+        let later = |index: usize| self.sockets.iter().skip(index + 1);
+        let is_newest = move |(index, socket): &(usize, &KeptSocket)| {
+            later(*index).all(|other| other.id.place != socket.id.place)
+        };
+        self.demand.iter().chain(self.sockets.iter().enumerate().filter(is_newest).map(|(_, socket)| socket))
     }
 
     /// The address and the on-demand socket.
@@ -134,23 +150,23 @@ impl Kept {
 
     /// Those of the other sockets whose files were removed since the last call. No filesystem is asked.
     pub fn newly_removed(&mut self) -> Vec<&SocketId> {
-        let before = std::mem::take(&mut self.removed);
-        let files = self.sockets.iter().filter(|socket| socket.id.file.is_some());
-        let removed: Vec<_> =
-            files.filter(|socket| is_unlinked(&socket.fd)).map(|socket| &socket.id).collect();
-        self.removed = removed.iter().copied().cloned().collect();
-        removed.into_iter().filter(|id| !before.contains(id)).collect()
+        let is_removed = |socket: &&KeptSocket| {
+            socket.id.file.is_some() && !socket.id.is_on_demand && is_unlinked(&socket.fd)
+        };
+        let removed: Vec<_> = self.newest().filter(is_removed).map(|socket| socket.id.clone()).collect();
+        let before = std::mem::replace(&mut self.removed, removed);
+        self.removed.iter().filter(|id| !before.contains(id)).collect()
     }
 
     /// The sockets whose files were found to be removed.
     pub fn removed(&self) -> impl Iterator<Item = &SocketId> {
-        self.removed.iter().filter(|id| self.sockets.iter().any(|socket| socket.id == **id))
+        self.removed.iter().filter(|id| self.newest().any(|socket| socket.id == **id))
     }
 
     /// Sets another on-demand socket, which listens at `place`, with its file.
     pub fn set_demand(&mut self, place: Place, fd: OwnedFd, file: Option<FileId>) {
         let id = SocketId { place, file, is_on_demand: true };
-        (self.demand, self.noticed) = (Some(KeptSocket { id, fd }), None);
+        (self.demand, self.noticed) = (Some(KeptSocket { id, fd, is_lent: false }), None);
     }
 
     /// Gives up the on-demand socket.
@@ -210,7 +226,7 @@ impl Kept {
     }
 
     /// Gives up a socket, whose file must then be removed.
-    fn leave(&mut self, KeptSocket { id: SocketId { place, file, is_on_demand }, fd }: KeptSocket) {
+    fn leave(&mut self, KeptSocket { id: SocketId { place, file, is_on_demand }, fd, .. }: KeptSocket) {
         // The word of a tenant's process is not enough to remove a file. The kernel's memory of the file is
         // enough.
         let there = fd::file_of(&fd).and_then(remembered);
@@ -236,15 +252,16 @@ impl Kept {
         self.demand.iter().chain(&self.sockets)
     }
 
-    /// Sends all sockets to a new instance, after its greeting.
+    /// Sends the [newest](Kept::newest) sockets to a new instance, after its greeting. `lends` means that
+    /// others use them, too.
     ///
     /// # Errors
     /// As [`protocol::send`].
-    pub fn send(&self, link: &OwnedFd) -> rustix::io::Result<()> {
-        let send = |socket: &KeptSocket| {
-            protocol::send(link, &ToVassal::Kept(socket.id.clone()).encode(), Some(&socket.fd))
-        };
-        self.all().try_for_each(send)
+    pub fn send(&self, link: &OwnedFd, lends: bool) -> rustix::io::Result<()> {
+        let gives = if lends { ToVassal::Lent } else { ToVassal::Kept };
+        let send =
+            |socket: &KeptSocket| protocol::send(link, &gives(socket.id.clone()).encode(), Some(&socket.fd));
+        self.newest().try_for_each(send)
     }
 
     /// The sockets in the form for the next program.
@@ -259,9 +276,10 @@ impl Kept {
         let mut kept = Self { owner: saved.owner, ..Self::default() };
         for SavedSocket { id, socket } in saved.sockets {
             let Ok(fd) = fd::inherited(socket) else { continue };
-            match id.is_on_demand {
-                true => kept.demand = Some(KeptSocket { id, fd }),
-                false => kept.sockets.push(KeptSocket { id, fd }),
+            let socket = KeptSocket { id, fd, is_lent: false };
+            match socket.id.is_on_demand {
+                true => kept.demand = Some(socket),
+                false => kept.sockets.push(socket),
             }
         }
         kept
@@ -286,7 +304,7 @@ mod tests {
             is_on_demand: false,
         };
         let mut kept = Kept { owner: Owner { uid: 1000, gid: 1000 }, ..Kept::default() };
-        kept.keep(KeptSocket { id: claimed, fd: own });
+        kept.keep(KeptSocket { id: claimed, fd: own, is_lent: false }).unwrap();
         assert_eq!(kept.close(), 1);
         let left = kept.take_left().files;
         assert!(left.iter().all(|left| !left.is_it(&stat("others"))));
@@ -304,7 +322,7 @@ mod tests {
             let file = Some(id(&rustix::fs::lstat(&path).unwrap()));
             let id = SocketId { place: Place::File(path.clone()), file, is_on_demand: false };
             kept.retain(&[]);
-            kept.keep(KeptSocket { id, fd });
+            kept.keep(KeptSocket { id, fd, is_lent: false }).unwrap();
         };
         let found = |kept: &mut Kept| (kept.newly_removed().len(), kept.removed().count());
         bind(&mut kept);

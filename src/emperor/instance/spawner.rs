@@ -254,6 +254,7 @@ impl Spawner {
         is_one_of_several: bool,
         file: &ReadFile,
         kept: &mut Kept,
+        lends: bool,
     ) -> Result<Process> {
         let (path, owner, mut hello) = (&id.file, file.owner, self.greeting(id, file));
         let owned = self.is_tyrant();
@@ -264,12 +265,12 @@ impl Spawner {
         };
         let (cgroup, into) = made.unzip();
         hello.is_one_of_several = is_one_of_several;
-        hello.kept = kept.count();
+        hello.kept = kept.newest().count() as u64;
         hello.cgroup = cgroup.as_ref().map(|cgroup| cgroup.path().to_owned()).unwrap_or_default();
         let taken = self.ids.as_ref().map(|ids| ids.take(path.name())).transpose()?;
         let (maps, share) = taken.unzip();
         let (ours, theirs, ids) = self.greet(hello, file, maps.as_ref())?;
-        kept.send(&ours).context("send", "the sockets that were kept")?;
+        kept.send(&ours, lends).context("send", "the sockets that were kept")?;
         let into = cgroup.as_ref().map(Cgroup::path).zip(into.as_ref().map(AsFd::as_fd));
         let pid = self.create(path, &theirs, self.namespaces, ids, into)?;
         Ok(Process {

@@ -122,6 +122,11 @@ impl Supervisor {
                     self.handles.process(id).and_then(|process| process.waits_for()),
                 ));
             }
+            InstanceEffect::TakeOver => {
+                if let Some(process) = self.handles.process(id) {
+                    process.send(&ToVassal::TakesOver, None);
+                }
+            }
             InstanceEffect::AskToStop => {
                 if let Some(process) = self.handles.process(id) {
                     let goes_on = self.registry.goes_on(&id.file);
@@ -283,8 +288,12 @@ impl Supervisor {
             return Ok(None);
         }
         let is_one_of_several = self.registry.vassal(file).is_some_and(Vassal::is_set);
-        let process =
-            self.handles.with_kept(file, |kept| self.spawner.spawn(id, is_one_of_several, read, kept))?;
+        let lends = self.handles.has_process(file);
+        let spawn = |kept: &mut Kept| self.spawner.spawn(id, is_one_of_several, read, kept, lends);
+        let process = self.handles.with_kept(file, spawn)?;
+        if lends && self.registry.instance(id).is_some_and(|instance| instance.is_one_for_good()) {
+            process.send(&ToVassal::TakesOver, None);
+        }
         let created = (process.number(), process.owner);
         self.handles.add_process(id, process)?;
         Ok(Some(created))

@@ -129,6 +129,11 @@ impl Handles {
         processes.into_iter().flatten().all(|(_, process)| spawner.may_run(process, owner))
     }
 
+    /// Whether a vassal has a process.
+    pub(super) fn has_process(&self, file: &VassalFile) -> bool {
+        self.by_file.get(file).is_some_and(|handle| !handle.processes.is_empty())
+    }
+
     fn process_mut(&mut self, id: &InstanceId) -> Option<&mut Process> {
         self.by_file.get_mut(&id.file)?.process_mut(id.number)
     }
@@ -235,11 +240,15 @@ impl Handles {
     }
 
     /// Keeps one more socket, which an instance uses.
-    pub(super) fn keep_socket(&mut self, id: &InstanceId, socket: KeptSocket) {
+    ///
+    /// # Errors
+    /// EMFILE: its vassal has too many.
+    pub(super) fn keep_socket(&mut self, id: &InstanceId, socket: KeptSocket) -> Result<()> {
         if let Some(sockets) = self.process_mut(id).and_then(|process| process.sockets.as_mut()) {
             sockets.push(socket.id.clone());
         }
-        self.with_kept(&id.file, |kept| kept.keep(socket));
+        let name = socket.id.to_string();
+        self.with_kept(&id.file, |kept| kept.keep(socket)).context("keep", name)
     }
 
     /// Gives up the kept sockets of a vassal that no instance uses. If there is no instance, the next one may

@@ -109,6 +109,14 @@ impl EventLoop {
         self.sources.link()
     }
 
+    /// As [`Sources::taken_over`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn taken_over(&mut self) -> Result<&OwnedFd> {
+        self.sources.taken_over()
+    }
+
     /// Waits until an event happens, `other` becomes readable, or the deadline has come.
     pub fn wait(&mut self, other: Option<BorrowedFd<'_>>, deadline: Option<Instant>) -> Wakeup {
         let earlier = std::mem::take(&mut self.put_back);

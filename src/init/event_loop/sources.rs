@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
 use crate::error::{Context, Result};
 use crate::init::watch::procfs::Procfs;
@@ -30,6 +30,8 @@ pub struct Sources {
     /// Whether it was logged that no system call can wait for signals.
     is_deaf: bool,
     link: Option<OwnedFd>,
+    /// Readable from [`ToVassal::TakesOver`] on (eventfd(2)), for children that wait for it.
+    taken_over: Option<OwnedFd>,
     mounts: Option<OwnedFd>,
     mounts_quiet_until: Option<Instant>,
 }
@@ -65,7 +67,20 @@ pub enum NewFile {
 impl Sources {
     /// Needs all signals blocked; `link` leads to the emperor.
     pub fn new(link: Option<OwnedFd>) -> Self {
-        Self { signals: None, is_deaf: false, link, mounts: None, mounts_quiet_until: None }
+        let (signals, taken_over, mounts) = (None, None, None);
+        Self { signals, is_deaf: false, link, taken_over, mounts, mounts_quiet_until: None }
+    }
+
+    /// A descriptor that is readable once the instance has taken over.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM (eventfd(2)).
+    pub fn taken_over(&mut self) -> Result<&OwnedFd> {
+        let fd = match self.taken_over.take() {
+            Some(fd) => fd,
+            None => eventfd(0, EventfdFlags::CLOEXEC).context("create", "a descriptor for events")?,
+        };
+        Ok(self.taken_over.insert(fd))
     }
 
     /// Also waits for changes of the mount table from now on, as seen from the present root.
@@ -161,9 +176,19 @@ impl Sources {
                     }
                     (Some(ToVassal::Reload), Some(file)) => heard.reload = Some(NewFile::Sent(file)),
                     (Some(ToVassal::Mountpoints), _) => heard.asks_for_report = true,
+                    (Some(ToVassal::TakesOver), _) => {
+                        let fd = self.taken_over.as_ref();
+                        let _ = fd.map(|fd| rustix::io::write(fd, &1_u64.to_ne_bytes()));
+                    }
                     // A second greeting, or another version of the protocol.
                     (
-                        Some(ToVassal::Hello(_) | ToVassal::Reload | ToVassal::Kept(_) | ToVassal::Outside)
+                        Some(
+                            ToVassal::Hello(_)
+                            | ToVassal::Reload
+                            | ToVassal::Kept(_)
+                            | ToVassal::Lent(_)
+                            | ToVassal::Outside,
+                        )
                         | None,
                         _,
                     ) => crate::log!("a message of the emperor made no sense"),

@@ -104,11 +104,14 @@ fn chmod(walk: &Walk, path: &Path, mode: Option<u32>) -> Result<(), Cause> {
         Err(Errno::NOSYS | Errno::PERM) if walk.as_user => {
             Ok(rustix::fs::chmod(c_string(path.as_os_str()), Mode::from_raw_mode(mode))?)
         }
-        Err(Errno::NOSYS | Errno::PERM) => {
-            Ok(ops::by_name(&file, &|name: &CStr| rustix::fs::chmod(name, Mode::from_raw_mode(mode)))?)
-        }
+        Err(Errno::NOSYS | Errno::PERM) => Ok(chmod_by_name(&file, mode)?),
         result => Ok(result?),
     }
+}
+
+/// Sets the mode of an open file without fchmodat2(2).
+pub(super) fn chmod_by_name(file: &OwnedFd, mode: u32) -> rustix::io::Result<()> {
+    ops::by_name(file, &|name: &CStr| rustix::fs::chmod(name, Mode::from_raw_mode(mode)))
 }
 
 fn write(walk: &Walk, path: &Path, text: &OsStr, append: bool) -> Result<()> {

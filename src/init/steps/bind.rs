@@ -1,9 +1,10 @@
 //! Binds a socket that has a file, in a child, because a look at the path may hang.
 
 use std::fmt::Display;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, Mode, OFlags, Stat, lstat};
 use rustix::io::Errno;
 use rustix::net::{SocketAddrUnix, bind, listen};
@@ -13,9 +14,11 @@ use rustix::thread::CapabilitySet;
 use crate::config::plan::Listen;
 use crate::error::{Context, Error, Result};
 use crate::identity::held;
+use crate::init::steps::action::chmod_by_name;
 use crate::listen::is_left_over;
 use crate::path::Walk;
 use crate::protocol::FileId;
+use crate::running_time;
 use crate::sys::fd;
 use crate::user_namespace;
 
@@ -32,6 +35,8 @@ pub struct Binding<'a> {
     pub owner: Option<(Option<u32>, Option<u32>)>,
     /// The kept socket of an earlier instance, and its file.
     pub kept: Option<(FileId, BorrowedFd<'a>)>,
+    /// Whether other instances use the kept socket, so that its file stays as it is for now.
+    pub is_lent: bool,
 }
 
 impl Binding<'_> {
@@ -57,7 +62,8 @@ impl Binding<'_> {
             }
             let kept = self.kept.filter(|(file, _)| *file == file_id(&there));
             socket = kept.map(|(_, socket)| socket);
-            socket = socket.filter(|socket| !fd::is_shut_down(socket) && self.adapt(path, &there));
+            socket = socket
+                .filter(|socket| !fd::is_shut_down(socket) && (self.is_lent || self.adapt(path, &there)));
             // The file may be left over from another instance, or from another emperor.
             if socket.is_none() && (kept.is_some() || is_left_over(path)) {
                 match rustix::fs::unlink(path) {
@@ -74,6 +80,10 @@ impl Binding<'_> {
                 rustix::process::umask(Mode::empty());
             }
             bind(self.fd, &address).context("listen on", &name)?;
+        }
+        if let Some(lent) = socket.filter(|_| self.is_lent) {
+            listen(lent, backlog(self.listen)).context("listen on", &name)?;
+            return Ok(self.kept.map(|(file, _)| file).unwrap_or_default());
         }
         let bound = socket.unwrap_or(self.fd);
         let file = match fd::file_of(bound) {
@@ -100,6 +110,58 @@ impl Binding<'_> {
         Ok(file_id(&there))
     }
 
+    /// In a child that has the rights of PID 1: once the instance has taken over, gives the file of a lent
+    /// socket the owner and mode that the plan asks for. `app` are the user and group of the app.
+    ///
+    /// # Errors
+    /// The file is not found, or chown(2) or chmod(2) fails.
+    pub fn take_over(
+        &self,
+        walk: &Walk,
+        app: (Option<u32>, Option<u32>),
+        taken_over: &OwnedFd,
+    ) -> Result<()> {
+        let Some((kept, socket)) = self.kept else { return Ok(()) };
+        let mut fds = [PollFd::new(taken_over, PollFlags::IN)];
+        while fds.iter().all(|fd| fd.revents().is_empty()) {
+            let _ = running_time::poll(&mut fds, None);
+        }
+        let name = self.path.display();
+        let file = match fd::file_of(socket) {
+            Ok(file) => file,
+            Err(_) => {
+                walk.open_to_change(self.path, OFlags::PATH, Mode::empty()).context("look at", &name)?
+            }
+        };
+        let there = rustix::fs::fstat(&file).context("look at", &name)?;
+        if file_id(&there) != kept {
+            return Ok(());
+        }
+        let (user, group) = self.owner.unwrap_or(app);
+        let uid = Some(user.unwrap_or(geteuid().as_raw())).filter(|uid| *uid != there.st_uid);
+        let directory = self.path.parent().and_then(|directory| rustix::fs::stat(directory).ok());
+        let is_directorys = directory.is_some_and(|directory| directory.st_mode & libc::S_ISGID != 0);
+        let is_chosen = self.owner.is_some() || uid.is_some() && !is_directorys;
+        let gid = group.filter(|gid| is_chosen && *gid != there.st_gid);
+        if uid.is_some() || gid.is_some() {
+            user_namespace::chown(&file, uid, gid).context("chown", &name)?;
+        }
+        let mode = self.mode();
+        if Mode::from_raw_mode(there.st_mode) != mode {
+            fd::chmod(&file, mode.as_raw_mode())
+                .or_else(|_| chmod_by_name(&file, mode.as_raw_mode()))
+                .context("chmod", &name)?;
+        }
+        Ok(())
+    }
+
+    /// The mode that the plan asks for.
+    fn mode(&self) -> Mode {
+        let umask = rustix::process::umask(Mode::empty());
+        rustix::process::umask(umask);
+        self.listen.mode.map_or(Mode::from_raw_mode(0o777) - umask, Mode::from_raw_mode)
+    }
+
     /// Whether the file of the kept socket has the owner and mode that the plan asks for now, or can get
     /// them.
     fn adapt(&self, path: &Path, there: &Stat) -> bool {
@@ -109,9 +171,7 @@ impl Binding<'_> {
         let is_of_group = there.st_gid == rustix::process::getegid().as_raw()
             || directory.is_some_and(|directory| directory.st_gid == there.st_gid);
         let is_ours = user.is_some() || there.st_uid == geteuid().as_raw();
-        let umask = rustix::process::umask(Mode::empty());
-        rustix::process::umask(umask);
-        let mode = self.listen.mode.map_or(Mode::from_raw_mode(0o777) - umask, Mode::from_raw_mode);
+        let mode = self.mode();
         let has_mode = Mode::from_raw_mode(there.st_mode) == mode;
         // By a path, root could be led to another file. An ordinary user could harm only itself.
         let may_change = self.owner.is_none() && is_ours && !geteuid().is_root();

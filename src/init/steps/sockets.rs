@@ -92,7 +92,7 @@ pub fn open(
         if opened.is_some() {
             give_up(&mut keep, old.as_ref());
         }
-        let Some(KeptSocket { id, fd }) = opened.or(old) else { continue };
+        let Some(KeptSocket { id, fd, .. }) = opened.or(old) else { continue };
         sockets.push(Socket { fd: move_up(&fd)?, id, name: listen.key.to_string() });
     }
     if fresh.is_empty() {
@@ -185,7 +185,7 @@ impl Opener<'_> {
             }
         };
         let id = SocketId { place: socket.address.place.clone(), file: None, is_on_demand: false };
-        Ok(Some(KeptSocket { id, fd: fd.context("listen on", name)? }))
+        Ok(Some(KeptSocket { id, fd: fd.context("listen on", name)?, is_lent: false }))
     }
 
     /// Opens a socket with a file. A child binds it, because a look at the path may hang. The child runs as
@@ -210,7 +210,8 @@ impl Opener<'_> {
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).context("chmod", &name)?;
         }
         let kept = old.and_then(|old| Some((old.id.file?, old.fd.as_fd())));
-        let binding = Binding { fd: fd.as_fd(), path, listen: socket, owner, kept };
+        let is_lent = old.is_some_and(|old| old.is_lent);
+        let binding = Binding { fd: fd.as_fd(), path, listen: socket, owner, kept, is_lent };
         let walk = &self.jail.walk;
         let worker = self.jail.worker(owner.is_none());
         let launched = worker.work(|| binding.perform(walk).map(|file| file.to_string()))?;
@@ -231,8 +232,18 @@ impl Opener<'_> {
             }
         };
         let is_new = kept.is_none_or(|(kept, _)| Some(kept) != file);
-        let place = socket.address.place.clone();
-        Ok(is_new.then(|| KeptSocket { id: SocketId { place, file, is_on_demand: false }, fd }))
+        if is_lent && !is_new {
+            let taken_over = events.taken_over()?;
+            let whose = self.jail.identity.as_ref().map(|identity| (identity.uid, identity.gid));
+            self.jail.worker(false).work(|| {
+                if let Err(error) = binding.take_over(walk, whose.unwrap_or_default(), taken_over) {
+                    crate::log!("{error}; the file of the socket stays as it is");
+                }
+                Ok(String::new())
+            })?;
+        }
+        let id = SocketId { place: socket.address.place.clone(), file, is_on_demand: false };
+        Ok(is_new.then(|| KeptSocket { id, fd, is_lent: false }))
     }
 }
 

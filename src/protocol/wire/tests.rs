@@ -102,6 +102,8 @@ fn to_vassal() -> Vec<ToVassal> {
         ToVassal::Reload,
         ToVassal::Kept(socket_ids().remove(0)),
         ToVassal::Kept(socket_ids().remove(2)),
+        ToVassal::Lent(socket_ids().remove(1)),
+        ToVassal::TakesOver,
         ToVassal::Mountpoints,
         ToVassal::Outside,
     ]

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::Registry;
+use crate::emperor::core::effect::InstanceEffect;
 use crate::emperor::core::instance::Instance;
 use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::machine::{Input, State};
@@ -176,6 +177,7 @@ impl Registry {
         let born = instance.process().map_or(now, |process| process.born);
         let after = Elapsed(now.saturating_duration_since(born));
         self.log_of(&id, format!("takes over {after} after its start"));
+        self.push_to(&id, InstanceEffect::TakeOver);
         self.adopt_replication(&id, now);
         self.set_timer(&id, now);
     }

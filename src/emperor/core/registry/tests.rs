@@ -1355,7 +1355,10 @@ fn carry_out(
                         Some(InstanceEvent::CheckFailed { error: failed("it"), why })
                     }
                     InstanceEffect::Look => Some(InstanceEvent::Waits(is_lucky.then(|| "/x".to_owned()))),
-                    InstanceEffect::AskToStop | InstanceEffect::Kill | InstanceEffect::RunCommands => {
+                    InstanceEffect::TakeOver
+                    | InstanceEffect::AskToStop
+                    | InstanceEffect::Kill
+                    | InstanceEffect::RunCommands => {
                         assert!(processes.contains(&id), "{effect:?} for no process");
                         None
                     }
@@ -1510,6 +1513,7 @@ fn a_rolling_reload_stops_an_old_instance_for_each_new_one_that_is_ready() {
     let stops = |number: u16, old: u16| {
         [
             format!("a/{number}| {TAKES_OVER}"),
+            format!("{}: TakeOver", id_name(number)),
             format!("a/{old}| {TAKEN}"),
             format!("{}: AskToStop", id_name(old)),
         ]
@@ -1673,7 +1677,7 @@ fn as_many_instances_run_as_the_file_says() {
     touch(&mut story);
     assert_eq!(numbers(&story), [1, 2], "the one that is down is replaced");
     run_one(&mut story, 2, rolling(4));
-    assert_eq!(story.pass(1), [&format!("a/2| {TAKES_OVER}"), "a#3: Spawn"]);
+    assert_eq!(story.pass(1), [&format!("a/2| {TAKES_OVER}"), "a#2: TakeOver", "a#3: Spawn"]);
     run_one(&mut story, 3, rolling(4));
     story.pass(1);
     run_one(&mut story, 4, rolling(4));
@@ -1714,7 +1718,8 @@ fn one_that_waits_for_its_next_try_is_the_first_to_go_where_fewer_are_wanted() {
     touch(&mut story);
     assert_eq!(numbers(&story), [2, 3, 1]);
     run_one(&mut story, 1, rolling(2));
-    assert_eq!(story.pass(1), [&format!("a/1| {TAKES_OVER}"), &format!("a/3| {TAKEN}"), "a#3: AskToStop"]);
+    let taken = [&format!("a/1| {TAKES_OVER}"), "a: TakeOver", &format!("a/3| {TAKEN}"), "a#3: AskToStop"];
+    assert_eq!(story.pass(1), taken);
     story.died("a#3");
     run_one(&mut story, 3, rolling(2));
     story.pass(1);
