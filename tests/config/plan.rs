@@ -919,6 +919,20 @@ fn an_address_that_several_instances_would_bind_is_told_of() {
     ] {
         assert_eq!(found(lines), expected, "{lines}");
     }
+    let unkept = |lines: &str| found(&format!("command = x\nkeep-sockets = false\n{lines}"));
+    let shares = "they share the sockets that the emperor keeps";
+    let of = |address: &str| vec![format!("4:16: warning: two instances would bind '{address}' | {shares}")];
+    for (lines, expected) in [
+        ("listen = :7000", of(":7000")),
+        ("listen = /run/app.sock", of("/run/app.sock")),
+        ("listen = /run/app.sock\nunshare = net", of("/run/app.sock")),
+        ("listen = :7000\nreuse-port = true", vec![]),
+        ("listen = :7000\nunshare = net", vec![]),
+        ("listen = :%(replica + 7000)", vec![]),
+        ("nice = 1", vec![]),
+    ] {
+        assert_eq!(unkept(lines), expected, "{lines}");
+    }
     let both = found("http-socket = :7000\nsocket = :7001");
     assert_eq!(both.len(), 3, "{both:?}");
     for expected in [warning("3:15", ":7000"), warning("4:10", ":7001")] {

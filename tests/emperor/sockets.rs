@@ -593,6 +593,29 @@ fn more_sockets_than_can_be_kept_are_named_once() {
 }
 
 #[test]
+fn as_many_other_sockets_are_kept_while_an_instance_is_replaced() {
+    sandboxed(|sandbox| {
+        let vassal = |first: u16| {
+            let listen: String =
+                (0..20).map(|number| format!("listen = 127.0.0.1:{}\n", first + number)).collect();
+            let rolls = "reload-strategy = rolling\nready-after = 100ms";
+            sandbox.vassal("app", &format!("{listen}{rolls}\ncommand = sleep 1000"));
+        };
+        let emperor = sandbox.emperor(&[]);
+        let mut before = None;
+        for first in [7000, 7100] {
+            vassal(first);
+            until("the emperor has its copies", || holds(emperor.pid(), first + 19));
+            if let Some(before) = before.replace(first) {
+                until("the old ones are closed", || !holds(emperor.pid(), before));
+            }
+            assert!((first..first + 20).all(|port| holds(emperor.pid(), port)));
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
 fn an_abstract_name_is_the_same_as_uwsgis() {
     sandboxed(|sandbox| {
         sandbox.vassal("ours", "uid = user001\nplugin = psgi\nsocket = @ours");

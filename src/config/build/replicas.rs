@@ -1,5 +1,5 @@
 //! Warns of what two instances of a vassal cannot share: directories that a union or an overlay writes to,
-//! and addresses that the app binds itself.
+//! and addresses that the app binds itself, or PID 1 with `keep-sockets = false`.
 //!
 //! A value counts as shared if another instance has the same one, that is, if no `%(replica)` has led to it.
 
@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use crate::config::diagnostic::Diagnostics;
 use crate::config::keys::hooks::HookKey;
-use crate::config::plan::{Action, VassalPlan};
+use crate::config::plan::{Action, Listen, Located, VassalPlan};
 use crate::config::setting::{Setting, State};
 use crate::names;
+use crate::place::Place;
 
 /// uWSGI's options for addresses that it binds, besides those that PID 1 can bind for it and its routers.
 const OTHERS: &str = "snmp stat stat-server stats stats-server udp";
@@ -58,6 +59,21 @@ pub(super) fn warn_of_address(setting: &Setting, reuses_ports: bool, found: &mut
         false => "tell them apart by '%(replica)'",
     });
     true
+}
+
+/// Warns of an address that PID 1 binds in each instance, because no socket is kept that they could share.
+pub(super) fn warn_of_unkept(settings: &[Setting], plan: &VassalPlan, found: &mut Diagnostics) {
+    let has_own_network = plan.jail.unshare & libc::CLONE_NEWNET as u64 != 0;
+    let Some(off) = settings.iter().rfind(|setting| setting.key == b"keep-sockets") else { return };
+    let is_shared = |listen: &&Located<Listen>| {
+        let is_port = matches!(listen.value.address.place, Place::Internet(_));
+        !(is_port && (listen.value.reuse_port || has_own_network))
+            && settings.iter().any(|setting| setting.value_at == listen.at && setting.is_shared())
+    };
+    if let Some(listen) = plan.listen.iter().find(is_shared).filter(|_| !plan.keep_sockets) {
+        let message = format!("two instances would bind '{}'", listen.value.address.name);
+        found.warning(&off.value_at, message).hint("they share the sockets that the emperor keeps");
+    }
 }
 
 /// Whether it is an option of uWSGI for an address that nobody but uWSGI can bind, and that is no socket of
