@@ -76,6 +76,8 @@ pub struct Registry {
     starts: Starts,
     /// The vassals that replace their instances, and those that wait for their turn.
     rolls: Rolls,
+    /// The users of whom an instance is gone, so that others may have room.
+    freed: Vec<u32>,
     /// What is to be carried out, the next first.
     decisions: VecDeque<Decision>,
     /// Whether all vassals are to end for good.
@@ -96,6 +98,7 @@ impl Registry {
             held_back: Vec::new(),
             renamed: Vec::new(),
             timers: Timers::default(),
+            freed: Vec::new(),
             decisions: VecDeque::new(),
             is_ending: false,
             given_up: 0,
@@ -313,10 +316,11 @@ impl Registry {
         self.begin_starts(now);
         self.begin_rolls(now);
         for _ in 0..TIMERS_PER_TURN {
-            let Some(id) = self.timers.due(now) else { return };
+            let Some(id) = self.timers.due(now) else { break };
             self.time_of(&id, is_frozen, now);
             self.settle(&id.file, now);
         }
+        self.begin_rolls(now);
     }
 
     /// Takes in that the timer of an instance is due.

@@ -127,6 +127,7 @@ impl Registry {
         self.set_timers(&id.file, now);
         if !self.is_ending {
             self.admit(owner);
+            self.freed.extend(owner);
         }
     }
 

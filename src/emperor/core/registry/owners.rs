@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::Registry;
+use crate::emperor::core::instance::Instance;
 use crate::emperor::core::text::Count;
 use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
@@ -11,7 +12,7 @@ impl Registry {
     /// Whether the owner of a file may have one more vassal. Otherwise the file waits for the end of one.
     pub(super) fn admits(&mut self, file: &Rc<VassalFile>, owner: Option<u32>) -> bool {
         let Some(owner) = owner.filter(|_| self.vassals.get(file).is_none()) else { return true };
-        let count = self.instances_of(owner);
+        let count = self.instances_of(owner, |_| true);
         if count < self.rules.max_per_owner {
             return true;
         }
@@ -24,16 +25,16 @@ impl Registry {
         false
     }
 
-    /// How many instances a user has, of all vassals together.
-    pub(super) fn instances_of(&self, owner: u32) -> usize {
-        let count = |vassal: &Vassal| vassal.is_of(owner).then_some(vassal.instances.len());
-        self.vassals().filter_map(|(_, vassal)| count(vassal)).sum()
+    /// How many instances that count a user has, of all vassals together.
+    pub(super) fn instances_of(&self, owner: u32, counts: impl Fn(&Instance) -> bool) -> usize {
+        let count = |vassal: &Vassal| vassal.instances.iter().filter(|instance| counts(instance)).count();
+        self.vassals().filter(|(_, vassal)| vassal.is_of(owner)).map(|(_, vassal)| count(vassal)).sum()
     }
 
     /// Lets files of a user in that had to wait, as many as the user may have.
     pub(super) fn admit(&mut self, owner: Option<u32>) {
         let Some(owner) = owner else { return };
-        while self.instances_of(owner) < self.rules.max_per_owner
+        while self.instances_of(owner, |_| true) < self.rules.max_per_owner
             && let Some(index) = self.held_back.iter().position(|(_, other)| *other == owner)
         {
             let (file, _) = self.held_back.remove(index);

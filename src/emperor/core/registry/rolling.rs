@@ -83,8 +83,16 @@ impl Registry {
         }
     }
 
-    /// Lets vassals replace their instances whose turn has come.
+    /// Lets vassals replace their instances whose turn has come, and those of a user have more of them who
+    /// has room again.
     pub(super) fn begin_rolls(&mut self, now: Instant) {
+        while let Some(owner) = self.freed.pop() {
+            for file in self.files() {
+                if self.vassal(&file).is_some_and(|vassal| vassal.owner == Some(owner)) {
+                    self.settle(&file, now);
+                }
+            }
+        }
         while let Some(file) = self.rolls.next(now) {
             self.settle(&file, now);
         }
@@ -115,9 +123,13 @@ impl Registry {
     fn wanted(&self, vassal: &Vassal) -> u16 {
         let wanted = vassal.replication.replicas;
         let Some(owner) = vassal.owner else { return wanted };
-        let others = self.instances_of(owner).saturating_sub(vassal.instances.len());
-        let left = self.rules.max_per_owner.saturating_sub(others).max(1);
-        wanted.min(u16::try_from(left).unwrap_or(u16::MAX))
+        let left = |others: usize| self.rules.max_per_owner.saturating_sub(others);
+        let all = left(self.instances_of(owner, |_| true).saturating_sub(vassal.instances.len()));
+        // What is there for a moment only, as in a rolling reload, costs no other vassal an instance.
+        let stays = |it: &Instance| !it.is_on_trial && !it.is_leaving();
+        let own = vassal.instances.iter().filter(|it| stays(it)).count();
+        let kept = left(self.instances_of(owner, stays).saturating_sub(own)).min(own);
+        wanted.min(u16::try_from(all.max(kept).max(1)).unwrap_or(u16::MAX))
     }
 
     /// Adds an instance, and starts it. If it is to take the place of another one, it is on trial.

@@ -1894,6 +1894,33 @@ fn replicas_count_as_vassals_of_their_user() {
 }
 
 #[test]
+fn a_rolling_reload_costs_no_other_vassal_of_its_user_an_instance() {
+    let mut story = Story::new();
+    story.registry.rules.max_per_owner = 4;
+    let effects = |story: &mut Story, name: &str, replicas: u16| {
+        story.spawned(name);
+        story.said(name, FromVassal::Replication(rolling(replicas)));
+        story.said(name, FromVassal::Running)
+    };
+    for name in ["a", "b"] {
+        story.event(name, Event::Found { version: None, has_old_address: false, owner: Some(7) });
+        story.no_address(name, "");
+        let replicas = 2 + u16::from(name == "b");
+        effects(&mut story, name, replicas);
+        effects(&mut story, &format!("{name}#2"), replicas);
+    }
+    story.pass(1);
+    // The other one has 2 of 3, as there is no room.
+    touch(&mut story);
+    let pending = effects(&mut story, "a#3", 1);
+    assert_eq!((pending.len(), story.said("b", FromVassal::Running)), (1, vec![]));
+    // When there is, it has the third one.
+    story.pass(1);
+    story.died("a#2");
+    assert_eq!(story.died("a#1").last().unwrap(), "b#3: Spawn");
+}
+
+#[test]
 fn all_instances_are_replaced_by_command_a_vassal_at_a_time() {
     let mut story = Story::new();
     ["a", "b", "held", "down"].iter().for_each(|name| story.run(name));
