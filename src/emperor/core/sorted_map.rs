@@ -1,4 +1,4 @@
-//! A map kept as sorted vectors of at most [`PART`] entries. A key is found by two binary searches, and added
+//! A map kept as sorted vectors of at most `PART` entries. A key is found by two binary searches, and added
 //! by moving the later ones of one vector: that costs the same however many there are.
 //!
 //! For the few thousand entries of an emperor this is as fast as a tree and takes less memory. `BTreeMap`
