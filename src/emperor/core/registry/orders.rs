@@ -49,10 +49,11 @@ impl Registry {
         };
         self.log(&file, format!("{word} by command: {how}"));
         if order == Order::Stop {
-            self.stop_rolling(&file, now);
             if let Some(vassal) = self.vassals.get_mut(&file) {
-                vassal.announces = false;
+                // The apps of a file that was refused may be others, which do not say that they are ready.
+                vassal.announces &= vassal.refused.is_none();
             }
+            self.stop_rolling(&file, now);
         }
         for id in self.staying(&file) {
             self.step(&id, input, now);
