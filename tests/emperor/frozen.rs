@@ -122,6 +122,10 @@ fn nothing_is_started_in_a_cgroup_that_is_frozen() {
         let outermost = OutermostCgroup::open();
         let own = fs::read_link("/proc/self/ns/pid").unwrap();
         let group = outermost.path.join(format!("vassal-test-freezer-{}", own.display()));
+        // One that was killed in this test may have left it: the numbers of namespaces are used again.
+        if group.exists() {
+            fs::write(group.join("cgroup.freeze"), "0").unwrap();
+        }
         sandbox.vassal("app", "command = sleep 1000");
         let emperor = sandbox.emperor(&["--emperor-cgroup", group.to_str().unwrap()]);
         let init = emperor.wait_running(1, "app");
