@@ -18,8 +18,9 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::Pid;
 
+use super::child;
 use super::clone::last_errno;
 
 /// The size of the kernel's smallest table. A child takes along what is below it.
@@ -149,8 +150,7 @@ fn put(fd: BorrowedFd<'_>, place: &OwnedFd) -> bool {
 
 /// Whether a child has ended, and so does not share the table any more.
 fn has_ended(child: Pid) -> bool {
-    let flags = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    !matches!(waitid(WaitId::Pid(child), flags), Ok(None))
+    !matches!(child::end(child), Ok(None))
 }
 
 /// Takes a table of its own for this process, without what is from `first` on.

@@ -9,6 +9,7 @@
 //! `emperor`, `mount` and `protocol`. Both programs have a single thread from start to end, and several
 //! functions rely on that.
 
+pub mod child;
 pub mod clock;
 pub mod clone;
 pub mod creds;

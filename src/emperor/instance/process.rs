@@ -8,8 +8,7 @@ use std::rc::Rc;
 
 use rustix::event::epoll;
 use rustix::fs::readlink;
-use rustix::io::Errno;
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::Pid;
 
 use super::cgroup_removal::Removals;
 use super::cgroups::Cgroup;
@@ -22,8 +21,7 @@ use crate::emperor::core::saved::SavedProcess;
 use crate::error::{Context, Described, Error, Result};
 use crate::files;
 use crate::protocol::{self, FromVassal, Received, SocketId, ToVassal};
-use crate::sys::fd;
-use crate::sys::signal;
+use crate::sys::{child, fd};
 
 /// System calls that look for a file and have its path as their first argument.
 const BY_FIRST: [libc::c_long; 2] = [libc::SYS_chdir, libc::SYS_execve];
@@ -32,9 +30,6 @@ const BY_PATH: [libc::c_long; 4] =
     [libc::SYS_openat, libc::SYS_openat2, libc::SYS_newfstatat, libc::SYS_statx];
 /// System calls that read a file and have its descriptor as their first argument.
 const BY_FD: [libc::c_long; 4] = [libc::SYS_read, libc::SYS_pread64, libc::SYS_getdents64, libc::SYS_fchdir];
-
-/// Asks without waiting, and leaves the answer to who reaps.
-const LOOK: WaitIdOptions = WaitIdOptions::NOHANG.union(WaitIdOptions::NOWAIT);
 
 /// A longer path is cut off.
 const PATH_MAX: usize = 1024;
@@ -161,13 +156,7 @@ impl Process {
     /// another program, such as a shell script that was in the place of this program for a moment during an
     /// upgrade.
     pub fn kill(&self) -> bool {
-        // Only this process reaps its children, so that the pid is the process's own while it is a child.
-        let look = waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | LOOK);
-        let is_child = !matches!(look, Err(Errno::CHILD));
-        if is_child {
-            let _ = signal::kill(self.number(), libc::SIGKILL);
-        }
-        is_child
+        child::kill(self.pid)
     }
 
     /// The file that PID 1 looks for, or reads, in a system call, if it is in one. Before its hooks PID 1
@@ -222,6 +211,7 @@ impl Process {
 mod tests {
     use super::*;
     use rustix::pipe::{PipeFlags, pipe_with};
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
     use std::os::fd::IntoRawFd;
     use std::time::Instant;
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open};
 
 use crate::init::watch::procfs::Procfs;
 use crate::protocol::WaitStatus;
-use crate::sys::signal;
+use crate::sys::{child, signal};
 
 /// A child that has ended and was reaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +36,6 @@ pub fn drain() -> (Vec<Reaped>, bool) {
     }
 }
 
-/// Whether a process is a child of ours, as far as the kernel tells.
-pub fn is_child(pid: Pid) -> bool {
-    let looking = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-    !matches!(rustix::process::waitid(WaitId::Pid(pid), looking), Err(Errno::CHILD))
-}
-
 /// How a child that is not reaped yet has ended. Waits up to `time` for its end.
 pub fn end_of(pid: Pid, time: Duration) -> Option<WaitStatus> {
     if let (false, Ok(pidfd)) = (time.is_zero(), pidfd_open(pid, PidfdFlags::empty())) {
@@ -49,8 +43,7 @@ pub fn end_of(pid: Pid, time: Duration) -> Option<WaitStatus> {
         // After an error the question below has the answer: the child has not ended.
         let _ = poll(&mut fds, Timespec::try_from(time).ok().as_ref());
     }
-    let looking = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-    let status = rustix::process::waitid(WaitId::Pid(pid), looking).ok()??;
+    let status = child::end(pid).ok()??;
     let exited = status.exit_status().map(WaitStatus::Exited);
     exited.or(status.terminating_signal().map(WaitStatus::Signaled))
 }
@@ -78,7 +71,7 @@ pub fn kill_found(procfs: &Procfs, signal: i32) -> bool {
 /// not a child of this one may have been given to another process since.
 pub fn kill_below_us(procfs: &Procfs, pids: &[Pid], signal: i32) {
     for &pid in pids {
-        if is_child(pid) {
+        if child::is_child(pid) {
             let _ = signal::kill(pid.as_raw_pid(), signal);
             continue;
         }
@@ -92,12 +85,5 @@ pub fn kill_below_us(procfs: &Procfs, pids: &[Pid], signal: i32) {
             // The kernel has no pidfd, or a filter refuses it.
             Err(_) => signal::kill(pid.as_raw_pid(), signal),
         };
-    }
-}
-
-/// Kills a child, unless it was reaped, after which its pid may be another process's.
-pub fn kill_child(pid: Pid) {
-    if is_child(pid) {
-        let _ = signal::kill(pid.as_raw_pid(), libc::SIGKILL);
     }
 }

@@ -26,7 +26,6 @@ use rustix::process::Pid;
 
 use crate::config::plan::{MountpointLost, Phase, VassalPlan};
 use crate::init::child::launch::{Launch, Progress};
-use crate::init::child::reaper;
 use crate::init::event_loop::wakeup::{Attention, Unfinished};
 use crate::init::life::reload::{Unread, load_again};
 use crate::init::life::setup::{run_again, run_phase};
@@ -39,6 +38,7 @@ use crate::init::watch::watchdog::Loss;
 use crate::log::Elapsed;
 use crate::mount::ops;
 use crate::running_time;
+use crate::sys::child;
 
 /// A mount that is lost again within this time after it was made anew is not made a third time.
 const LASTS: Duration = Duration::from_secs(10);
@@ -117,7 +117,7 @@ fn begin_remount(vassal: &mut Vassal, lost: &Lost) -> Result<Remount, String> {
     for GivenUp { path, mount, daemon } in vassal.events.mountpoints.give_up(maker) {
         // The app may hang in what a stopped daemon was asked, of a filesystem that is unmounted already. And
         // a daemon of root's is out of sight where PID 1 has given up the right to look at it.
-        daemon.into_iter().for_each(reaper::kill_child);
+        daemon.into_iter().for_each(|pid| _ = child::kill(pid));
         if let Some(mount) = mount {
             unmount_by_force(vassal, &path, mount);
         }
@@ -166,7 +166,7 @@ fn end_daemons(vassal: &mut Vassal, phase: Phase) {
     let daemons = daemons.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
     // Its word counts for processes of the same user only.
     let is_its = |pid: &Pid| user.is_none_or(|uid| procfs.is_of(*pid, uid));
-    daemons.filter(is_its).for_each(reaper::kill_child);
+    daemons.filter(is_its).for_each(|pid| _ = child::kill(pid));
 }
 
 /// Mounts again and starts the app, once the old app has ended.

@@ -10,7 +10,6 @@ use crate::config::plan::{Action, Hook, Phase, VassalPlan};
 use crate::error::{Context, Error, Result, received};
 use crate::identity::Confinement;
 use crate::init::child::launch::{Launch, Launched, Progress};
-use crate::init::child::reaper;
 use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::event_loop::wakeup::{Interrupted, Unfinished};
 use crate::init::jail::Jail;
@@ -23,7 +22,7 @@ use crate::path::Walk;
 use crate::protocol::{EXIT_SETUP, SetupFailure, WaitStatus};
 use crate::running_time;
 use crate::shell;
-use crate::sys::{fd, signal};
+use crate::sys::{child, fd, signal};
 
 /// Why a phase was not completed.
 pub enum Failed {
@@ -291,7 +290,7 @@ fn wait_for_child(
         Err(unfinished) => {
             // The child's pid is also the number of its process group until it is reaped. A child that was
             // created just now may not lead the group yet.
-            if reaper::is_child(pid) {
+            if child::is_child(pid) {
                 let _ = signal::kill(pid.as_raw_pid(), libc::SIGKILL);
                 let _ = signal::kill(-pid.as_raw_pid(), libc::SIGKILL);
             }

@@ -17,7 +17,6 @@ use crate::config::plan::{Listen, Located, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::init::child::launch::Progress;
 use crate::init::child::listen_fds::{self, Socket};
-use crate::init::child::reaper;
 use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::event_loop::wakeup::Unfinished;
 use crate::init::jail::Jail;
@@ -27,7 +26,7 @@ use crate::log::Elapsed;
 use crate::place::Place;
 use crate::protocol::{FileId, FromVassal, KeptSocket, SOCKETS_MAX, SocketId, WaitStatus, send};
 use crate::running_time;
-use crate::sys::fd;
+use crate::sys::{child, fd};
 
 /// How long to wait for an address that is in use, and how often to try it.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -276,7 +275,7 @@ fn give_up(keep: &mut Vec<SocketId>, old: Option<&KeptSocket>) {
 
 /// Kills a child whose result is no longer needed.
 pub fn kill_late(events: &mut EventLoop, child: Pid, unfinished: Unfinished) {
-    reaper::kill_child(child);
+    child::kill(child);
     match unfinished {
         Unfinished::Interrupted(interruption) => events.put_interruption_back(*interruption),
         Unfinished::Deadline => {}

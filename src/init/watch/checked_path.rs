@@ -16,6 +16,7 @@ use crate::log::Elapsed;
 use crate::mount::mountinfo::{self, Mount};
 use crate::protocol::{MountReport, MountState};
 use crate::running_time;
+use crate::sys::child;
 
 /// A loss within this time after the death of the daemon is attributed to that death.
 const AFTER_DAEMON: Duration = Duration::from_secs(1);
@@ -112,7 +113,7 @@ impl CheckedPath {
             // The prober runs as the mount's owner, who may manipulate it. So it can name only a child of PID
             // 1 that the owner could kill anyway.
             let owner = self.mount.as_ref().map_or(0, |mount| mount.owner().uid);
-            let is_its = |pid: &Pid| reaper::is_child(*pid) && (owner == 0 || procfs.is_of(*pid, owner));
+            let is_its = |pid: &Pid| child::is_child(*pid) && (owner == 0 || procfs.is_of(*pid, owner));
             self.daemon = reply.daemon.filter(is_its).or(self.daemon);
             let was_up = self.dog.is_up();
             let judgement = self.dog.answer(reply.answer, now);

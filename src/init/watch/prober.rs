@@ -29,11 +29,11 @@ use rustix::time::{
 use crate::error::{Context, Error, Result, received};
 use crate::files;
 use crate::identity::{Identity, held};
-use crate::init::child::reaper;
 use crate::init::watch::fuse_daemon;
 use crate::init::watch::procfs::Procfs;
 use crate::init::watch::watchdog::{Answer, Found};
 use crate::mount::mountinfo::{self, Owner};
+use crate::sys::child;
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Strings, exec};
 use crate::sys::fd;
@@ -191,7 +191,7 @@ impl Prober {
 
     /// Kills the prober. If it hangs in a dead mount, it ends with the mount's connection.
     pub fn kill(&self) {
-        reaper::kill_child(self.pid);
+        child::kill(self.pid);
     }
 }
 
