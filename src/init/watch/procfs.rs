@@ -1,7 +1,7 @@
 //! What the kernel tells through procfs: the mounts, and the processes below us.
 
 use std::cell::OnceCell;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat};
 use rustix::io::Errno;
@@ -69,11 +69,7 @@ impl Procfs {
     /// # Errors
     /// As open(2); ENOENT if what is at `/proc` is no procfs.
     pub fn mountinfo(&self) -> Result<OwnedFd> {
-        let file = match self.own.get() {
-            Some(proc) => openat(proc, c"self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()),
-            None => files::open_mountinfo(),
-        };
-        file.context("open", files::MOUNTINFO)
+        self.open_below("self/mountinfo").context("open", files::MOUNTINFO)
     }
 
     /// The mounts, read.
@@ -170,9 +166,14 @@ impl Procfs {
     }
 
     fn read(&self, path: &str) -> rustix::io::Result<Vec<u8>> {
+        files::read_to_end(self.open_below(path)?)
+    }
+
+    fn open_below(&self, path: &str) -> rustix::io::Result<OwnedFd> {
+        let open = |proc: BorrowedFd<'_>| openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         match self.own.get() {
-            Some(proc) => files::read_file_at(proc, path),
-            None => files::read_file_at(files::open_proc()?, path),
+            Some(proc) => open(proc.as_fd()),
+            None => open(files::open_proc()?.as_fd()),
         }
     }
 
@@ -192,13 +193,7 @@ impl Procfs {
     /// The children of a process (`PID/task/TID/children` in procfs, CONFIG_PROC_CHILDREN). A child belongs
     /// to the thread that has created it.
     fn children(&self, pid: Pid) -> Vec<Pid> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let path = format!("{pid}/task");
-        let threads = match self.own.get() {
-            Some(proc) => openat(proc, path, flags, Mode::empty()),
-            None => files::open_proc().and_then(|proc| openat(proc, path, flags, Mode::empty())),
-        };
-        let Ok(threads) = threads else { return Vec::new() };
+        let Ok(threads) = self.open_below(&format!("{pid}/task")) else { return Vec::new() };
         let mut text = Vec::new();
         let mut room = Vec::with_capacity(ROOM_FOR_NAMES);
         let mut entries = RawDir::new(&threads, room.spare_capacity_mut());
