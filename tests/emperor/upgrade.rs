@@ -71,7 +71,8 @@ fn an_upgrade_keeps_vassals_histories_and_sockets() {
         sandbox.vassal("held", STEADY);
         sandbox.vassal(
             "starting",
-            "exec-as-root = sh -c 'while ! [ -e /run/go ]; do sleep 0.1; done'\ncommand = sleep 2000",
+            "exec-as-root = perl -e 'select undef, undef, undef, 0.1 until -e q(/run/go)'\n\
+             command = sleep 2000",
         );
         let options = [
             "--emperor-throttle",
