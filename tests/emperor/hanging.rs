@@ -254,9 +254,13 @@ fn links_to_files_that_hang_cost_no_vassal_beside_them() {
         let remote = Remote::mount();
         sandbox.vassal("healthy", STEADY);
         let names: Vec<_> = (0..12).map(|n| format!("far{n}")).collect();
-        for name in &names {
+        for (name, is_direct) in names.iter().zip([true, false].into_iter().cycle()) {
             remote.write(&format!("{name}.ini"), &format!("[uwsgi]\n{STEADY}\n"));
-            symlink(format!("/run/remote/vassals/{name}.ini"), vassal_path(name)).unwrap();
+            let far = format!("/run/remote/vassals/{name}.ini");
+            // By another link beside it, or directly.
+            let beside = Path::new(VASSALS).join(format!("{name}.link"));
+            symlink(&far, &beside).unwrap();
+            symlink(if is_direct { Path::new(&far) } else { &beside }, vassal_path(name)).unwrap();
         }
         let elsewhere = sandbox.file("elsewhere.ini", &format!("[uwsgi]\n{STEADY}\n"));
         symlink(&elsewhere, vassal_path("linked")).unwrap();
