@@ -135,7 +135,9 @@ impl Sandbox {
 
     fn show_logs(&self) {
         for process in process::all().iter().filter(|process| !process.is_of_sandbox()) {
-            println!("left: {process:?}");
+            // Where the kernel says it, what the process waits for.
+            let stack = fs::read_to_string(format!("/proc/{}/stack", process.pid)).unwrap_or_default();
+            println!("left: {process:?}\n{stack}");
         }
         let mut logs: Vec<_> = fs::read_dir(SCRATCH).unwrap().map(|entry| entry.unwrap().path()).collect();
         logs.sort();
