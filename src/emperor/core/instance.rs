@@ -220,6 +220,8 @@ pub struct ProcessFacts {
     pub status: String,
     /// The file that PID 1 was waiting for during the setup: `waits for FILE`.
     pub waits: Option<String>,
+    /// Whether it waited for nothing at the last look, but did at the one before.
+    pub was_moving: bool,
     /// What its PID 1 has said about the number of instances; `None` for the default.
     pub replication: Option<Replication>,
     /// What its file says, as in [`Event::Compared`](super::event::Event::Compared).
@@ -250,6 +252,7 @@ impl ProcessFacts {
             is_half: true,
             status: String::new(),
             waits: None,
+            was_moving: false,
             replication: None,
             text,
             sent: None,

@@ -166,6 +166,8 @@ pub enum Input {
     /// The process for [`Output::Spawn`] could not be created, or the socket for [`Output::Listen`] could not
     /// listen.
     SpawnFailed,
+    /// A look at a long setup has shown nothing that lasts: the next one comes soon.
+    Unsure,
     /// Time has passed.
     Time,
     /// Earlier failures no longer count.
@@ -290,6 +292,7 @@ impl Machine {
             Input::Answered(answer) => self.answered(answer, now),
             Input::Died | Input::DiedInvalid | Input::DiedOfLoss | Input::Left => self.died(input, now),
             Input::SpawnFailed => self.spawn_failed(now),
+            Input::Unsure => self.unsure(now),
             Input::Time => self.time(now),
             Input::ClearBackoff => self.clear_backoff(now),
             Input::Kill => self.kill(now),
@@ -514,6 +517,14 @@ impl Machine {
             Starting { .. } | Waiting => self.back_off(now),
             Running { .. } | Reloading { .. } | Stopping { .. } => self.stay(),
             Idle | Held | Backoff { .. } | Invalid { .. } => self.stay(),
+        }
+    }
+
+    fn unsure(&mut self, now: Instant) -> (State, Output) {
+        match self.state {
+            Starting { since, .. } => (Starting { since, remind_at: later(now, GRACE) }, Output::None),
+            Running { .. } | Reloading { .. } | Stopping { .. } => self.stay(),
+            Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => self.stay(),
         }
     }
 

@@ -290,6 +290,8 @@ fn every_state_and_event() {
         (invalid, E::Stuck, invalid, A::None),
         (held, E::Stuck, held, A::None),
         (armed, E::Stuck, armed, A::None),
+        (starting, E::Unsure, Starting { since: now, remind_at: now + seconds(1) }, A::None),
+        (old, E::Unsure, old, A::None),
         (idle, E::Connected, idle, A::None),
         (starting, E::Connected, starting, A::None),
         (old, E::Connected, old, A::None),

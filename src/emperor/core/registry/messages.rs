@@ -48,15 +48,20 @@ impl Registry {
     }
 
     /// Takes in which file PID 1 waits for during a long setup, if for one. A file takes milliseconds, so the
-    /// instance is killed if it waits for the same file at the next look.
+    /// instance is killed if it waits for the same file at the next look. Who moves then may do so for an
+    /// instant only, as when one that waited for the same answer is killed, and is looked at once more.
     pub(super) fn waits(&mut self, id: &InstanceId, what: Option<String>, now: Instant) {
         let Some(instance) = self.of(id) else { return };
         let (State::Starting { since, .. }, Some(process)) = (instance.state(), &mut instance.process) else {
             return;
         };
         let waits = what.map(|what| "waits for ".to_owned() + &what);
+        if waits.is_none() && process.waits.is_some() && !process.was_moving {
+            process.was_moving = true;
+            return self.step(id, Input::Unsure, now);
+        }
         let is_stuck = waits.is_some() && waits == process.waits;
-        process.waits = waits;
+        (process.waits, process.was_moving) = (waits, false);
         if is_stuck {
             process.condemn_for_waiting();
             return self.step(id, Input::Stuck, now);

@@ -1442,11 +1442,28 @@ fn a_start_that_waits_for_the_same_file_at_two_looks_is_ended_and_one_that_is_to
     let line = format!("a| killed: {why}; 80.0 s after its start, never ran; next try in 2.0 s");
     assert_eq!(story.died("a")[0], line);
 
+    // It waits for another answer of the same filesystem when it is looked at.
+    story.start("d");
+    story.pass(10);
+    waits(&mut story, "d", "/y");
+    assert_eq!(story.pass(10), ["d: Look"]);
+    assert_eq!(waits(&mut story, "d", ""), [""; 0]);
+    assert_eq!(story.pass(1), ["d: Look"]);
+    assert_eq!(waits(&mut story, "d", "/y"), [&format!("d| {why}: killing pid 102"), "d: Kill"]);
+    story.start("e");
+    story.pass(10);
+    waits(&mut story, "e", "/y");
+    story.pass(10);
+    waits(&mut story, "e", "");
+    assert_eq!(story.pass(1), ["e: Look"]);
+    assert_eq!(waits(&mut story, "e", ""), ["e| still setting up after 21.0 s"]);
+    assert_eq!(said(&story, "e"), None);
+
     story.start("b");
     story.pass(10);
     waits(&mut story, "b", "/x");
     let (_, effects) = story.order(Order::Stop, "b");
-    assert_eq!(effects[1..], [format!("b| {}: killing pid 102", why.replace("/y", "/x")), "b: Kill".into()]);
+    assert_eq!(effects[1..], [format!("b| {}: killing pid 104", why.replace("/y", "/x")), "b: Kill".into()]);
     // The event that it waited for has come.
     story.start("c");
     story.pass(10);

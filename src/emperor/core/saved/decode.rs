@@ -256,6 +256,7 @@ impl Reader<'_> {
             is_half: true,
             status: self.text(),
             waits: None,
+            was_moving: false,
             // No upgrade happens while remaining processes are being ended.
             has_ended: false,
             replication: self.maybe(Self::replication),

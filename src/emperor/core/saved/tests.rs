@@ -106,6 +106,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
         is_half: true,
         status: "s".to_owned(),
         waits: None,
+        was_moving: false,
         has_ended: false,
         replication: has_process.then_some(replication),
         text: Some(u64::MAX),
