@@ -176,8 +176,9 @@ impl Sources {
                     }
                     (Some(ToVassal::Reload), Some(file)) => heard.reload = Some(NewFile::Sent(file)),
                     (Some(ToVassal::Mountpoints), _) => heard.asks_for_report = true,
+                    // It may come before anybody waits for it.
                     (Some(ToVassal::TakesOver), _) => {
-                        let fd = self.taken_over.as_ref();
+                        let fd = self.taken_over();
                         let _ = fd.map(|fd| rustix::io::write(fd, &1_u64.to_ne_bytes()));
                     }
                     // A second greeting, or another version of the protocol.

@@ -19,7 +19,7 @@ use crate::listen::is_left_over;
 use crate::path::Walk;
 use crate::protocol::FileId;
 use crate::running_time;
-use crate::sys::fd;
+use crate::sys::{fd, signal};
 use crate::user_namespace;
 
 /// A socket that a child binds to a file.
@@ -122,6 +122,8 @@ impl Binding<'_> {
         taken_over: &OwnedFd,
     ) -> Result<()> {
         let Some((kept, socket)) = self.kept else { return Ok(()) };
+        // The instance may be stopped before it takes over.
+        signal::set_defaults();
         let mut fds = [PollFd::new(taken_over, PollFlags::IN)];
         while fds.iter().all(|fd| fd.revents().is_empty()) {
             let _ = running_time::poll(&mut fds, None);
