@@ -21,6 +21,7 @@ mod monitors;
 mod namespaced;
 mod readiness;
 mod reload;
+mod replaced;
 mod replicas;
 mod rootless;
 mod seeing;

@@ -43,7 +43,7 @@ while True:
 "#;
 
 /// The lines of a vassal whose app answers with its replica and a word.
-fn server(sandbox: &Sandbox, word: &str, lines: &str) -> String {
+pub fn server(sandbox: &Sandbox, word: &str, lines: &str) -> String {
     let path = sandbox.path("server.py");
     if !path.exists() {
         sandbox.file("server.py", SERVER);
@@ -51,26 +51,26 @@ fn server(sandbox: &Sandbox, word: &str, lines: &str) -> String {
     format!("listen = 127.0.0.1:80\ncommand = python3 {} %(replica) {word}\n{lines}", path.display())
 }
 
-fn get() -> std::io::Result<String> {
+pub fn get() -> std::io::Result<String> {
     let mut text = String::new();
     TcpStream::connect("127.0.0.1:80")?.read_to_string(&mut text)?;
     Ok(text)
 }
 
 /// The answer at a unix socket.
-fn get_at(path: &str) -> std::io::Result<String> {
+pub fn get_at(path: &str) -> std::io::Result<String> {
     let mut text = String::new();
     UnixStream::connect(path)?.read_to_string(&mut text).map(|_| text)
 }
 
 /// The answers of a while.
-fn answers() -> BTreeSet<String> {
+pub fn answers() -> BTreeSet<String> {
     (0..100).filter_map(|_| get().ok()).collect()
 }
 
 /// Connects without a pause, and counts answers that are wrong or missing, until `act` has ended. Returns how
 /// many were right.
-fn while_connecting(act: impl FnOnce()) -> usize {
+pub fn while_connecting(act: impl FnOnce()) -> usize {
     let (is_over, good) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         for _ in 0..2 {
@@ -95,7 +95,7 @@ fn while_connecting(act: impl FnOnce()) -> usize {
 }
 
 /// Waits until so many instances answer, each with this word.
-fn wait_for(replicas: &[u16], word: &str) {
+pub fn wait_for(replicas: &[u16], word: &str) {
     let wanted: BTreeSet<_> = replicas.iter().map(|number| format!("{number} {word}")).collect();
     until(format_args!("{wanted:?}"), || answers() == wanted);
 }
@@ -249,7 +249,7 @@ fn uwsgi_that_is_replaced_answers_what_it_has_accepted() {
 }
 
 /// Waits until so many instances of the app run.
-fn wait_until_set(emperor: &Daemon, count: usize) {
+pub fn wait_until_set(emperor: &Daemon, count: usize) {
     until("all instances run", || {
         emperor.lines("emperor: app/").iter().filter(|line| line.contains("running")).count()
             + emperor.lines("emperor: app: running").len()
@@ -577,18 +577,18 @@ fn the_sockets_file_stays_while_one_instance_uses_it() {
 
 impl Sandbox {
     /// Gives a command to the emperor. Returns its exit status and all that it prints.
-    fn control(&self, arguments: &[&str]) -> (i32, String) {
+    pub fn control(&self, arguments: &[&str]) -> (i32, String) {
         let output = self.program("emperor").args(arguments).output().unwrap();
         let text = [output.stdout, output.stderr].concat();
         (output.status.code().unwrap(), String::from_utf8_lossy(&text).into_owned())
     }
 
-    fn status(&self, name: &str) -> String {
+    pub fn status(&self, name: &str) -> String {
         self.control(&["status", name]).1
     }
 
     /// The pid of an instance, from the table of status.
-    fn pid_in_status(&self, instance: &str) -> i32 {
+    pub fn pid_in_status(&self, instance: &str) -> i32 {
         let table = self.control(&["status"]).1;
         let row = table.lines().find(|line| line.split_whitespace().next() == Some(instance));
         let mut words = row.unwrap_or_else(|| panic!("{instance} in {table}")).split_whitespace();

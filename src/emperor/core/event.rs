@@ -65,10 +65,10 @@ pub enum Event {
 pub enum InstanceEvent {
     /// Its file takes long to read.
     ReadsSlowly,
-    /// No process can be created now: its cgroup would be frozen.
-    Frozen,
+    /// No process may be created now. The text says for what the instance waits.
+    Blocked(&'static str),
     /// That has ended.
-    Thawed,
+    Unblocked,
     /// A process was created.
     Spawned {
         /// Its pid.

@@ -251,8 +251,8 @@ impl Registry {
                 self.starts.end(id);
                 self.begin_starts(now);
             }
-            InstanceEvent::Frozen => self.frozen(id, now),
-            InstanceEvent::Thawed => self.thawed(id, now),
+            InstanceEvent::Blocked(waits) => self.blocked(id, waits, now),
+            InstanceEvent::Unblocked => self.unblocked(id, now),
             InstanceEvent::Spawned { pid, owner, text } => {
                 self.spawned(id, ProcessFacts::new(pid, owner, text, now), now);
             }
@@ -437,6 +437,7 @@ impl Registry {
         vassal.on_demand = address.unwrap_or_default();
         let (rolls, how) = (vassal.rolls(), vassal.how_it_is_refreshed());
         let gives_up = vassal.replication.is_rolling && vassal.instances.iter().any(Instance::is_up);
+        let is_own = vassal.is_own();
         if let Some(mistake) = mistake {
             self.log(file, mistake);
         }
@@ -449,8 +450,9 @@ impl Registry {
         if gives_up {
             self.stop_rolling(file, now);
         }
-        for id in self.staying(file) {
-            self.step(&id, Input::Refresh, now);
+        for (index, id) in self.staying(file).into_iter().enumerate() {
+            // Another owner has none of the sockets: the first one binds them, and the others follow it.
+            self.step(&id, if is_own || index == 0 { Input::Refresh } else { Input::Stop }, now);
         }
     }
 

@@ -189,13 +189,22 @@ impl Vassal {
         self.instances.iter().any(|instance| instance.is_old || instance.is_on_trial)
     }
 
+    /// Whether its file still belongs to the owner as whom its instances run, as far as is known.
+    pub(super) fn is_own(&self) -> bool {
+        let (user, owner) = (self.owner, self.file_version.owner);
+        let is_own = |it: &Instance| {
+            it.process().is_none_or(|it| {
+                user.is_none_or(|uid| uid == it.owner.uid) && owner.is_none_or(|owner| owner == it.owner)
+            })
+        };
+        self.instances.iter().all(is_own)
+    }
+
     /// Whether a change of its file makes new instances take the place of the present ones. Those of another
     /// owner are not to go on until then.
     pub(super) fn rolls(&self) -> bool {
-        let is_own =
-            |it: &Instance| it.process().is_none_or(|it| self.owner.is_none_or(|uid| uid == it.owner.uid));
         self.replication.is_rolling
-            && self.instances.iter().all(is_own)
+            && self.is_own()
             && !self.is_held()
             && self.instances.iter().any(Instance::is_up)
     }

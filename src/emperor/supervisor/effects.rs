@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::supervisor::{Supervisor, THAWING};
+use super::supervisor::{BLOCKED, Supervisor};
 use crate::config::plan::Address;
 use crate::emperor::commands::config_check;
 use crate::emperor::core::effect::{Decision, Effect, InstanceEffect};
@@ -100,10 +100,8 @@ impl Supervisor {
     ) -> Option<InstanceEvent> {
         match effect {
             InstanceEffect::Spawn if self.spawner.is_frozen() => {
-                self.frozen.retain(|other| other != id);
-                self.frozen.push(id.clone());
-                self.thaw_at.get_or_insert(later(now, THAWING));
-                return Some(InstanceEvent::Frozen);
+                self.block(id, now);
+                return Some(InstanceEvent::Blocked("its cgroup is frozen"));
             }
             InstanceEffect::Spawn => self.read(id, None, Purpose::Start, now),
             InstanceEffect::RunCommands => {
@@ -149,6 +147,13 @@ impl Supervisor {
             }
         }
         None
+    }
+
+    /// Notes that an instance may not start yet.
+    fn block(&mut self, id: &InstanceId, now: Instant) {
+        self.blocked.retain(|other| other != id);
+        self.blocked.push(id.clone());
+        self.look_at.get_or_insert(later(now, BLOCKED));
     }
 
     /// Has the file of an instance's vassal read, or something done with another path of the vassal's.
@@ -285,6 +290,17 @@ impl Supervisor {
     ) -> Result<Option<(i32, Owner)>> {
         let file = &id.file;
         if !self.open_demand(file, true, now)? {
+            return Ok(None);
+        }
+        if !self.handles.may_run(file, &self.spawner, read.owner) {
+            // It would take their sockets away from those that run.
+            if self.registry.vassal(file).is_some_and(Vassal::is_running) {
+                let event = Event::Touched("its file belongs to another owner now", Some(read.owner));
+                self.registry.apply(file, event, now);
+            }
+            self.block(id, now);
+            let event = InstanceEvent::Blocked("instances of the file's former owner are left");
+            self.registry.apply_to(id, event, now);
             return Ok(None);
         }
         let is_one_of_several = self.registry.vassal(file).is_some_and(Vassal::is_set);

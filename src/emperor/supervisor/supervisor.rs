@@ -36,8 +36,9 @@ use crate::running_time::earliest;
 /// How long an emperor that ends may take to remove its vassals' cgroups.
 const FINISHING: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether the cgroup of the vassals is still frozen.
-pub(super) const THAWING: Duration = Duration::from_secs(1);
+/// How often it is looked whether the cgroup of the vassals is still frozen, or instances of another owner
+/// are left.
+pub(super) const BLOCKED: Duration = Duration::from_secs(1);
 
 /// Supervises all vassals.
 pub struct Supervisor {
@@ -51,9 +52,9 @@ pub struct Supervisor {
     pub(super) checks: Checks,
     pub(super) freeing: Freeing,
     pub(super) readers: Readers,
-    /// The instances that wait until their cgroup is not frozen, and when to look.
-    pub(super) frozen: Vec<InstanceId>,
-    pub(super) thaw_at: Option<Instant>,
+    /// The instances that may not start yet, and when to look.
+    pub(super) blocked: Vec<InstanceId>,
+    pub(super) look_at: Option<Instant>,
     /// What readers have done for the emperor itself.
     pub(super) own_news: Vec<(Rc<VassalFile>, News)>,
     removal: FileRemoval,
@@ -97,8 +98,8 @@ impl Supervisor {
             checks: Checks::default(),
             freeing: Freeing::default(),
             readers: Readers::default(),
-            frozen: Vec::new(),
-            thaw_at: None,
+            blocked: Vec::new(),
+            look_at: None,
             own_news: Vec::new(),
             removal: FileRemoval::default(),
             leftovers: Leftovers::default(),
@@ -133,7 +134,7 @@ impl Supervisor {
             self.spawner.removals().deadline(),
             self.leftovers.deadline(),
             self.readers.deadline(),
-            self.thaw_at,
+            self.look_at,
         ])
     }
 
@@ -253,12 +254,12 @@ impl Supervisor {
         if self.leftovers.deadline().is_some_and(|due| due <= now) {
             self.sweep(now);
         }
-        if self.thaw_at.take_if(|at| *at <= now).is_some() {
+        if self.look_at.take_if(|at| *at <= now).is_some() {
             if self.spawner.is_frozen() {
-                self.thaw_at = Some(now + THAWING);
+                self.look_at = Some(now + BLOCKED);
             } else {
-                for id in std::mem::take(&mut self.frozen) {
-                    self.registry.apply_to(&id, InstanceEvent::Thawed, now);
+                for id in std::mem::take(&mut self.blocked) {
+                    self.registry.apply_to(&id, InstanceEvent::Unblocked, now);
                 }
             }
         }
@@ -305,6 +306,9 @@ impl Supervisor {
             {
                 self.other_children.push((pid, status));
             }
+        }
+        if !self.blocked.is_empty() {
+            self.look_at = Some(now);
         }
         self.take_replies(now);
         self.run_effects(now);

@@ -13,8 +13,8 @@ use crate::emperor::core::vassal_file::VassalFile;
 use crate::error::Error;
 use crate::protocol::WaitStatus;
 
-/// What is told of an instance that cannot start, as its cgroup is frozen.
-const FROZEN: &str = "waits: its cgroup is frozen";
+/// How that begins which is told of an instance that may not start yet.
+const WAITS: &str = "waits: ";
 
 impl Registry {
     pub(super) fn spawned(&mut self, id: &InstanceId, process: ProcessFacts, now: Instant) {
@@ -31,7 +31,7 @@ impl Registry {
             self.starts.set_up(id, owner, now);
         }
         let history = &mut instance.history;
-        history.last_end.take_if(|why| why == FROZEN);
+        history.last_end.take_if(|why| why.starts_with(WAITS));
         history.instances += 1;
         history.runs = Some(Runs { first: history.runs.map_or(now, |runs| runs.first), last: now });
         if is_only {
@@ -45,18 +45,20 @@ impl Registry {
         self.push_to(id, InstanceEffect::RunCommands);
     }
 
-    /// No process can be created, since its cgroup would be frozen.
-    pub(super) fn frozen(&mut self, id: &InstanceId, now: Instant) {
+    /// No process may be created until something has happened.
+    pub(super) fn blocked(&mut self, id: &InstanceId, what: &str, now: Instant) {
         self.starts.end(id);
-        if let Some(instance) = self.of(id) {
-            instance.history.last_end = Some(FROZEN.to_owned());
+        let waits = WAITS.to_owned() + what;
+        let Some(instance) = self.of(id) else { return };
+        if instance.history.last_end.as_ref() != Some(&waits) {
+            instance.history.last_end = Some(waits.clone());
+            self.log_of(id, waits);
         }
-        self.log_of(id, FROZEN.to_owned());
         self.begin_starts(now);
     }
 
-    /// An instance that its cgroup has kept from starting waits for its turn again.
-    pub(super) fn thawed(&mut self, id: &InstanceId, now: Instant) {
+    /// An instance that something has kept from starting waits for its turn again.
+    pub(super) fn unblocked(&mut self, id: &InstanceId, now: Instant) {
         let Some(vassal) = self.vassal(&id.file) else { return };
         let Some(instance) = vassal.instance(id.number).filter(|one| one.lacks_process()) else { return };
         let (owner, is_urgent) = (vassal.owner, vassal.is_urgent(instance));

@@ -17,8 +17,8 @@ impl Registry {
     /// The file of a vassal has another version. If only what it says counts, that is found out first;
     /// but an app does not go on for a user whose file it is not any more, whatever that says.
     pub(super) fn touched(&mut self, file: &Rc<VassalFile>, why: &str, owner: Option<Owner>) {
-        if owner.is_some() {
-            self.note_owner(file, owner.map(|owner| owner.uid));
+        if let Some(vassal) = self.vassals.get_mut(file).filter(|_| owner.is_some()) {
+            (vassal.owner, vassal.file_version.owner) = (owner.map(|owner| owner.uid), owner);
         }
         let is_own = |instance: &Instance| {
             instance.process().is_none_or(|process| owner.is_none_or(|owner| owner == process.owner))

@@ -1882,8 +1882,19 @@ fn a_file_of_another_owner_is_not_rolled_out() {
     run_one(&mut story, 3, rolling(2));
     story.event("a", Event::Touched("file changed", owner(9)));
     let effects = story.no_address("a", "file changed");
-    assert!(effects.contains(&"a#3: AskToStop".to_owned()) && !effects.contains(&"a#3: Reload".to_owned()));
-    assert!(["a: Reload", "a#2: Reload"].iter().all(|it| effects.iter().any(|one| one == it)), "{effects:?}");
+    // The first one becomes that of the new owner, and the others follow it then.
+    assert_eq!(effects[1..], ["a#3: AskToStop", "a: Reload", "a#2: AskToStop"]);
+    let why = "its file belongs to user 9 now".to_owned();
+    story.event("a", InstanceEvent::ReloadImpossible(why));
+    story.event("a", InstanceEvent::Checked(Answer::NeedsRespawn, String::new()));
+    assert!(story.died("a").contains(&"a: Spawn".to_owned()));
+    // Not before the last one of the other owner is gone.
+    let effects = story.event("a", InstanceEvent::Blocked("others are left"));
+    assert_eq!(effects, ["a/1| waits: others are left"]);
+    assert!(story.event("a", InstanceEvent::Blocked("others are left")).is_empty());
+    story.died("a#2");
+    story.died("a#3");
+    assert_eq!(story.event("a", InstanceEvent::Unblocked), ["a: Spawn"]);
 }
 
 #[test]

@@ -1,0 +1,147 @@
+//! Rolling reloads in trouble: files of other owners, apps that hang, and whatever comes while instances are
+//! replaced.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
+
+use super::replicas::{answers, get_at, server, wait_for, while_connecting};
+use crate::common::sandbox::{VASSALS, vassal_path};
+use crate::common::{Daemon, Sandbox, eventually, process, run, sandboxed, until};
+
+/// Writes a vassal's file of this owner in one step.
+fn owned(sandbox: &Sandbox, (uid, gid): (u32, u32), lines: &str) {
+    let draft = sandbox.file("draft", &format!("[uwsgi]\n{lines}\n"));
+    chown(&draft, Some(uid), Some(gid)).unwrap();
+    fs::create_dir_all(VASSALS).unwrap();
+    let path = vassal_path("app");
+    run("sh", &["-c", &format!("cp -p {} {1}.new; mv {1}.new {1}", draft.display(), path.display())]);
+}
+
+/// An emperor of tyrants, whose users may listen at each port.
+fn tyrant(sandbox: &Sandbox, options: &[&str]) -> Daemon {
+    fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").unwrap();
+    sandbox.emperor(&[&["--emperor-tyrant", "--emperor-throttle", "1"], options].concat())
+}
+
+/// Waits until the instances with these numbers answer with the word, and no other instance is left.
+fn only(replicas: &[u16], word: &str) {
+    wait_for(replicas, word);
+    until("the others are gone", || process::named("python3").len() == replicas.len());
+}
+
+/// Waits until so many instances answer, all with the word, and no other instance is left. Returns their
+/// users.
+fn any(count: usize, word: &str) -> Vec<u32> {
+    until(format_args!("{count} with {word}"), || {
+        let all = answers();
+        all.len() == count && all.iter().all(|answer| answer.ends_with(&format!(" {word}")))
+    });
+    eventually("the others are gone", || {
+        let all = process::named("python3");
+        (all.len() == count).then(|| all.into_iter().map(|process| process.uid).collect())
+    })
+}
+
+#[test]
+fn the_replicas_of_a_user_are_replaced_without_a_lost_connection() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("files of other users") {
+            return;
+        }
+        let lines = |word: &str| server(sandbox, word, "replicas = 2\nready-after = 50ms");
+        owned(sandbox, (4242, 4343), &lines("zero"));
+        let emperor = tyrant(sandbox, &[]);
+        only(&[1, 2], "zero");
+        let count = while_connecting(|| {
+            for word in ["one", "two", "three", "four"] {
+                owned(sandbox, (4242, 4343), &lines(word));
+                assert_eq!(any(2, word), [4242; 2]);
+            }
+        });
+        assert!(count > 0);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn nobody_waits_for_the_end_of_a_trial_that_is_over() {
+    sandboxed(|sandbox| {
+        let lines = |word: &str, more: &str| {
+            let rolls = "replicas = 2\nready-after = 50ms\nready-timeout = 1s\nchmod-socket = 666";
+            let lines = server(sandbox, word, &format!("{rolls}\n{more}"));
+            lines.replacen("127.0.0.1:80", "/run/scratch/app.sock", 1)
+        };
+        sandbox.vassal("app", &lines("one", ""));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        // Each has its PID 1, and no process that waits.
+        let are = |count: usize| process::named("vassal-init").len() == count;
+        until("two replicas", || get_at("/run/scratch/app.sock").is_ok() && are(2));
+        sandbox.vassal("app", &lines("bad", "ready-check = exec:false"));
+        emperor.wait_for("emperor: app/3: reload refused: ");
+        until("it is gone", || are(2));
+        sandbox.vassal("app", &lines("two", ""));
+        emperor.wait_for_nth(2, "takes over");
+        until("the new ones are left", || are(2));
+        assert_eq!(emperor.lines("processes are left"), [""; 0]);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_file_of_another_owner_takes_all_replicas_along() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("files of other users") {
+            return;
+        }
+        let path = "/run/scratch/open/app.sock";
+        fs::create_dir("/run/scratch/open").unwrap();
+        run("chmod", &["1777", "/run/scratch/open"]);
+        let lines = |word: &str| {
+            let also = format!("replicas = 2\nready-after = 50ms\nlisten = {path}\nchmod-socket = 666");
+            server(sandbox, word, &also)
+        };
+        owned(sandbox, (4242, 4343), &lines("zero"));
+        let emperor = tyrant(sandbox, &[]);
+        only(&[1, 2], "zero");
+        // Also where only the group is another one, and again the one of before.
+        for (round, owner) in [(4242, 4444), (4243, 4343), (4242, 4343)].into_iter().enumerate() {
+            let word = format!("round{round}");
+            owned(sandbox, owner, &lines(&word));
+            assert_eq!(any(2, &word), [owner.0; 2]);
+            let there = fs::symlink_metadata(path).unwrap();
+            assert_eq!((there.uid(), there.gid()), owner);
+        }
+        for wrong in ["takes over", "already in use", "next try"] {
+            assert_eq!(emperor.lines(wrong), [""; 0]);
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_owner_who_is_not_noticed_before_the_trial_costs_the_others_no_socket() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("files of other users") {
+            return;
+        }
+        // Nobody watches the place that the link leads to.
+        let file = |word: &str| {
+            let lines = server(sandbox, word, "replicas = 2\nready-after = 50ms");
+            sandbox.file("linked.ini", &format!("[uwsgi]\n{lines}\n"))
+        };
+        let target = file("one");
+        chown(&target, Some(4242), Some(4343)).unwrap();
+        fs::create_dir_all(VASSALS).unwrap();
+        symlink(&target, vassal_path("app")).unwrap();
+        let emperor = tyrant(sandbox, &["--emperor-freq", "1000"]);
+        only(&[1, 2], "one");
+        for (round, owner) in [(4242, 4444), (4243, 4444)].into_iter().enumerate() {
+            chown(&target, Some(owner.0), Some(owner.1)).unwrap();
+            let (status, text) = sandbox.control(&["reload", "--wait", "app"]);
+            assert_eq!(status, 0, "{text}");
+            emperor.wait_for_nth(round + 1, "its file belongs to another owner now");
+            assert_eq!(any(2, "one"), [owner.0; 2]);
+        }
+        emperor.stop();
+    });
+}
