@@ -42,7 +42,7 @@ impl<T> Names<T> {
 
 /// Whether a list, separated by blanks, contains a name.
 pub fn contains(list: &str, name: &[u8]) -> bool {
-    list.split(' ').any(|known| known.as_bytes() == name)
+    list.as_bytes().split(|&byte| byte == b' ').any(|known| known == name)
 }
 
 /// Name and text of a line.
@@ -50,13 +50,18 @@ pub fn split(line: &str) -> (&str, &str) {
     line.split_once(' ').unwrap_or((line, ""))
 }
 
+/// The text about a name, in lines as of [`Names::lines`].
+pub fn text(lines: &'static str, name: &[u8]) -> Option<&'static str> {
+    lines.lines().nth(position(lines, name)?).map(|line| split(line).1)
+}
+
 fn position(lines: &str, name: &[u8]) -> Option<usize> {
     // A start looks up some hundred names, so this does not split lines or look at the texts.
-    let is = |line: &str| {
-        let rest = line.as_bytes().strip_prefix(name);
+    let is = |line: &[u8]| {
+        let rest = line.strip_prefix(name);
         rest.is_some_and(|rest| matches!(rest, [] | [b' ', ..])) && !name.contains(&b' ')
     };
-    lines.split('\n').position(is)
+    lines.as_bytes().split(|&byte| byte == b'\n').position(is)
 }
 
 fn names_of(lines: &'static str) -> Vec<&'static str> {

@@ -29,8 +29,7 @@ const PROTOCOLS: &str = "\
 
 /// The protocol of an option for a socket that uWSGI could take over.
 fn protocol(setting: &Setting) -> Option<&'static str> {
-    let mut lines = PROTOCOLS.lines().map(names::split);
-    lines.find(|(name, _)| *name == setting.name()).map(|(_, protocol)| protocol)
+    names::text(PROTOCOLS, &setting.key)
 }
 
 /// uWSGI's options for sockets that only uWSGI can bind. If one of them is set, uWSGI takes over no sockets.

@@ -12,8 +12,11 @@ const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789-_.";
 
 /// Whether uWSGI has an option of that name.
 pub(crate) fn has(name: &[u8]) -> bool {
-    let hash = name.iter().fold(0, |hash, byte| add(hash, *byte));
-    HASHES.binary_search(&hash).is_ok()
+    HASHES.binary_search(&hash(name)).is_ok()
+}
+
+fn hash(text: &[u8]) -> u32 {
+    text.iter().fold(0, |hash, byte| add(hash, *byte))
 }
 
 /// Finds the option that a misspelt name is one slip away from.
@@ -24,7 +27,7 @@ pub(crate) struct Slips(Cell<u8>);
 
 impl Default for Slips {
     fn default() -> Self {
-        Self(Cell::new(50))
+        Self(Cell::new(25))
     }
 }
 
@@ -37,9 +40,15 @@ impl Slips {
             return None;
         }
         self.0.set(left);
+        // The hash of each beginning. That of an end is what the beginning leaves of the whole.
+        let hashes: Vec<_> = (0..=name.len()).map(|to| name.get(..to).map_or(0, hash)).collect();
         let with = |from: usize, taken: usize, middle: &[u8]| {
-            let name = [name.get(..from)?, middle, name.get(from + taken..)?].concat();
-            String::from_utf8(name).ok().filter(|name| has(name.as_bytes()))
+            let rest = name.get(from + taken..)?;
+            let moved = |hash: u32| hash.wrapping_mul(FACTOR.wrapping_pow(rest.len() as u32));
+            let end = hashes.last()?.wrapping_sub(moved(*hashes.get(from + taken)?));
+            let start = middle.iter().fold(*hashes.get(from)?, |hash, byte| add(hash, *byte));
+            HASHES.binary_search(&moved(start).wrapping_add(end)).ok()?;
+            String::from_utf8([name.get(..from)?, middle, rest].concat()).ok()
         };
         (0..=name.len()).find_map(|from| {
             let swapped = match name.get(from..) {
