@@ -1,6 +1,6 @@
 //! The part of the command line that both programs handle alike.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -105,8 +105,13 @@ pub fn check_vassal(of: ToCheck, findings: &mut Findings) {
         return findings.add(&config::check_vassal(&of, &WORLD));
     }
     let mut names = WORLD.names(directory);
-    names.retain(|name| name.as_bytes().ends_with(b".ini") && !name.as_bytes().starts_with(b"."));
+    names.retain(|name| name.as_bytes().ends_with(b".ini"));
     names.sort_unstable();
+    for name in names.extract_if(.., |name| name.as_bytes().starts_with(b".")) {
+        if is_hidden_vassal(&name) {
+            findings.add(&Report::about(directory.join(name).as_os_str(), format!("ignored: {HIDDEN}")));
+        }
+    }
     if names.is_empty() {
         findings.add(&Report::about(directory.as_os_str(), "there is no file NAME.ini in it".to_owned()));
     }
@@ -115,6 +120,17 @@ pub fn check_vassal(of: ToCheck, findings: &mut Findings) {
         let of = ToCheck { before: of.before.clone(), file, behind: of.behind.clone() };
         findings.add(&config::check_vassal(&of, &WORLD));
     }
+}
+
+/// Why a hidden file is no vassal's, and what to do.
+pub const HIDDEN: &str = "hidden files are not read: name it without the dot";
+
+/// Whether a file with a hidden name was probably meant for a vassal: `.#NAME` is an editor's,
+/// `.ansible_tmp...` a file on its way to its name, and `.ini` has no name.
+pub fn is_hidden_vassal(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    let is_other = name.starts_with(b".#") || name.starts_with(b".ansible_tmp") || name == b".ini";
+    name.starts_with(b".") && name.ends_with(b".ini") && !is_other
 }
 
 /// Carries out a check, and returns the exit status.

@@ -13,6 +13,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Statx, StatxFlags, makede
 use rustix::io::Errno;
 
 use super::patterns::{Allowance, CHANGES_MAX};
+use crate::cli::{HIDDEN, is_hidden_vassal};
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::emperor::core::sorted_map::SortedMap;
@@ -48,7 +49,6 @@ pub struct Stamp {
 
 /// The reasons for refusing files that uWSGI's emperor would run.
 const FOREIGN: &str = "only ini files are read: write it as NAME.ini";
-const HIDDEN: &str = "hidden files are not read: name it without the dot";
 /// How many of these are reported for a directory that has so many files already.
 const FOREIGN_MAX: usize = 100;
 
@@ -100,10 +100,7 @@ impl Rules {
 
     /// Why a file is refused that uWSGI's emperor would run; `None` if it would not.
     fn refusal(name: &OsStr) -> Option<&'static str> {
-        // `.#NAME` is an editor's, `.ansible_tmp...` a file on its way to its name.
-        let bytes = name.as_bytes();
-        let is_other = bytes.starts_with(b".#") || bytes.starts_with(b".ansible_tmp");
-        if bytes.starts_with(b".") && !is_other && bytes.ends_with(b".ini") {
+        if is_hidden_vassal(name) {
             return Some(HIDDEN);
         }
         let suffixes = [".xml", ".yml", ".yaml", ".json", ".js"];
@@ -389,6 +386,7 @@ mod tests {
             (".a.yml", None),
             ("a.txt", None),
             (".a.ini", Some(HIDDEN)),
+            (".ini", None),
             (".#a.ini", None),
             (".ansible_tmp1a.ini", None),
         ] {
