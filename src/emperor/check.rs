@@ -9,6 +9,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitOptions, waitpid};
 
 use super::core::owner::Owners;
+use super::discovery::followers::Followers;
 use super::discovery::patterns::{Allowance, Place, Wanted, places};
 use super::discovery::scan::{Entry, Rules, list};
 use super::instance::spawner::for_vassals;
@@ -88,7 +89,7 @@ fn vassals(plan: &EmperorPlan, findings: &mut Findings) -> Vec<PathBuf> {
         nofollow: plan.discovery.nofollow,
         owners: Owners::of(plan.tyrant),
     };
-    let mut files = Vec::new();
+    let (mut files, mut followers) = (Vec::new(), Followers::new(rules.owners));
     let mut refuse = |path: &Path, why: String| findings.add(&Report::about(path.as_os_str(), why));
     for source in &plan.discovery.sources {
         let all = match &source.value {
@@ -101,13 +102,13 @@ fn vassals(plan: &EmperorPlan, findings: &mut Findings) -> Vec<PathBuf> {
                 continue;
             }
             let allowance = Allowance::of(&path, 0, rules.changes_max());
-            match list(&path, &rules, |name| wanted.includes(name), |_| (), &allowance) {
+            match list(&path, &rules, |name| wanted.includes(name), &mut followers, &allowance) {
                 Err(error) => refuse(&path, error.to_string()),
                 Ok(listing) => {
                     for (name, entry) in listing.iter() {
                         let file = path.join(name);
                         match entry {
-                            Entry::File(_) => files.push(file),
+                            Entry::File(_) | Entry::Late => files.push(file),
                             Entry::Refused(why) => refuse(&file, format!("ignored: {why}")),
                             Entry::Unknown(errno) => refuse(&file, Described(*errno).to_string()),
                         }

@@ -78,10 +78,15 @@ impl Deputy {
         Some(receive(&self.link))
     }
 
+    /// Whether the deputy has sent something, or has ended.
+    pub fn has_said(&self) -> bool {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::new(&self.link, PollFlags::IN)], Some(&at_once)).is_ok_and(|ready| ready > 0)
+    }
+
     /// Whether the deputy has sent something, is running, or only waits for a processor.
     pub fn is_at_work(&self) -> bool {
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        if poll(&mut [PollFd::new(&self.link, PollFlags::IN)], Some(&at_once)).is_ok_and(|ready| ready > 0) {
+        if self.has_said() {
             return true;
         }
         let stat = files::read_file(&format!("/proc/{}/stat", self.child.pid.as_raw_pid()));

@@ -39,6 +39,7 @@ pub mod daemon;
 pub mod deputy;
 pub mod discovery;
 pub mod instance;
+mod links;
 pub mod owned_file;
 pub mod pid_file;
 pub mod supervisor;

@@ -541,32 +541,71 @@ fn the_emperors_own_names_on_a_filesystem_that_hangs_delay_nobody() {
 }
 
 #[test]
-fn one_link_to_a_file_that_hangs_costs_the_news_of_its_directory_only() {
+fn links_to_files_that_hang_cost_only_their_own_news() {
     sandboxed(|sandbox| {
         let remote = Remote::mount();
-        remote.write("far.ini", &format!("[uwsgi]\n{STEADY}\n"));
+        let file = format!("[uwsgi]\n{STEADY}\n");
+        remote.write("far.ini", &file);
+        remote.write("far2.ini", &file);
         sandbox.vassal("healthy", STEADY);
         let other = Path::new("/run/other");
         fs::create_dir(other).unwrap();
-        fs::write(other.join("near.ini"), format!("[uwsgi]\n{STEADY}\n")).unwrap();
-        symlink("/run/remote/vassals/far.ini", other.join("link.ini")).unwrap();
-        let emperor =
-            sandbox.emperor(&["--emperor", "/run/other", "--emperor-freq", "1", "--emperor-throttle", "1"]);
-        for name in ["healthy", "near", "link"] {
+        // On another mount, too, but one that answers.
+        fs::create_dir("/run/elsewhere").unwrap();
+        run("mount", &["-t", "tmpfs", "none", "/run/elsewhere"]);
+        for path in [&other.join("near.ini"), Path::new("/run/elsewhere/fine.ini")] {
+            fs::write(path, &file).unwrap();
+        }
+        let links = [
+            ("/run/remote/vassals/far.ini", "link.ini"),
+            ("/run/elsewhere/twice", "link2.ini"),
+            ("/run/remote/vassals/far2.ini", "/run/elsewhere/twice"),
+            ("/run/elsewhere/fine.ini", "zfine.ini"),
+        ];
+        for (target, link) in links {
+            symlink(target, other.join(link)).unwrap();
+        }
+        let names = ["healthy", "near", "link", "link2", "zfine"];
+        let options = ["--emperor", "/run/other", "--emperor-freq", "1", "--emperor-throttle", "1"];
+        let emperor = sandbox.emperor(&options);
+        for name in names {
             emperor.wait_running(1, name);
         }
         remote.hang();
-        let line = emperor.wait_for("directory /run/other does not answer since ");
-        assert!(line.ends_with(": waiting for /run/other/link.ini; keeping what runs"), "{line}");
+        let shown = "directory /run/remote/vassals does not answer since ";
+        let line = emperor.wait_for(shown);
+        let link = |name| line.ends_with(&format!(": waiting for /run/other/{name}.ini; keeping what runs"));
+        assert!(link("link") || link("link2"), "{line}");
+        until("the status tells", || status(sandbox).contains(&format!("\nThe {shown}")));
         others_are_served(sandbox, &emperor);
-        // Not even the others in that directory have to wait if they only die.
-        process::signal(emperor.pid_of("near"), Signal::KILL);
-        emperor.wait_running(2, "near");
-        run("touch", &["/run/other/near.ini"]);
-        remote.answer();
-        emperor.wait_for("directory /run/other answers again, after ");
-        emperor.wait_for("emperor: near: reloaded after ");
+        // In that directory, too, and of links there.
+        for name in ["near", "zfine"] {
+            process::signal(emperor.pid_of(name), Signal::KILL);
+            emperor.wait_running(2, name);
+        }
+        fs::write(other.join("new.ini"), &file).unwrap();
+        emperor.wait_running(1, "new");
+        fs::remove_file(other.join("near.ini")).unwrap();
+        emperor.wait_for("emperor: near: stopped");
+        run("touch", &["/run/elsewhere/fine.ini"]);
+        emperor.wait_for("emperor: zfine: reloaded after ");
+        assert_eq!(emperor.lines(" does not answer since ").len(), 1);
+        // A start while they hang.
         end(emperor);
+        let emperor = sandbox.emperor(&options);
+        for name in ["healthy", "new", "zfine"] {
+            emperor.wait_running(1, name);
+        }
+        emperor.wait_for(shown);
+        remote.write("far.ini", &format!("{file}# changed\n"));
+        remote.answer();
+        emperor.wait_for("directory /run/remote/vassals answers again, after ");
+        for name in ["link", "link2"] {
+            emperor.wait_running(1, name);
+        }
+        assert!(!status(sandbox).contains("does not answer"));
+        end(emperor);
+        unmount("/run/elsewhere");
     });
 }
 

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{fcntl_dupfd_cloexec, pwrite};
 
+use super::followers::{Followers, Target};
 use super::inotify::{Watch, Watched, address};
 use super::patterns::{Allowance, Place, Places, Wanted, below, fixed_part, places};
 use super::scan::{self, Change, Entry, Listing, Rules, directory_id};
 use crate::config::plan::{Located, Source};
-use crate::emperor::core::file_version::FileId;
-use crate::emperor::core::owner::Owners;
+use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::text::later;
 use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::owned_file;
 use crate::error::{Error, Result};
 use crate::log;
 use crate::log::Elapsed;
@@ -56,8 +57,10 @@ pub struct Directories {
     took: Duration,
     /// Whether it has found every file.
     was_settled: bool,
-    /// The memory file that says which directory or file is being looked at.
+    /// The memory file that says which directory is being looked at.
     notes: Option<OwnedFd>,
+    /// Look at what links lead to.
+    pub followers: Followers,
     /// Whether the last scan could not look at some file.
     has_unknown: bool,
     /// Whether the last scan has left changes for the next one.
@@ -113,6 +116,7 @@ struct Directory {
 impl Directories {
     /// Directories that were never scanned: the first scan is due at once. Relative paths start at `cwd`.
     pub fn new(sources: &[Located<Source>], rules: Rules, interval: Duration, cwd: &Path) -> Self {
+        let followers = Followers::new(rules.owners);
         let rules = Rc::new(rules);
         let state = |source| SourceState { source: anchored(source, cwd), unread: Vec::new() };
         Self {
@@ -127,6 +131,7 @@ impl Directories {
             took: Duration::ZERO,
             was_settled: false,
             notes: None,
+            followers,
             has_unknown: false,
             has_more: false,
         }
@@ -144,15 +149,26 @@ impl Directories {
     /// before it is looked at.
     pub fn bases(&self) -> impl Iterator<Item = (&Path, Option<FileId>)> {
         let look = |path| {
-            note(self.notes.as_ref(), path, b"");
+            note(self.notes.as_ref(), path);
             (path, directory_id(path))
         };
         self.sources.iter().map(|state| fixed_part(&state.source.value)).map(look)
     }
 
-    /// Which owner of a file counts.
-    pub fn owners(&self) -> Owners {
-        self.rules.owners
+    /// The version of a vassal's file, that of the name itself, which may be a link, and the user whose
+    /// vassal it is, as far as these are known.
+    pub fn facts(&mut self, file: &Path) -> (FileVersion, FileVersion, Option<u32>) {
+        let owners = self.rules.owners;
+        let itself = owned_file::itself(file);
+        let (true, Some(directory), Some(name)) = (scan::is_far(file), file.parent(), file.file_name())
+        else {
+            return (owned_file::version(file, owners), itself, owned_file::owner(file, owners));
+        };
+        let answers = self.followers.follow(directory, vec![name.to_owned()], true);
+        match answers.into_iter().next() {
+            Some((_, Some(Ok(Target { version, user, .. })))) => (version, itself, user),
+            _ => (FileVersion::default(), itself, None),
+        }
     }
 
     /// When the next scan is due; `now` if there was none.
@@ -169,7 +185,8 @@ impl Directories {
         let tells = |directory: &Directory| directory.blind.is_none() && !directory.has_links;
         let all_tell = self.directories.iter().all(tells);
         let rarely = (self.took * SHARE).clamp(self.interval, self.interval.saturating_mul(PUT_OFF));
-        later(whole, if all_tell { rarely } else { self.interval })
+        let regular = later(whole, if all_tell { rarely } else { self.interval });
+        self.followers.look_again_at(whole).map_or(regular, |again| again.min(regular))
     }
 
     /// The earliest time for the scan after that of `last`.
@@ -211,8 +228,7 @@ impl Directories {
             let directory = self.directories.get_mut(index)?;
             directory.allowance.renew(self.rules.changes_max());
             let path = Rc::clone(&directory.path);
-            let note = |file: &[u8]| note(self.notes.as_ref(), &path, file);
-            note(b"");
+            note(self.notes.as_ref(), &path);
             let before = directory.watched;
             let is_watched = self.watch.refresh(&path, &mut directory.watched).is_ok();
             let is_file = |name: &OsString| matches!(directory.listing.get(name), Some(Entry::File(_)));
@@ -220,7 +236,8 @@ impl Directories {
             if !is_known || directory.wanted.is_empty() || !names.iter().all(is_file) {
                 return None;
             }
-            let new = scan::list_again(&path, &names, &self.rules, note, &directory.allowance)?;
+            let new =
+                scan::list_again(&path, &names, &self.rules, &mut self.followers, &directory.allowance)?;
             looked_at.push((index, new));
         }
         self.last_scan = Some(now);
@@ -256,6 +273,7 @@ impl Directories {
     pub fn scan(&mut self, now: Instant) -> Vec<FileChange> {
         (self.last_scan, self.last_whole) = (Some(now), Some(now));
         self.watch.scan_begins(now);
+        self.followers.review(now);
         for directory in &self.directories {
             directory.allowance.renew(self.rules.changes_max());
         }
@@ -268,11 +286,10 @@ impl Directories {
                 continue;
             }
             directory.allowance.take_directory();
-            let note = |file: &[u8]| note(self.notes.as_ref(), path, file);
-            note(b"");
+            note(self.notes.as_ref(), path);
             let watched = self.watch.refresh(path, &mut directory.watched);
             let wanted = |name: &OsStr| directory.wants(name);
-            let listed = scan::list(path, &self.rules, wanted, note, &directory.allowance);
+            let listed = scan::list(path, &self.rules, wanted, &mut self.followers, &directory.allowance);
             // The listing may or may not have changes that happened until now, so names with events are held
             // until the next scan.
             if let Err(error) = self.watch.read(Instant::now()) {
@@ -287,10 +304,10 @@ impl Directories {
             }
             directory.log_trouble(watched, &listed, self.interval);
             let Ok(new) = listed else { continue };
-            self.has_unknown |= new.iter().any(|(_, entry)| matches!(entry, Entry::Unknown(_)));
+            self.has_unknown |= new.iter().any(|(_, entry)| matches!(entry, Entry::Unknown(_) | Entry::Late));
             directory.has_links = new.iter().any(|(_, entry)| match entry {
                 Entry::File(stamp) => stamp.elsewhere,
-                Entry::Refused(_) | Entry::Unknown(_) => true,
+                Entry::Refused(_) | Entry::Unknown(_) | Entry::Late => true,
             });
             let held = |name: &OsStr| self.watch.holds(path, name);
             let found = scan::commit(&mut directory.listing, new, &held, &directory.allowance.changes);
@@ -317,7 +334,7 @@ impl Directories {
         }
         for SourceState { source, unread } in &mut self.sources {
             let Located { value, key, at } = source;
-            note(self.notes.as_ref(), value.path(), b"");
+            note(self.notes.as_ref(), value.path());
             let places = places_of(value);
             // A directory that cannot even be opened is reported by its own scan.
             let is_news = |new: &&(PathBuf, Error)| new.1.errno() == 0 && !unread.contains(new);
@@ -364,10 +381,10 @@ pub fn anchored(source: &Located<Source>, cwd: &Path) -> Located<Source> {
     Located { value, ..source.clone() }
 }
 
-/// Notes which directory is looked at; and which file in it, if that may be elsewhere.
-fn note(notes: Option<&OwnedFd>, directory: &Path, file: &[u8]) {
+/// Notes which directory is looked at.
+fn note(notes: Option<&OwnedFd>, directory: &Path) {
     if let Some(notes) = notes {
-        let text = [directory.as_os_str().as_bytes(), &[0], file, &[0]].concat();
+        let text = [directory.as_os_str().as_bytes(), &[0]].concat();
         let _ = pwrite(notes, &text, 0);
     }
 }
@@ -486,6 +503,7 @@ impl Directory {
 mod tests {
     use super::*;
     use crate::config::plan::Location;
+    use crate::emperor::core::owner::Owners;
     use crate::emperor::discovery::holds::RETURN;
     use crate::emperor::discovery::patterns::CHANGES_MAX;
     use std::fs;

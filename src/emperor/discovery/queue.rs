@@ -5,8 +5,10 @@
 //! continues by itself once the filesystem answers.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -15,6 +17,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::pread;
 
 use super::directories::{Directories, anchored};
+use super::followers::Lateness;
 use super::moves::Moves;
 use super::patterns::{covers, fixed_part};
 use super::scan::Rules;
@@ -86,6 +89,8 @@ struct Scout {
     began: Instant,
     /// Since when it does not answer.
     silent: Option<Silence>,
+    /// Directories that do not answer, to which links in its own lead.
+    late: Vec<Silence>,
     /// Whether a scan is complete.
     has_completed: bool,
     /// Whether that scan has left no change for the next one.
@@ -99,7 +104,7 @@ struct Scout {
 /// A directory does not answer.
 struct Silence {
     since: Instant,
-    /// `directory DIR does not answer since TIME`, with the file that hangs, if it is known.
+    /// `directory DIR does not answer since TIME`, with the link that leads there, if one does.
     text: String,
     directory: PathBuf,
 }
@@ -264,7 +269,7 @@ impl Discovery {
     /// The directories that do not answer, one line for each.
     pub fn silent(&self) -> String {
         let mut lines = String::new();
-        for silence in self.scouts.iter().filter_map(|scout| scout.silent.as_ref()) {
+        for silence in self.scouts.iter().flat_map(|scout| scout.silent.iter().chain(&scout.late)) {
             let _ = writeln!(lines, "The {}", printable(&silence.text));
         }
         lines
@@ -306,6 +311,7 @@ impl Scout {
             looks: Some(now),
             began: now,
             silent: None,
+            late: Vec::new(),
             has_completed: false,
             is_settled: false,
             knows_all: false,
@@ -365,6 +371,17 @@ impl Scout {
             Said::Looks => self.began = now,
             Said::Rests => self.looks = None,
             Said::Directory(path, id) => self.found.push_back(Found::Directory(path, id)),
+            Said::Late(Lateness { place, link, since: Some(since) }) => {
+                let text = format!("{}: waiting for {}", no_answer(&place, since, now), link.display());
+                self.tell(&format!("{text}; keeping what runs"));
+                self.late.push(Silence { since, text, directory: place });
+            }
+            Said::Late(Lateness { place, .. }) => {
+                if let Some(index) = self.late.iter().position(|late| late.directory == place) {
+                    let silence = self.late.swap_remove(index);
+                    self.tell_end(&silence, now);
+                }
+            }
             Said::Found(finding) => self.found.push_back(Found::Changed(finding)),
             Said::Complete { is_settled } => {
                 self.found.push_back(Found::Complete { is_settled, began: self.began });
@@ -385,16 +402,21 @@ impl Scout {
         self.begin_at = later(now, PAUSE);
         self.looks = Some(now);
         self.is_settled = false;
+        self.late.clear();
         self.found.push_back(Found::Forgotten(Vec::new()));
     }
 
     /// Notes that the process has sent something.
     fn answers(&mut self, now: Instant) {
         self.looks = Some(now);
-        if let Some(Silence { since, directory, .. }) = self.silent.take() {
-            let after = Elapsed(now.saturating_duration_since(since));
-            self.tell(&format!("directory {} answers again, after {after}", directory.display()));
+        if let Some(silence) = self.silent.take() {
+            self.tell_end(&silence, now);
         }
+    }
+
+    fn tell_end(&self, Silence { since, directory, .. }: &Silence, now: Instant) {
+        let after = Elapsed(now.saturating_duration_since(*since));
+        self.tell(&format!("directory {} answers again, after {after}", directory.display()));
     }
 
     /// Notes that the process has sent nothing for too long.
@@ -402,14 +424,13 @@ impl Scout {
         let since = self.looks.unwrap_or(now);
         let mut text = [0; 8192];
         let length = self.notes.as_ref().and_then(|notes| pread(notes, &mut text, 0).ok()).unwrap_or(0);
-        let noted = scout::noted(text.get(..length).unwrap_or_default());
-        let directory = noted.map_or(self.directory(), |(directory, _)| Path::new(directory)).to_owned();
-        let date = Date::ago(now.saturating_duration_since(since));
-        let what = if self.deputy.is_some() { "does not answer" } else { "is not looked at" };
-        let mut text = format!("directory {} {what} since {date}", directory.display());
-        if let Some((_, file)) = noted.filter(|(_, file)| !file.is_empty()) {
-            let _ = write!(text, ": waiting for {}", directory.join(file).display());
-        }
+        let noted = text.get(..length).unwrap_or_default().split(|&byte| byte == 0).next();
+        let noted = noted.filter(|path| !path.is_empty()).map(|path| Path::new(OsStr::from_bytes(path)));
+        let directory = noted.unwrap_or(self.directory()).to_owned();
+        let text = match self.deputy {
+            Some(_) => no_answer(&directory, since, now),
+            None => format!("directory {} is not looked at since {}", directory.display(), ago(since, now)),
+        };
         self.tell(&format!("{text}; keeping what runs"));
         self.silent = Some(Silence { since, text, directory });
     }
@@ -419,6 +440,14 @@ impl Scout {
             log!("{at}: {key}: {text}");
         }
     }
+}
+
+fn no_answer(directory: &Path, since: Instant, now: Instant) -> String {
+    format!("directory {} does not answer since {}", directory.display(), ago(since, now))
+}
+
+fn ago(since: Instant, now: Instant) -> Date {
+    Date::ago(now.saturating_duration_since(since))
 }
 
 #[cfg(test)]

@@ -9,13 +9,16 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Statx, StatxFlags, makedev, statx};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, makedev, openat2, statx,
+};
 use rustix::io::Errno;
 
+use super::followers::{Answer, Followers, Target};
 use super::patterns::{Allowance, CHANGES_MAX};
 use crate::cli::{HIDDEN, is_hidden_vassal};
 use crate::emperor::core::file_version::{FileId, FileVersion};
-use crate::emperor::core::owner::{Owner, Owners};
+use crate::emperor::core::owner::Owners;
 use crate::emperor::core::sorted_map::SortedMap;
 use crate::error::{Context, Described, Result};
 use crate::path::Walk;
@@ -33,6 +36,8 @@ pub enum Entry {
     Refused(&'static str),
     /// A file that could not be looked at.
     Unknown(Errno),
+    /// A link to a file that takes long to be looked at.
+    Late,
 }
 
 /// A file as a scan has seen it.
@@ -123,8 +128,8 @@ pub fn directory_id(path: &Path) -> Option<FileId> {
     Some(FileId { device: makedev(there.stx_dev_major, there.stx_dev_minor), inode: there.stx_ino })
 }
 
-/// Reads a directory completely and looks at the files whose names are `wanted`. Calls `before` before it
-/// looks at a file that may be elsewhere.
+/// Reads a directory completely and looks at the files whose names are `wanted`, with `followers` at those
+/// that links lead to.
 ///
 /// # Errors
 /// open(2), getdents(2), or too many names. Nothing is known about any file then.
@@ -132,14 +137,14 @@ pub fn list(
     directory: &Path,
     rules: &Rules,
     wanted: impl Fn(&OsStr) -> bool,
-    before: impl Fn(&[u8]),
+    followers: &mut Followers,
     allowance: &Allowance,
 ) -> Result<Listing> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let failed = || directory.display();
     let fd = rustix::fs::open(directory, flags, Mode::empty()).context("open directory", failed())?;
     let entries = Dir::read_from(&fd).context("read directory", failed())?;
-    let mut files = Vec::new();
+    let (mut files, mut far) = (Vec::new(), Vec::new());
     for entry in entries {
         allowance.take(false)?;
         let entry = entry.context("read directory", failed())?;
@@ -154,16 +159,20 @@ pub fn list(
                     FileType::Unknown => kind_of(&fd, entry.file_name()).unwrap_or(FileType::Unknown),
                     kind => kind,
                 };
-                if kind != FileType::RegularFile {
-                    before(name.as_bytes());
+                match look(&fd, entry.file_name(), kind, rules) {
+                    Looked::At(found) => found,
+                    Looked::Far => {
+                        far.push(name.to_owned());
+                        None
+                    }
                 }
-                look(&fd, entry.file_name(), kind, rules)
             }
             false if files.len() > FOREIGN_MAX => None,
             false => Rules::refusal(name).map(Entry::Refused),
         };
         files.extend(found.map(|found| (name.to_owned(), found)));
     }
+    files.extend(list_far(directory, &fd, far, rules, followers));
     let mut listing = Listing::default();
     listing.add(files);
     Ok(listing)
@@ -175,23 +184,52 @@ pub fn list_again(
     directory: &Path,
     names: &[OsString],
     rules: &Rules,
-    before: impl Fn(&[u8]),
+    followers: &mut Followers,
     allowance: &Allowance,
 ) -> Option<Listing> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(directory, flags, Mode::empty()).ok()?;
-    let mut listing = Listing::default();
+    let (mut files, mut far) = (Vec::new(), Vec::new());
     for name in names {
         allowance.take(true).ok()?;
         let file = c_string(name);
-        let kind = kind_of(&fd, &file).ok()?;
-        if kind != FileType::RegularFile {
-            before(name.as_bytes());
+        match look(&fd, &file, kind_of(&fd, &file).ok()?, rules) {
+            Looked::At(found) => files.push((name.clone(), found?)),
+            Looked::Far => far.push(name.clone()),
         }
-        let found = look(&fd, &file, kind, rules).filter(|found| matches!(found, Entry::File(_)));
-        listing.insert(name.clone(), found?);
     }
-    Some(listing)
+    let count = files.len() + far.len();
+    files.extend(list_far(directory, &fd, far, rules, followers));
+    let is_known = files.len() == count && files.iter().all(|(_, found)| matches!(found, Entry::File(_)));
+    let mut listing = Listing::default();
+    listing.add(files);
+    is_known.then_some(listing)
+}
+
+/// Has followers look at links that lead elsewhere.
+fn list_far(
+    directory: &Path,
+    fd: &OwnedFd,
+    links: Vec<OsString>,
+    rules: &Rules,
+    followers: &mut Followers,
+) -> Vec<(OsString, Entry)> {
+    let entry = |(name, answer): (OsString, Answer)| {
+        let found = match answer {
+            Some(target) => entry(fd, &c_string(&name), FileType::Symlink, target, rules)?,
+            None => Entry::Late,
+        };
+        Some((name, found))
+    };
+    followers.follow(directory, links, false).into_iter().filter_map(entry).collect()
+}
+
+/// Whether a file is not in its directory, but behind a link to another mount.
+pub fn is_far(path: &Path) -> bool {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return false };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(directory, flags, Mode::empty());
+    fd.is_ok_and(|fd| here(&fd, &c_string(name)).is_none())
 }
 
 /// The type of a name in a directory. Some filesystems do not list it.
@@ -200,38 +238,70 @@ fn kind_of(directory: &OwnedFd, name: &CStr) -> Result<FileType, Errno> {
     Ok(FileType::from_raw_mode(file.stx_mode.into()))
 }
 
-/// Looks at one name in a directory, which is of this type; `None` if it was deleted meanwhile.
-fn look(directory: &OwnedFd, name: &CStr, kind: FileType, rules: &Rules) -> Option<Entry> {
-    let look = |flags| statx(directory, name, flags, StatxFlags::BASIC_STATS);
+/// What came of a look at a name.
+enum Looked {
+    /// This is there; `None` if it was deleted meanwhile.
+    At(Option<Entry>),
+    /// It leads to another mount, which may hang.
+    Far,
+}
+
+/// Looks at one name in a directory, which is of this type.
+fn look(directory: &OwnedFd, name: &CStr, kind: FileType, rules: &Rules) -> Looked {
+    let file = match kind {
+        FileType::RegularFile => statx(directory, name, AtFlags::empty(), StatxFlags::BASIC_STATS),
+        _ => match here(directory, name) {
+            Some(file) => file,
+            None => return Looked::Far,
+        },
+    };
+    Looked::At(entry(directory, name, kind, file.map(|file| Target::of(&file)), rules))
+}
+
+/// Looks at a file on the mount of its directory, also behind links. `None` if it is elsewhere, or the kernel
+/// does not tell.
+fn here(directory: &OwnedFd, name: &CStr) -> Option<Result<Statx, Errno>> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    match openat2(directory, name, flags, Mode::empty(), ResolveFlags::NO_XDEV) {
+        Err(Errno::XDEV | Errno::NOSYS | Errno::PERM) => None,
+        file => Some(file.and_then(|file| statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS))),
+    }
+}
+
+/// The entry of a name of this type, which leads to that file. `None` if it was deleted meanwhile.
+fn entry(
+    directory: &OwnedFd,
+    name: &CStr,
+    kind: FileType,
+    file: Result<Target, Errno>,
+    rules: &Rules,
+) -> Option<Entry> {
     let (is_link, is_plain) = (kind == FileType::Symlink, kind == FileType::RegularFile);
-    let file = match look(AtFlags::empty()) {
+    let file = match file {
         Err(Errno::NOENT | Errno::NOTDIR) if is_link => return Some(Entry::Refused(NOTHING)),
         Err(Errno::LOOP) => return Some(Entry::Refused("symbolic links in a circle")),
         Err(Errno::NOENT) => return None,
         Err(errno) => return Some(Entry::Unknown(errno)),
         Ok(file) => file,
     };
-    let kind = FileType::from_raw_mode(file.stx_mode.into());
-    if kind != FileType::RegularFile {
-        return Some(Entry::Refused(not_a_file(kind)));
+    if file.kind != FileType::RegularFile {
+        return Some(Entry::Refused(not_a_file(file.kind)));
     }
-    let itself = || look(AtFlags::SYMLINK_NOFOLLOW);
-    let version = if rules.nofollow { itself() } else { Ok(file) };
-    let owner = if rules.owners == Owners::OfLinks { itself() } else { Ok(file) };
-    match (version, owner) {
-        (Ok(version), Ok(owner)) => {
-            let elsewhere = !rules.nofollow && !is_plain;
-            Some(Entry::File(stamp(&version, &owner, rules.owners, elsewhere)))
-        }
-        (Err(Errno::NOENT), _) | (_, Err(Errno::NOENT)) => None,
-        (Err(errno), _) | (_, Err(errno)) => Some(Entry::Unknown(errno)),
+    let mut version = file.version;
+    if rules.nofollow || rules.owners == Owners::OfLinks {
+        let itself = match statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS) {
+            Err(Errno::NOENT) => return None,
+            Err(errno) => return Some(Entry::Unknown(errno)),
+            Ok(itself) => Target::of(&itself).version,
+        };
+        let owner = if rules.owners == Owners::OfLinks { itself.owner } else { version.owner };
+        version = FileVersion { owner, ..if rules.nofollow { itself } else { version } };
     }
-}
-
-fn stamp(version: &Statx, owner: &Statx, owners: Owners, elsewhere: bool) -> Stamp {
-    let owner = Owner { uid: owner.stx_uid, gid: owner.stx_gid };
-    let version = FileVersion::of_known(version, (owners != Owners::Ignored).then_some(owner));
-    Stamp { version, elsewhere, lost: false }
+    if rules.owners == Owners::Ignored {
+        version.owner = None;
+    }
+    let elsewhere = !rules.nofollow && !is_plain;
+    Some(Entry::File(Stamp { version, elsewhere, lost: false }))
 }
 
 /// Updates `old` from a complete listing and returns the changes.
@@ -282,7 +352,10 @@ pub fn commit(
         }
         let before = known.as_deref();
         let is_known_file = matches!(before, Some(Entry::File(_)));
-        if before == Some(&entry) || is_known_file && matches!(entry, Entry::Unknown(_)) {
+        if before == Some(&entry)
+            || is_known_file && matches!(entry, Entry::Unknown(_))
+            || entry == Entry::Late
+        {
             continue;
         }
         match renamed.iter().find(|(_, now)| *now == name) {
@@ -331,6 +404,7 @@ fn changes_to(entry: &Entry, is_known_file: bool) -> Vec<Change> {
         Entry::File(_) if is_known_file => vec![Change::Changed],
         Entry::File(_) => vec![Change::Appeared],
         Entry::Unknown(errno) => vec![Change::Refused(Described(*errno).to_string())],
+        Entry::Late => Vec::new(),
         Entry::Refused(why) if is_known_file => vec![Change::Removed, Change::Refused((*why).to_owned())],
         Entry::Refused(why) => vec![Change::Refused((*why).to_owned())],
     }
@@ -497,7 +571,7 @@ mod tests {
             Path::new("/nonexistent/vassals"),
             &Rules::default(),
             |_| true,
-            |_| (),
+            &mut Followers::new(Owners::Ignored),
             &Allowance::default(),
         )
         .unwrap_err();

@@ -1,22 +1,21 @@
 //! A scout: a process that scans directories, because they may hang. It waits for events, scans, and reports
-//! what it has found. It reports before it looks at anything, so that the emperor knows since when it hangs,
-//! and at which file.
+//! what it has found. It reports before it looks at anything, so that the emperor knows since when it hangs.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
 use super::directories::{Directories, FileChange};
+use super::followers::Lateness;
 use super::scan::Change;
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::deputy::{pull, pull_version, tell};
-use crate::emperor::owned_file;
 use crate::log;
 use crate::running_time;
 
@@ -28,6 +27,8 @@ const COMPLETE: u64 = 3;
 const COMPLETE_AND_SETTLED: u64 = 4;
 const FOUND: u64 = 5;
 const DIRECTORY: u64 = 6;
+const LATE: u64 = 7;
+const ANSWERS: u64 = 8;
 
 /// The kinds of changes in a packet of kind [`FOUND`].
 const APPEARED: u64 = 0;
@@ -49,6 +50,8 @@ pub enum Said {
     Directory(PathBuf, FileId),
     /// A file has changed.
     Found(Finding),
+    /// A directory to which a link leads does not answer, or answers again.
+    Late(Lateness),
     /// A scan of all its directories is complete.
     Complete {
         /// Whether no change is left for the next scan: every directory could be read, and no file is being
@@ -136,20 +139,18 @@ fn look(
             }
         }
         *bases = now_there;
-        let owners = directories.owners();
         for change in changes {
-            let file = &change.file;
             let (version, itself, owner) = match change.change {
                 Change::Removed | Change::Refused(_) => Default::default(),
-                _ => (
-                    owned_file::version(file, owners),
-                    owned_file::itself(file),
-                    owned_file::owner(file, owners),
-                ),
+                _ => directories.facts(&change.file),
             };
             if !tell(link, &Said::Found(Finding { change, version, itself, owner }).encode(), None) {
                 return false;
             }
+        }
+        let news = directories.followers.take_news();
+        if !news.into_iter().all(|lateness| tell(link, &Said::Late(lateness).encode(), None)) {
+            return false;
         }
         if is_whole && !tell(link, &Said::Complete { is_settled: directories.is_settled() }.encode(), None) {
             return false;
@@ -172,6 +173,15 @@ impl Said {
             Self::Directory(path, FileId { device, inode }) => {
                 [DIRECTORY, *device, *inode].into_iter().for_each(push);
                 packet.extend(path.as_os_str().as_bytes());
+            }
+            Self::Late(Lateness { place, link, since }) => {
+                let waited = since.map(|since| running_time::since(since).as_millis() as u64);
+                let path = place.as_os_str().as_bytes();
+                push(if waited.is_some() { LATE } else { ANSWERS });
+                push(waited.unwrap_or_default());
+                push(path.len() as u64);
+                packet.extend(path);
+                packet.extend(link.as_os_str().as_bytes());
             }
             Self::Found(Finding { change: FileChange { file, change }, version, itself, owner }) => {
                 let (kind, text): (u64, &[u8]) = match change {
@@ -201,6 +211,14 @@ impl Said {
         if kind == DIRECTORY {
             let id = FileId { device: pull(&mut rest)?, inode: pull(&mut rest)? };
             return Some(Self::Directory(OsString::from_vec(rest.to_vec()).into(), id));
+        }
+        if kind == LATE || kind == ANSWERS {
+            let waited = Duration::from_millis(pull(&mut rest)?);
+            let length = pull(&mut rest)?;
+            let (place, link) = rest.split_at_checked(length as usize)?;
+            let [place, link] = [place, link].map(|path| OsStr::from_bytes(path).into());
+            let since = running_time::now().checked_sub(waited).filter(|_| kind == LATE);
+            return Some(Self::Late(Lateness { place, link, since }));
         }
         if kind != FOUND {
             return match kind {
@@ -232,12 +250,6 @@ impl Said {
         let owner = owner.checked_sub(1).map(|uid| uid as u32);
         Some(Self::Found(Finding { change, version, itself, owner }))
     }
-}
-
-/// The noted directory, and the name of a file in it if that may be elsewhere.
-pub fn noted(text: &[u8]) -> Option<(&OsStr, &OsStr)> {
-    let mut parts = text.split(|&byte| byte == 0).map(OsStr::from_bytes);
-    Some((parts.next().filter(|directory| !directory.is_empty())?, parts.next()?))
 }
 
 #[cfg(test)]

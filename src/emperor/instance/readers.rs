@@ -33,8 +33,8 @@ const SLOW: Duration = Duration::from_millis(20);
 /// A reading that takes longer than this has failed.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How many files of one directory are read at a time. When so many hang, the other files there would hang,
-/// too. A link counts for the directory that it leads to, and one there for the next, once its reader has said
-/// which.
+/// too. A link counts for the directory that it leads to, or the last of several links, once its reader has
+/// said which.
 const BESIDE_MAX: usize = 8;
 /// So many of one user are, where users have vassals of their own: a user can make files that hang, and must
 /// not keep back those of others in the same directory.

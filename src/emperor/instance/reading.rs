@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2, readlinkat};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, getppid, wait};
 
@@ -18,7 +17,7 @@ use crate::config::plan::Address;
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::deputy::{Deputy, pull, pull_version, tell};
-use crate::emperor::pid_file;
+use crate::emperor::{links, pid_file};
 use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;
 use crate::protocol::{Received, receive};
@@ -61,8 +60,6 @@ const JOBS: [Job; 8] = [
 
 /// What a reader says first for each link to another directory: that directory.
 const LEADS_TO: u64 = 2;
-/// How many links the kernel follows one after another (path_resolution(7)).
-const LINKS_MAX: usize = 40;
 /// The emperor's answer: the link may be followed.
 pub const GO_ON: &[u8] = b"go on";
 /// The emperor's answer: it must not be followed, and the question is withdrawn.
@@ -94,47 +91,18 @@ pub fn run(spawner: &Spawner, link: &OwnedFd) {
 }
 
 /// Tells the emperor where the file is that a job is about, if that is not the directory of its name, before
-/// anybody waits there: link after link, as each of them may be on a filesystem that hangs. Returns whether
-/// to go on. What hangs there says nothing of the directory, and the emperor may know of it already.
+/// anybody waits there. Returns whether to go on. What hangs there says nothing of the directory, and the
+/// emperor may know of it already.
 fn may_follow(job: Job, path: &Path, link: &OwnedFd) -> bool {
     let (Job::Read | Job::ReadOnly | Job::ReadAddress) = job else { return true };
-    let mut file = path.to_owned();
-    for _ in 0..LINKS_MAX {
-        let Some(target) = target(&file) else { return true };
-        let is_mount = target == file;
-        let place = if is_mount { Some(&*target) } else { target.parent() };
-        if let Some(place) = place.filter(|place| Some(*place) != file.parent()) {
-            let packet = [&LEADS_TO.to_le_bytes(), place.as_os_str().as_bytes()].concat();
-            if !tell(link, &packet, None) {
-                return true;
-            }
-            let _ = poll(&mut [PollFd::new(link, PollFlags::IN)], None);
-            if !matches!(receive(link), Ok(Received::Packet(answer, _)) if answer == GO_ON) {
-                return false;
-            }
+    links::follow(path, &mut |place| {
+        let packet = [&LEADS_TO.to_le_bytes(), place.as_os_str().as_bytes()].concat();
+        if !tell(link, &packet, None) {
+            return true;
         }
-        if is_mount {
-            break;
-        }
-        file = target;
-    }
-    true
-}
-
-/// The path that a file is a link to; or the file, if it is a mount of its own. `None` if it is in the
-/// directory of its name. Nothing is looked at but that.
-fn target(path: &Path) -> Option<PathBuf> {
-    let directory = path.parent()?;
-    let itself = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let held = open(directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    match openat2(&held, path.file_name()?, itself, Mode::empty(), ResolveFlags::NO_XDEV) {
-        Ok(file) => {
-            let target = readlinkat(file, "", Vec::new()).ok()?;
-            Some(directory.join(OsStr::from_bytes(target.as_bytes())))
-        }
-        Err(Errno::XDEV) => Some(path.to_owned()),
-        Err(_) => None,
-    }
+        let _ = poll(&mut [PollFd::new(link, PollFlags::IN)], None);
+        matches!(receive(link), Ok(Received::Packet(answer, _)) if answer == GO_ON)
+    })
 }
 
 /// The directory to which the file is a link, if that is what the reader says. It waits for [`GO_ON`] or
@@ -254,27 +222,7 @@ pub fn decode(packet: &[u8], copy: Option<OwnedFd>) -> Option<Result<ReadFile>> 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_link_leads_to_its_target_and_a_mount_to_itself() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        std::fs::write(path("file"), "").unwrap();
-        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, path(name)).unwrap();
-        link("file", "beside");
-        link("/a/b/c.ini", "far");
-        link("d/../e.ini", "relative");
-        for (name, place) in [
-            ("file", None),
-            ("missing", None),
-            ("beside", Some(path("file"))),
-            ("far", Some("/a/b/c.ini".into())),
-            ("relative", Some(path("d/../e.ini"))),
-        ] {
-            assert_eq!(target(&path(name)), place, "{name}");
-        }
-        assert_eq!(target(Path::new("/proc")), Some("/proc".into()), "a mount");
-    }
+    use rustix::fs::{Mode, OFlags, open};
 
     #[test]
     fn an_answer_says_what_was_read() {
