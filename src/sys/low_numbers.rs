@@ -65,7 +65,7 @@ impl LowNumbers {
     }
 
     /// Puts descriptors on numbers for a child that is about to be created. `None` if all numbers are lent to
-    /// children that do not get on.
+    /// children that do not get on: the next one gets a copy of the table.
     pub fn lend(&self, fds: [Option<BorrowedFd<'_>>; 2]) -> Option<Lent> {
         self.tidy();
         let mut free = self.numbers.iter().zip(&self.children).zip(self.shared());
@@ -109,14 +109,16 @@ impl LowNumbers {
         Ok(())
     }
 
-    /// In the parent: closes what children have taken along.
-    pub fn tidy(&self) {
+    /// In the parent: closes what children have taken along. Returns whether no child may share the table
+    /// still.
+    pub fn tidy(&self) -> bool {
         for ((number, child), shared) in self.numbers.iter().zip(&self.children).zip(self.shared()) {
             let is_over = |child| !shared.load(Ordering::Acquire) || has_ended(child);
             if child.get().is_some_and(is_over) && put(self.null.as_fd(), number) {
                 child.set(None);
             }
         }
+        self.children.iter().all(|child| child.get().is_none())
     }
 
     fn shared(&self) -> &[AtomicBool; COUNT] {
@@ -212,7 +214,7 @@ mod tests {
         });
         numbers.give(lent, Some(pid));
         assert_eq!(status(pid), Some(0));
-        numbers.tidy();
+        assert!(numbers.tidy());
         let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
         while let Ok(count @ 1..) = read(&from, &mut chunk) {
             text.extend_from_slice(&chunk[..count]);
@@ -245,6 +247,7 @@ mod tests {
         };
         let others: Vec<_> = (0..COUNT).map_while(|_| lend()).collect();
         assert_eq!(others.len(), COUNT - 2);
+        assert!(!numbers.tidy());
         assert!(others.iter().all(|other| !lent.0.contains(&other.0[0])));
         assert_eq!(lend(), None);
         write(&go, b"g").unwrap();

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::common::cgroups::OutermostCgroup;
@@ -372,5 +373,32 @@ fn a_start_that_reads_a_file_that_hangs_says_so_ends_in_time_and_stops_at_once()
         assert_eq!(status(sandbox).matches(&why).count(), 2, "{}", status(sandbox));
         hanging.end();
         emperor.stop();
+    });
+}
+
+/// It shares the emperor's descriptors first, locks among them, and may be stopped for long by then.
+#[test]
+fn a_new_process_is_to_end_with_the_emperor_before_it_does_anything_else() {
+    sandboxed(|sandbox| {
+        let mut emperor = sandbox.emperor(&[]);
+        let pid = emperor.pid();
+        emperor.wait_for("watching ");
+        let trace = sandbox.path("trace");
+        let mut strace = Command::new("strace")
+            .args(["-fqq", "-o", trace.to_str().unwrap(), "-p", &pid.to_string()])
+            .spawn()
+            .unwrap();
+        let status = || fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        until("it is traced", || !status().contains("\nTracerPid:\t0\n"));
+        sandbox.vassal("app", STEADY);
+        emperor.wait_running(1, "app");
+        let line = emperor.wait_for("emperor: app: started (pid ");
+        let new = line.rsplit_once("(pid ").unwrap().1.trim_end_matches(')');
+        emperor.signal(Signal::TERM);
+        assert_eq!(emperor.wait(), 0);
+        strace.wait().unwrap();
+        let trace = fs::read_to_string(trace).unwrap();
+        let first = trace.lines().find(|line| line.split_whitespace().next() == Some(new));
+        assert!(first.is_some_and(|first| first.contains("PR_SET_PDEATHSIG, SIGKILL")), "{first:?}");
     });
 }

@@ -375,6 +375,8 @@ impl Spawner {
         let shares = if lent.is_some() { libc::CLONE_FILES as u64 } else { 0 };
         let child = match clone3_into(namespaces | shares, into) {
             Ok(None) => {
+                // First, as what follows may wait, and whatever the emperor's end frees would be in use.
+                let _ = clone::die_with(emperor);
                 let left = lent.map_or(Ok(()), |(numbers, lent)| numbers.leave(lent));
                 self.become_vassal_init(emperor, left, [link, inside], &directory, &argv, &envp)
             }
@@ -391,11 +393,10 @@ impl Spawner {
         Ok(pid)
     }
 
-    /// Closes what was lent to new processes.
-    pub fn tidy(&self) {
-        if let Some(numbers) = &self.low_numbers {
-            numbers.tidy();
-        }
+    /// Closes what was lent to new processes. Returns whether none of these may share the emperor's table of
+    /// descriptors still: after an exec of the emperor's, that process would have all of the table.
+    pub fn tidy(&self) -> bool {
+        self.low_numbers.as_ref().is_none_or(LowNumbers::tidy)
     }
 
     /// The address of the on-demand socket of the vassal whose file is at `path`; `None` if the vassal is not
@@ -448,8 +449,7 @@ impl Spawner {
         argv: &Strings,
         envp: &Strings,
     ) -> ! {
-        // First, as what follows may wait: whatever the emperor has closed would stay open for so long, and
-        // whatever its end frees would be in use.
+        // Before what may wait, as whatever the emperor has closed would stay open for so long.
         let Ok(own) = fd::inherited(link) else { clone::exit(EXIT_NOT_EXECUTABLE) };
         if let Err(errno) = left {
             end(&own, "spawn", &Error::os("copy", "descriptors", errno));
@@ -457,7 +457,6 @@ impl Spawner {
         let [null, program] = [&self.files.null, &self.files.vassal_init].map(|file| file.as_raw_fd());
         fd::close_all_but([link, null, program, inside]);
         let link = own;
-        let _ = clone::die_with(emperor);
         if let Some(error) = fd::inherited(inside).ok().and_then(|inside| Gate::wait_at(inside).err()) {
             end(&link, "namespaces", &error);
         }

@@ -367,7 +367,7 @@ impl Supervisor {
 
     /// Whether no file or cgroup of an ended instance is still being removed.
     pub fn has_tidied_up(&self) -> bool {
-        self.spawner.removals().deadline().is_none() && self.removal.is_idle()
+        self.spawner.removals().deadline().is_none() && self.removal.is_idle() && self.spawner.tidy()
     }
 
     /// All vassals have ended: finishes the work that was put off.
