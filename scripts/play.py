@@ -92,7 +92,9 @@ class Pod:
 
     def __init__(self, file):
         self.file = file
-        podman("kube", "play", "--network", "host", file)
+        podman("kube", "play", "--network", "host", "--start=false", file)
+        make_cgroups_anew()
+        podman("pod", "start", *podman("pod", "ps", "-q").split())
         [self.container] = podman("ps", "-a", "--filter", f"ancestor={IMAGE}", "--format",
                                   "{{.Names}}").split()
 
@@ -109,6 +111,16 @@ class Pod:
         podman("kube", "down", self.file)
         for volume in podman("volume", "ls", "-q").split():
             podman("volume", "rm", "-f", volume)
+
+
+def make_cgroups_anew():
+    """In cgroups of version 2, Podman 4.3 without systemd makes that of a pod with a filter that refuses every
+    device, /dev/null among them. The filter goes with the cgroup."""
+    if Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        for cgroup in Path("/sys/fs/cgroup/libpod_parent").iterdir():
+            if cgroup.is_dir():
+                cgroup.rmdir()
+                cgroup.mkdir()
 
 
 def emperor(pod):
