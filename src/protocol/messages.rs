@@ -53,6 +53,8 @@ pub enum ToVassal {
     /// The instance is one of those that the vassal is to have: what its file says of the files of lent
     /// sockets counts from now on.
     TakesOver,
+    /// It is the turn of this instance, whose app is [`FromVassal::Unready`]: stop in order.
+    GiveUp,
     /// Report the checked mountpoints: [`FromVassal::Mountpoints`].
     Mountpoints,
     /// The socket to the process that tells whose files are, which comes with the message. Follows the
@@ -134,6 +136,9 @@ pub enum FromVassal {
     Exiting(ExitReason),
     /// A message of the app.
     Announced(Announcement),
+    /// The app was ready and fails its ready check (`ready-check-failures`): the instance waits for its turn
+    /// to be replaced ([`ToVassal::GiveUp`]). If the check succeeds again, [`Announcement::Ready`] follows.
+    Unready,
     /// How many instances the vassal is to have, and how they are replaced. Sent before
     /// [`FromVassal::Running`] and [`FromVassal::Reloaded`] if it is not the default.
     Replication(Replication),

@@ -47,6 +47,7 @@ impl ToVassal {
             Self::StopGracefully => Packet::new(6).done(),
             Self::Lent(socket) => Packet::new(7).socket(socket).done(),
             Self::TakesOver => Packet::new(8).done(),
+            Self::GiveUp => Packet::new(9).done(),
         }
     }
 
@@ -77,6 +78,7 @@ impl ToVassal {
             6 => Self::StopGracefully,
             7 => Self::Lent(fields.socket()?),
             8 => Self::TakesOver,
+            9 => Self::GiveUp,
             _ => return None,
         };
         fields.end().then_some(message)
@@ -117,6 +119,7 @@ impl FromVassal {
             Self::Refused(why) => Packet::new(10).text(why.as_bytes()).done(),
             Self::NeedsRespawn(why) => Packet::new(11).text(why.as_bytes()).done(),
             Self::Announced(Announcement::Ready) => Packet::new(12).done(),
+            Self::Unready => Packet::new(27).done(),
             Self::Announced(Announcement::Loyal) => Packet::new(13).done(),
             Self::Announced(Announcement::Heartbeat) => Packet::new(17).done(),
             Self::Announced(Announcement::Status(text)) => Packet::new(18).text(text.as_bytes()).done(),
@@ -166,6 +169,7 @@ impl FromVassal {
             10 => Self::Refused(fields.string()?),
             11 => Self::NeedsRespawn(fields.string()?),
             12 => Self::Announced(Announcement::Ready),
+            27 => Self::Unready,
             13 => Self::Announced(Announcement::Loyal),
             14 => Self::Sockets(fields.list(Fields::socket)?),
             15 => Self::Keep(fields.socket()?),

@@ -145,3 +145,38 @@ fn an_owner_who_is_not_noticed_before_the_trial_costs_the_others_no_socket() {
         emperor.stop();
     });
 }
+
+#[test]
+fn replicas_that_share_a_failing_check_are_never_all_away() {
+    sandboxed(|sandbox| {
+        let good = sandbox.file("good", "");
+        let check = "ready-check = exec:test -e /run/scratch/good\nready-check-interval = 20ms\n\
+                     ready-check-failures = 2\nready-timeout = 500ms\nreplicas = 3";
+        sandbox.vassal("app", &server(sandbox, "x", check));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        emperor.wait_for_nth(3, "ready to accept requests");
+        let inits = ["app/1", "app/2", "app/3"].map(|name| sandbox.pid_in_status(name));
+        let count = while_connecting(|| {
+            // What all of them need is away for long.
+            fs::remove_file(&good).unwrap();
+            emperor.wait_for_nth(3, "waits for its turn to be replaced");
+            emperor.wait_for_nth(6, "running after");
+            fs::write(&good, "").unwrap();
+            emperor.wait_for_nth(6, "ready to accept requests");
+        });
+        assert!(count > 0);
+        wait_for(&[1, 2, 3], "x");
+        // One after the other.
+        let log = emperor.log();
+        let events = log.lines().filter_map(|line| match line {
+            _ if line.contains("SIGTERM to the app") => Some("ends"),
+            _ if line.contains("running after") => Some("runs"),
+            _ => None,
+        });
+        assert_eq!(events.skip(3).collect::<Vec<_>>(), ["ends", "runs"].repeat(3));
+        for (name, before) in ["app/1", "app/2", "app/3"].iter().zip(inits) {
+            assert_ne!(sandbox.pid_in_status(name), before);
+        }
+        emperor.stop();
+    });
+}

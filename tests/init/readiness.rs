@@ -23,7 +23,8 @@ const READY: FromVassal = FromVassal::Announced(Announcement::Ready);
 
 /// The next message that says how the app is.
 fn news(message: FromVassal) -> Option<FromVassal> {
-    let is_news = matches!(message, FromVassal::Announced(_) | FromVassal::Reloaded | FromVassal::Exiting(_));
+    use FromVassal::{Announced, Exiting, Reloaded, Unready};
+    let is_news = matches!(message, Announced(_) | Unready | Reloaded | Exiting(_));
     is_news.then_some(message)
 }
 
@@ -89,6 +90,29 @@ fn an_app_that_was_ready_is_replaced_after_failures_in_a_row() {
         for line in ["asked", "echo at the exit: done", &why] {
             vassal.wait_for(line);
         }
+    });
+}
+
+#[test]
+fn one_of_several_asks_before_it_is_replaced_and_is_ready_again_if_its_check_is() {
+    sandboxed(|sandbox| {
+        good(sandbox);
+        let lines = format!("{APP}\n{CHECK}\nreplicas = 2\nexec-accepting = echo hook");
+        let (link, mut vassal) = Link::start(sandbox, &lines);
+        assert_eq!(link.next(news), READY);
+        for _ in 0..2 {
+            bad(sandbox);
+            assert_eq!(link.next(news), FromVassal::Unready);
+            good(sandbox);
+            assert_eq!(link.next(news), READY);
+        }
+        bad(sandbox);
+        assert_eq!(link.next(news), FromVassal::Unready);
+        link.send(&ToVassal::GiveUp);
+        assert!(reason(&link).contains(", 3 failures in a row (/a.ini:"));
+        assert_eq!(vassal.wait(), 69);
+        assert_eq!(vassal.lines("waits for its turn to be replaced").len(), 3);
+        assert_eq!(vassal.lines("echo hook: done").len(), 1);
     });
 }
 
@@ -225,11 +249,19 @@ fn a_connection_tells_that_an_app_is_ready() {
             None if address.starts_with('/') => kept(UnixListener::bind(address)),
             None => kept(TcpListener::bind(address)),
         };
-        for address in ["127.0.0.1:7001", "[::1]:7002", "/run/scratch/socket", "@ours"] {
+        for (address, at) in [
+            ("127.0.0.1:7001", "127.0.0.1:7001"),
+            ("[::1]:7002", "[::1]:7002"),
+            // As an app's own address is written.
+            ("0.0.0.0:7003", "127.0.0.1:7003"),
+            ("[::]:7004", "[::1]:7004"),
+            ("/run/scratch/socket", "/run/scratch/socket"),
+            ("@ours", "@ours"),
+        ] {
             let lines = format!("{APP}\nready-check = tcp://{address}\nready-check-failures = 1");
             let (link, mut vassal) = Link::start(sandbox, &lines);
             link.wait_for(&FromVassal::Running);
-            let listener = listen(address);
+            let listener = listen(at);
             if address.starts_with('/') {
                 // Anybody may connect, as to a socket of the app's own.
                 rustix::fs::chmod(address, rustix::fs::Mode::from_raw_mode(0o777)).unwrap();

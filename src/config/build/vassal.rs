@@ -145,6 +145,7 @@ pub(crate) fn plan(
     // uWSGI says that it is ready. Nobody asks as long as one instance is stopped before the next one starts.
     let is_told = plan.replication.is_rolling && matches!(plan.app, App::Uwsgi { .. });
     plan.replication.says_ready = is_told || plan.readiness.check.is_some();
+    plan.readiness.takes_turns = plan.replication.replicas > 1;
     plan
 }
 

@@ -69,6 +69,8 @@ pub struct ReadinessPlan {
     /// After how many failed checks in a row an app that was ready is given up; 0 for never
     /// (`ready-check-failures`).
     pub failures: u32,
+    /// Whether the emperor decides when, as other instances may fail the same check (`replicas`).
+    pub takes_turns: bool,
 }
 
 /// What tells whether an app is ready.
@@ -237,6 +239,7 @@ impl Default for VassalPlan {
                 interval: Duration::from_secs(1),
                 timeout: Duration::from_secs(5),
                 failures: 3,
+                takes_turns: false,
             },
         }
     }

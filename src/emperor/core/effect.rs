@@ -81,6 +81,8 @@ pub enum InstanceEffect {
     Look,
     /// Tell PID 1 that the instance has taken over.
     TakeOver,
+    /// Tell PID 1 to stop, as its app is not ready any more.
+    GiveUp,
     /// Ask PID 1 to stop.
     AskToStop,
     /// Send SIGKILL. `Died` follows when it has worked.

@@ -28,6 +28,8 @@ pub struct Instance {
     /// Whether its file is on trial or was refused when it was started, and it has not been ready since: how
     /// many instances there are to be is not up to that file yet.
     pub(super) is_unproven: bool,
+    /// Whether its app was ready and fails its check now, and it waits for its turn to be replaced.
+    pub(super) is_unready: bool,
     /// Its state machine.
     pub(super) machine: Machine,
     /// Its process, if there is one.
@@ -48,6 +50,7 @@ impl Instance {
             is_old: false,
             is_on_trial: false,
             is_unproven: false,
+            is_unready: false,
             machine: Machine::new(backoff),
             process: None,
             check: None,
@@ -121,6 +124,17 @@ impl Instance {
     /// Whether its app is ready. `announces` as in [`Instance::ready_at`].
     pub(super) fn is_ready(&self, announces: bool, now: Instant) -> bool {
         self.ready_at(announces).is_some_and(|at| at <= now)
+    }
+
+    /// Whether its app runs, was ready, and fails its ready check.
+    pub(super) fn is_unready(&self) -> bool {
+        matches!(self.state(), State::Running { .. }) && self.is_unready
+    }
+
+    /// From when on nobody waits any more for its app, which runs, to become ready.
+    pub(super) fn not_ready_until(&self) -> Option<Instant> {
+        let State::Running { since } = self.state() else { return None };
+        Some(later(since, self.replication().ready_timeout))
     }
 
     /// When it is given up because it is not ready, if it is on trial or its file is.

@@ -120,9 +120,10 @@ impl Supervisor {
                     self.handles.process(id).and_then(|process| process.waits_for()),
                 ));
             }
-            InstanceEffect::TakeOver => {
+            InstanceEffect::TakeOver | InstanceEffect::GiveUp => {
+                let gives_up = effect == InstanceEffect::GiveUp;
                 if let Some(process) = self.handles.process(id) {
-                    process.send(&ToVassal::TakesOver, None);
+                    process.send(if gives_up { &ToVassal::GiveUp } else { &ToVassal::TakesOver }, None);
                 }
             }
             InstanceEffect::AskToStop => {

@@ -23,6 +23,7 @@ use crate::init::event_loop::wakeup::{
 use crate::init::watch::cgroup_events::CgroupEvents;
 use crate::init::watch::mountpoints::Mountpoints;
 use crate::init::watch::procfs::Procfs;
+use crate::init::watch::readiness::Verdict;
 use crate::protocol::{self, Announcement, FromVassal, Replication, WaitStatus};
 use crate::running_time;
 use crate::signal_names;
@@ -256,7 +257,7 @@ impl EventLoop {
 
     /// Notes that the app has executed its program. From now on it is listened to, and checked.
     pub fn app_runs(&mut self, plan: &ReadinessPlan) {
-        self.check.begin(plan, running_time::now());
+        self.check.begin(plan, self.link().is_some(), running_time::now());
         if let Some(app) = &mut self.app {
             app.set_started(self.check.decides());
         }
@@ -368,14 +369,17 @@ impl EventLoop {
             app.add_descriptors(&mut others);
         }
         let until = running_time::earliest(&deadlines);
-        let Heard { stop, gracefully, reload, signals, child_changed, mounts_changed, asks_for_report } =
-            self.sources.wait(&others, self.cgroups.descriptors(), until);
+        let heard = self.sources.wait(&others, self.cgroups.descriptors(), until);
+        let Heard { stop, gracefully, reload, signals, child_changed, mounts_changed, .. } = heard;
         crate::log::flush();
         let now = running_time::now();
         let stop = stop.map(|who| StopRequest { gracefully, ..StopRequest::now(who) });
         let mut wakeup = Wakeup { stop, reload, ..Wakeup::default() };
         let deaths = if child_changed { self.reap(now) } else { Deaths::default() };
         self.check.look(now);
+        if heard.gives_up {
+            self.check.give_up();
+        }
         self.cgroups.look(self.living_app().is_some(), now);
         if mounts_changed || deaths.any {
             self.mountpoints.suspect(now);
@@ -384,7 +388,7 @@ impl EventLoop {
             // The mounts may be all right. They are asked again at the next interval.
             crate::log!("mountpoint-check: {error}");
         }
-        self.report_mountpoints(asks_for_report, now);
+        self.report_mountpoints(heard.asks_for_report, now);
         if let Some(job) = self.job.as_ref().filter(|_| child_changed) {
             job.look_for_stop();
         }
@@ -502,11 +506,16 @@ impl EventLoop {
         if news.contains(&Announcement::Reloading) {
             self.check.begin_anew(running_time::now());
         }
-        if self.check.take_ready()
+        if let Some(verdict) = self.check.take_news()
             && let Some(app) = self.app.as_mut().filter(|app| app.status.is_none())
         {
-            app.become_ready();
-            self.send(&FromVassal::Announced(Announcement::Ready));
+            if verdict == Verdict::Ready {
+                app.become_ready();
+            }
+            self.send(&match verdict {
+                Verdict::GivenUp(_) => FromVassal::Unready,
+                _ => FromVassal::Announced(Announcement::Ready),
+            });
         }
         for announcement in news {
             self.send(&FromVassal::Announced(announcement));

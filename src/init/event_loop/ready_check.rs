@@ -46,14 +46,18 @@ struct OfApp {
     since: Instant,
     /// Whether it was told that the app is slow.
     is_told: bool,
-    is_newly_ready: bool,
-    /// Why it is given up.
-    given_up: Option<String>,
+    /// Whether the app has become ready, is ready again, or is no longer, since the last call of `take_news`.
+    news: Option<Verdict>,
+    /// Whether the emperor decides when the app is given up.
+    takes_turns: bool,
+    /// Why it is given up, or will be.
+    why: String,
+    is_given_up: bool,
 }
 
 impl Checking {
     /// The app runs now: it is checked as the plan says.
-    pub fn begin(&mut self, plan: &ReadinessPlan, now: Instant) {
+    pub fn begin(&mut self, plan: &ReadinessPlan, has_emperor: bool, now: Instant) {
         self.of_app = match &plan.check {
             Some(Located { value: ReadyCheck::Exec(_) | ReadyCheck::Connect(_), key, at }) => Some(OfApp {
                 readiness: Readiness::new(plan, self.child.is_some(), now),
@@ -61,8 +65,10 @@ impl Checking {
                 source: Located { value: (), key: key.clone(), at: at.clone() },
                 since: now,
                 is_told: false,
-                is_newly_ready: false,
-                given_up: None,
+                news: None,
+                takes_turns: plan.takes_turns && has_emperor,
+                why: String::new(),
+                is_given_up: false,
             }),
             Some(Located { value: ReadyCheck::Notify, .. }) | None => None,
         };
@@ -82,7 +88,7 @@ impl Checking {
     /// The app is to show anew that it is ready.
     pub fn begin_anew(&mut self, now: Instant) {
         if let Some(app) = &mut self.of_app {
-            (app.since, app.is_told, app.is_newly_ready) = (now, false, false);
+            (app.since, app.is_told, app.news) = (now, false, None);
             app.readiness.begin_anew(now);
             self.kill();
         }
@@ -127,14 +133,21 @@ impl Checking {
         true
     }
 
-    /// Whether the app has become ready since the last call.
-    pub fn take_ready(&mut self) -> bool {
-        self.of_app.as_mut().is_some_and(|app| std::mem::take(&mut app.is_newly_ready))
+    /// What was found out since the last call that the emperor is to know.
+    pub fn take_news(&mut self) -> Option<Verdict> {
+        self.of_app.as_mut()?.news.take()
+    }
+
+    /// The turn of the app has come, which fails its check.
+    pub fn give_up(&mut self) {
+        if let Some(app) = &mut self.of_app {
+            app.is_given_up = true;
+        }
     }
 
     /// Why the app is given up, if it is.
     pub fn given_up(&self) -> Option<String> {
-        self.of_app.as_ref()?.given_up.clone()
+        self.of_app.as_ref().filter(|app| app.is_given_up).map(|app| app.why.clone())
     }
 
     /// Kills the child, and everything that it has started.
@@ -162,7 +175,7 @@ impl OfApp {
     fn note(&mut self, verdict: Verdict, why: &str, now: Instant) {
         let key = &self.source.key;
         match verdict {
-            Verdict::Ready => self.is_newly_ready = true,
+            Verdict::Ready => self.news = Some(verdict),
             Verdict::NotYet => {
                 let waited = now.saturating_duration_since(self.since);
                 if waited >= SLOW && !std::mem::replace(&mut self.is_told, true) {
@@ -170,13 +183,19 @@ impl OfApp {
                 }
             }
             Verdict::Recovered(failures) => {
-                crate::log!("{key}: good again, after {failures} in a row failed")
+                crate::log!("{key}: good again, after {failures} in a row failed");
+                self.news = Some(verdict).filter(|_| self.takes_turns);
             }
             Verdict::Failing(1) => crate::log!("{key}: {why}"),
-            Verdict::GivenUp(1) => self.given_up = Some(format!("{key}: {why} ({})", self.source.at)),
             Verdict::GivenUp(failures) => {
-                let what = format!("{key}: {why}, {failures} failures in a row ({})", self.source.at);
-                self.given_up = Some(what);
+                let in_a_row =
+                    if failures > 1 { format!(", {failures} failures in a row") } else { String::new() };
+                self.why = format!("{key}: {why}{in_a_row} ({})", self.source.at);
+                self.is_given_up = !self.takes_turns;
+                if self.takes_turns {
+                    crate::log!("{}: waits for its turn to be replaced", self.why);
+                    self.news = Some(verdict);
+                }
             }
             Verdict::StillReady | Verdict::Failing(_) => {}
         }

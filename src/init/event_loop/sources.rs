@@ -53,6 +53,8 @@ pub struct Heard {
     pub mounts_changed: bool,
     /// Whether the emperor asks how the checked mountpoints are.
     pub asks_for_report: bool,
+    /// Whether the app is to be given up now.
+    pub gives_up: bool,
 }
 
 /// The file that a reload reads.
@@ -176,6 +178,7 @@ impl Sources {
                     }
                     (Some(ToVassal::Reload), Some(file)) => heard.reload = Some(NewFile::Sent(file)),
                     (Some(ToVassal::Mountpoints), _) => heard.asks_for_report = true,
+                    (Some(ToVassal::GiveUp), _) => heard.gives_up = true,
                     // It may come before anybody waits for it.
                     (Some(ToVassal::TakesOver), _) => {
                         let fd = self.taken_over();

@@ -144,7 +144,8 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(5);
 
     fn of(failures: u32, now: Instant) -> Readiness {
-        let plan = ReadinessPlan { check: None, interval: INTERVAL, timeout: TIMEOUT, failures };
+        let plan =
+            ReadinessPlan { check: None, interval: INTERVAL, timeout: TIMEOUT, failures, takes_turns: false };
         Readiness::new(&plan, false, now)
     }
 
@@ -247,7 +248,13 @@ mod tests {
         app.begin_anew(start);
         assert_eq!((app.due(), app.ended(true, start)), (None, None), "the old app has answered");
         assert_eq!(app.due(), Some(start + FIRST_PAUSE));
-        let plan = ReadinessPlan { check: None, interval: INTERVAL, timeout: TIMEOUT, failures: 3 };
+        let plan = ReadinessPlan {
+            check: None,
+            interval: INTERVAL,
+            timeout: TIMEOUT,
+            failures: 3,
+            takes_turns: false,
+        };
         let mut next = Readiness::new(&plan, true, start);
         assert_eq!((next.due(), next.ended(true, start)), (None, None));
         assert_eq!(verdicts(&mut next, &[true]), [Verdict::Ready]);

@@ -35,6 +35,7 @@ fn from_vassal() -> Vec<FromVassal> {
         FromVassal::Refused("a.ini:3:1: unknown".into()),
         FromVassal::NeedsRespawn("uid has changed".into()),
         FromVassal::Announced(Announcement::Ready),
+        FromVassal::Unready,
         FromVassal::Announced(Announcement::Loyal),
         FromVassal::Announced(Announcement::Leave),
         FromVassal::Announced(Announcement::Reloading),
@@ -104,6 +105,7 @@ fn to_vassal() -> Vec<ToVassal> {
         ToVassal::Kept(socket_ids().remove(2)),
         ToVassal::Lent(socket_ids().remove(1)),
         ToVassal::TakesOver,
+        ToVassal::GiveUp,
         ToVassal::Mountpoints,
         ToVassal::Outside,
     ]

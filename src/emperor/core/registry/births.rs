@@ -26,6 +26,7 @@ impl Registry {
         let pid = process.pid;
         instance.process = Some(process);
         instance.is_unproven = is_doubtful && !instance.is_on_trial;
+        instance.is_unready = false;
         instance.machine.step(Input::Spawned, now);
         if matches!(instance.state(), State::Starting { .. }) {
             self.starts.set_up(id, owner, now);

@@ -11,7 +11,14 @@ use crate::protocol::{Announcement, FromVassal};
 impl Registry {
     /// Takes in a message of PID 1.
     pub(super) fn said(&mut self, id: &InstanceId, message: FromVassal, now: Instant) {
-        let Some(process) = self.process_mut(id) else { return };
+        let Some(instance) = self.of(id) else { return };
+        instance.is_unready = match &message {
+            FromVassal::Unready => true,
+            FromVassal::Announced(Announcement::Ready | Announcement::Reloading) => false,
+            FromVassal::Reloading(_) => false,
+            _ => instance.is_unready,
+        };
+        let Some(process) = &mut instance.process else { return };
         match message {
             FromVassal::Running => {
                 let took = Elapsed(now.saturating_duration_since(process.born));
@@ -28,6 +35,7 @@ impl Registry {
                 self.step(id, Input::Leaving(within), now);
             }
             FromVassal::Exiting(reason) => process.exit_reason = Some(reason),
+            FromVassal::Unready => process.ready = None,
             FromVassal::Announced(announcement) => self.announced(id, announcement, now),
             FromVassal::Reloading(within) => {
                 process.ready = None;

@@ -41,6 +41,7 @@ impl Registry {
 
     /// Starts and stops instances until there is nothing to do but to wait. To be called after each event.
     pub(super) fn settle(&mut self, file: &Rc<VassalFile>, now: Instant) {
+        self.replace_unready(file, now);
         loop {
             self.accept_trial(file, now);
             let Some(vassal) = self.vassal(file).filter(|_| !self.is_ending) else { return };
@@ -81,6 +82,30 @@ impl Registry {
                 }
             }
         }
+    }
+
+    /// Has an instance replaced whose app fails its ready check, if others serve meanwhile. They may fail the
+    /// same check, so the next one has to wait until this one is ready, or has had the time for that.
+    fn replace_unready(&mut self, file: &Rc<VassalFile>, now: Instant) {
+        let Some(vassal) = self.vassal(file).filter(|_| !self.is_ending) else { return };
+        let asks = |it: &&Instance| it.is_unready();
+        let Some(number) = vassal.instances.iter().find(asks).map(|it| it.number) else { return };
+        let others = || vassal.instances.iter().filter(|it| it.number != number && !it.is_leaving());
+        let serves = |it: &Instance| {
+            it.is_ready(vassal.announces, now) || it.not_ready_until().is_some_and(|at| at <= now)
+        };
+        // One that fails again and again is not waited for.
+        let is_busy = |it: &Instance| match it.state() {
+            State::Backoff { .. } => it.history.failures.is_some_and(|failures| failures.count == 1),
+            _ => it.process().is_some() || it.lacks_process(),
+        };
+        if others().any(|it| is_busy(it) && !serves(it)) || others().next().is_some() && !others().any(serves)
+        {
+            return;
+        }
+        let id = InstanceId::new(file, number);
+        self.push_to(&id, InstanceEffect::GiveUp);
+        self.step(&id, Input::Leaving(self.rules.stop_timeout), now);
     }
 
     /// Lets vassals replace their instances whose turn has come, and those of a user have more of them who

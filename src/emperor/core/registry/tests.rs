@@ -1356,6 +1356,7 @@ fn carry_out(
                     }
                     InstanceEffect::Look => Some(InstanceEvent::Waits(is_lucky.then(|| "/x".to_owned()))),
                     InstanceEffect::TakeOver
+                    | InstanceEffect::GiveUp
                     | InstanceEffect::AskToStop
                     | InstanceEffect::Kill
                     | InstanceEffect::RunCommands => {
@@ -1895,6 +1896,58 @@ fn a_file_of_another_owner_is_not_rolled_out() {
     story.died("a#2");
     story.died("a#3");
     assert_eq!(story.event("a", InstanceEvent::Unblocked), ["a: Spawn"]);
+}
+
+#[test]
+fn replicas_that_all_fail_their_check_take_turns() {
+    let mut story = Story::new();
+    let checked = Replication { says_ready: true, ..rolling(3) };
+    story.start("a");
+    for number in 1..=3 {
+        if number > 1 {
+            story.spawned(&id_name(number));
+        }
+        story.said(&id_name(number), FromVassal::Replication(checked));
+        story.said(&id_name(number), FromVassal::Running);
+        story.said(&id_name(number), FromVassal::Announced(Announcement::Ready));
+    }
+    // The first one that fails is replaced at once, the others wait for it.
+    assert_eq!(story.said("a#2", FromVassal::Unready), ["a#2: GiveUp"]);
+    let fail = |story: &mut Story, name: &str| {
+        assert_eq!(story.said(name, FromVassal::Unready), [""; 0], "{name}");
+    };
+    fail(&mut story, "a");
+    fail(&mut story, "a#3");
+    let end = |story: &mut Story, name: &str| {
+        story.said(name, FromVassal::Stopping(Duration::from_secs(1)));
+        story.said(name, FromVassal::Exiting(ExitReason::NotReady("it".to_owned())));
+        let effects = [story.died(name), story.pass(2)].concat();
+        assert_eq!(effects.last().unwrap(), &format!("{name}: Spawn"));
+        story.spawned(name);
+        story.said(name, FromVassal::Replication(checked));
+        story.said(name, FromVassal::Running);
+    };
+    story.pass(5);
+    end(&mut story, "a#2");
+    assert_eq!(story.pass(59), [""; 0]);
+    // It has had its time.
+    assert_eq!(story.pass(1), ["a: GiveUp"]);
+    end(&mut story, "a");
+    // The third one is good again, so it need not be replaced; then it is not.
+    story.said("a#3", FromVassal::Announced(Announcement::Ready));
+    fail(&mut story, "a#3");
+    assert_eq!(story.said("a", FromVassal::Announced(Announcement::Ready)).last().unwrap(), "a#3: GiveUp");
+    // One alone waits for nobody, and one whose fellows fail for these.
+    let mut story = Story::new();
+    story.run("a");
+    assert_eq!(story.said("a", FromVassal::Unready), ["a: GiveUp"]);
+    let mut story = Story::new();
+    run_set(&mut story, 2);
+    story.now -= Duration::from_millis(1500);
+    story.said("a#2", FromVassal::Exiting(ExitReason::App(WaitStatus::Exited(1))));
+    story.died("a#2");
+    assert!(matches!(story.state("a#2"), State::Backoff { .. }));
+    fail(&mut story, "a");
 }
 
 #[test]

@@ -134,6 +134,7 @@ impl Reader<'_> {
             is_old: self.flag(),
             is_on_trial: self.flag(),
             is_unproven: self.flag(),
+            is_unready: self.flag(),
             history: self.history(),
             mountpoints: Mountpoints(self.list(Self::mountpoint)),
             machine: self.machine(),

@@ -95,6 +95,7 @@ impl Writer {
         self.flag(instance.is_old);
         self.flag(instance.is_on_trial);
         self.flag(instance.is_unproven);
+        self.flag(instance.is_unready);
         self.history(&instance.history);
         self.list(&instance.mountpoints.0, |out, mountpoint| {
             out.bytes(&FromVassal::Mountpoints(vec![mountpoint.report.clone()]).encode());

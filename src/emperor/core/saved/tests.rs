@@ -138,6 +138,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
                     is_old: index.is_multiple_of(3),
                     is_on_trial: index.is_multiple_of(4),
                     is_unproven: index.is_multiple_of(2),
+                    is_unready: index.is_multiple_of(3),
                     machine,
                     process: has_process.then_some(facts),
                     check: None,
