@@ -320,7 +320,7 @@ fn is_json(text: &[u8]) -> Parsed<bool> {
     match text {
         b"json" => Ok(true),
         b"text" => Ok(false),
-        _ => Err(format!("{} is neither text nor json", quoted(text))),
+        _ => Err(format!("{} is neither text nor json; uWSGI's own belongs into vassals", quoted(text))),
     }
 }
 
