@@ -28,6 +28,7 @@ const SAME: &[(&str, &str)] = &[
         "[uwsgi]\na = %n|%s|%p|%d|%e|%c|%o|%x|%v|%h|%k|%i|%j|%[x\nb = %N|%S|%P|%D|%E|%C|%O|%X|%I|%J\n\
          c = %0|%1|%2|%9\n",
     ),
+    ("magic of another section", "[uwsgi]\nini = :other\n[other]\na = %o|%s|%p|%x|%O|%X\n"),
     ("magic of a user", "[uwsgi]\na = %u %U %g %G\n"),
     (
         "placeholders",

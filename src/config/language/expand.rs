@@ -51,10 +51,7 @@ pub(crate) fn expand(
 ) -> Vec<Setting> {
     // The vassal's own file comes first here, even if a template is read before it.
     let first = inputs.iter().find_map(|input| match input {
-        Input::Text { path, section, .. } => {
-            let section = section.as_deref().map_or(&b""[..], OsStr::as_bytes);
-            Some(FileMagic::new(path, section, world))
-        }
+        Input::Text { path, section, .. } => Some(FileMagic::new(path, section.as_deref(), world)),
         _ => None,
     });
     let mut expander = Expander {
@@ -87,7 +84,8 @@ pub(crate) fn expand(
             Input::Text { path, section, text } => {
                 let start = expander.settings.list().len();
                 expander.found.begin_own();
-                expander.read_text(path, section.as_deref(), text, None);
+                let section = section.as_deref();
+                expander.read_text(path, section, FileMagic::new(path, section, world), text, None);
                 expander.close_block();
                 let policy = expander.settings.list().len();
                 expander.settings.set_policy(Some(policy));
@@ -166,7 +164,8 @@ impl Expander<'_> {
         if self.overflown {
             return;
         }
-        let file = if file.is_empty() { self.last_file.clone() } else { file };
+        let is_named = !file.is_empty();
+        let file = if is_named { file } else { self.last_file.clone() };
         let path = Path::new(OsStr::from_bytes(&file));
         let depth = self.found.depth(at) + 1;
         if depth > DEPTH_MAX {
@@ -185,7 +184,10 @@ impl Expander<'_> {
                 }
                 let section = (!section.is_empty()).then_some(section);
                 let included_at = (at.line > 0).then(|| at.clone());
-                self.read_text(path, section.map(OsStr::from_bytes), &text, included_at);
+                let section = section.map(OsStr::from_bytes);
+                let magic = FileMagic::new(path, section, self.world);
+                let magic = if is_named { magic } else { magic.without_name() };
+                self.read_text(path, section, magic, &text, included_at);
             }
             Err(error) => {
                 self.found.error(at, format!("cannot read '{}': {}", path.display(), error));
@@ -198,6 +200,7 @@ impl Expander<'_> {
         &mut self,
         path: &Path,
         section: Option<&OsStr>,
+        this: FileMagic,
         text: &[u8],
         included_at: Option<Location>,
     ) {
@@ -210,7 +213,6 @@ impl Expander<'_> {
         }
         self.last_file = path.as_os_str().as_bytes().to_vec();
         let section = section.map(OsStr::as_bytes);
-        let this = FileMagic::new(path, section.unwrap_or_default(), self.world);
         let first = self.first.get_or_insert_with(|| this.clone()).clone();
         let text = Substituted::new(text, |name| magic::value(name, &this, &first, self.world));
         if text.bytes().len() > BYTES_MAX {

@@ -129,8 +129,8 @@ pub(super) struct FileMagic {
 }
 
 impl FileMagic {
-    /// For a file by the name that was given, and a section of it (empty for the default one).
-    pub fn new(given: &Path, section: &[u8], world: &dyn World) -> Self {
+    /// For a file by the name that was given, and a section of it.
+    pub fn new(given: &Path, section: Option<&OsStr>, world: &dyn World) -> Self {
         let status = world.status(given);
         // A symbolic link keeps its own name, because many vassals may be links to one file.
         let path = match status {
@@ -140,9 +140,14 @@ impl FileMagic {
         Self {
             given: given.as_os_str().as_bytes().to_vec(),
             path: path.into_os_string().into_vec(),
-            section: section.to_vec(),
+            section: section.map_or_else(Vec::new, |section| section.as_bytes().to_vec()),
             inode: status.map_or(0, |status| status.inode),
         }
+    }
+
+    /// The same for `:SECTION`, where no name was given.
+    pub fn without_name(self) -> Self {
+        Self { given: Vec::new(), ..self }
     }
 
     fn value(&self, name: u8) -> Option<Vec<u8>> {
