@@ -37,7 +37,9 @@ _emperor() {
         if [[ $word == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
         elif [[ $names == true ]]; then
-            names=$("${COMP_WORDS[0]}" "${control[@]}" status 2>/dev/null | awk 'NR > 1 { print $1 }')
+            # Replicas obey together.
+            names=$("${COMP_WORDS[0]}" "${control[@]}" status 2>/dev/null |
+                awk 'NR > 1 { sub("/[0-9]+$", "", $1); print $1 }')
             mapfile -t COMPREPLY < <(compgen -W "$names" -- "$word")
         fi
         return

@@ -365,7 +365,9 @@ OF_COMMANDS
         if [[ $word == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
         elif [[ $names == true ]]; then
-            names=$("${COMP_WORDS[0]}" "${control[@]}" status 2>/dev/null | awk 'NR > 1 { print $1 }')
+            # Replicas obey together.
+            names=$("${COMP_WORDS[0]}" "${control[@]}" status 2>/dev/null |
+                awk 'NR > 1 { sub("/[0-9]+$", "", $1); print $1 }')
             mapfile -t COMPREPLY < <(compgen -W "$names" -- "$word")
         fi
         return
@@ -474,7 +476,8 @@ fn zsh(program: &Program) -> String {
                  _alternative 'files:file:_files' 'commands:command:{_describe command commands}'\n}\n\n\
                  _emperor_vassals() {\n    local -a names\n    \
                  names=(${(f)\"$(emperor ${opt_args[--control]:+--control} $opt_args[--control] status \
-                 2>/dev/null | awk 'NR > 1 { print $1 }')\"})\n    compadd -a names\n}\n\n";
+                 2>/dev/null | awk 'NR > 1 { sub(/\\/[0-9]+$/, \"\", $1); print $1 }')\"})\n    \
+                 compadd -a names\n}\n\n";
         let _ = writeln!(text, "case ${{words[(r)({}|help)]}} in", commands.join("|"));
         for command in &commands {
             let _ = writeln!(text, "    {command})\n        _arguments \\");
@@ -526,7 +529,8 @@ fn fish(program: &Program) -> String {
             let _ = writeln!(text, "complete -c {name} -n '{seen}' -l {option} -d '{}'", escaped(doc));
         }
         if OF_VASSALS.contains(&command) {
-            let names = format!("({name} status 2>/dev/null | tail -n +2 | string replace -r \" .*\" \"\")");
+            let first = "string replace -r \"(/[0-9]+)? .*\" \"\"";
+            let names = format!("({name} status 2>/dev/null | tail -n +2 | {first})");
             let _ = writeln!(text, "complete -c {name} -n '{seen}' -f -a '{names}'");
         }
     }
@@ -594,7 +598,7 @@ fn man_pages_and_completions_are_those_of_the_table() {
 fn bash_completes_commands_vassals_and_values() {
     let directory = tempfile::tempdir().unwrap();
     let stub = directory.path().join("emperor");
-    let table = "NAME STATE\\napp1 running\\nb/app2 failed\\n";
+    let table = "NAME STATE\\napp1 running\\nb/app2 failed\\nc/1 running\\nc/2 running\\n";
     let status = format!("#!/bin/sh\n[ \"$*\" = '--control /c status' ] && printf '{table}'\n");
     fs::write(&stub, status).unwrap();
     fs::set_permissions(&stub, PermissionsExt::from_mode(0o755)).unwrap();
@@ -621,7 +625,7 @@ fn bash_completes_commands_vassals_and_values() {
     };
     for (words, expected) in [
         (&["emperor", "sta"][..], "status start"),
-        (&["emperor", "--control", "/c", "reload", ""], "app1 b/app2"),
+        (&["emperor", "--control", "/c", "reload", ""], "app1 b/app2 c c"),
         (&["emperor", "--control", "=", "/c", "status", "b"], "b/app2"),
         (&["emperor", "stop", "--control", "/c", "--w"], "--wait"),
         (&["emperor", "status", "--"], "--control --is-up --json"),

@@ -154,6 +154,15 @@ fn each_replica_has_its_name_everywhere_and_all_obey_one_command() {
                 let members = fs::read_to_string(group.join(name).join("cgroup.procs")).unwrap();
                 assert!(members.lines().any(|pid| pid == init.to_string()), "{name}: {members}");
             }
+            let (_, one) = sandbox.control(&["status", "--json", "app/2"]);
+            assert!(one.contains(r#""replica":2,"#) && !one.contains(r#""replica":1,"#), "{one}");
+            until("it is up", || sandbox.control(&["status", "app/2", "--is-up"]).0 == 0);
+            for (command, expected) in
+                [("status app/3", "there is no vassal 'app/3'"), ("stop app/2", "app/2 is one of several")]
+            {
+                let (status, text) = sandbox.control(&command.split(' ').collect::<Vec<_>>());
+                assert!(status == 1 && text.contains(expected), "{text}");
+            }
             emperor.wait_for_nth(count, "vassal-init[app/2]: app started");
             let (status, text) = sandbox.control(&["stop", "--wait", "app"]);
             assert_eq!(status, 0, "{text}");

@@ -274,8 +274,9 @@ impl Supervisor {
     /// Asks the instance of this vassal, or all instances if the name is empty, how fast their
     /// mountpoints answer. The result is known at the next call. Instances report everything else unasked.
     pub fn ask_for_mountpoints(&self, of: &OsStr) {
+        let meant = self.registry.meant(of).map(|(file, _)| file);
         let is_meant = |(file, vassal): &(&Rc<VassalFile>, &Vassal)| {
-            vassal.has_mountpoints() && (of.is_empty() || file.name() == of)
+            vassal.has_mountpoints() && (of.is_empty() || Some(*file) == meant)
         };
         for (file, vassal) in self.registry.vassals().filter(is_meant) {
             for instance in vassal.instances() {

@@ -66,13 +66,13 @@ impl Registry {
     /// The outcome of an order that was [given](Self::handle_order), and the status of the vassal.
     pub fn outcome(&self, order: Order, name: &OsStr, now: Instant) -> (Outcome, String) {
         let shown = readable(name);
-        let found = self.names.get(name).and_then(|file| Some((file, self.vassals.get(file)?)));
-        let Some((file, vassal)) = found else {
+        let found = self.meant(name).and_then(|(file, one)| Some((file, one, self.vassals.get(file)?)));
+        let Some((file, one, vassal)) = found else {
             // The vassal existed, and has been removed since.
             let outcome = if order == Order::Stop { Outcome::Done } else { Outcome::Failed };
             return (outcome, format!("{shown}: its file is gone"));
         };
-        let all = vassal.instances.iter();
+        let all = vassal.instances.iter().filter(|it| one.is_none_or(|one| one == it.number));
         let outcomes = all.clone().map(|instance| outcome_of(order, vassal, instance, now));
         // One that is still waited for, or else one that has failed, says more than the others.
         let telling = |outcome: &Outcome| match outcome {
@@ -93,7 +93,13 @@ impl Registry {
     /// The answer about a name that no vassal has. A client may have used uWSGI's id, which is the name of
     /// the file.
     pub(super) fn unknown(&self, name: &OsStr) -> String {
-        let mut text = format!("there is no vassal '{}'", name.display());
+        let shown = name.display();
+        if let Some((file, _)) = self.meant(name) {
+            let all = file.shown();
+            let what = "is one of several instances, which are reloaded, stopped and started together";
+            return format!("{shown} {what}: '{all}'");
+        }
+        let mut text = format!("there is no vassal '{shown}'");
         let meant = vassal_name(name);
         if self.names.get(meant).is_some() {
             text = text + ": did you mean '" + &readable(meant) + "'?";

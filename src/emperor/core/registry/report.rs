@@ -1,6 +1,7 @@
 //! Reports about the vassals, for the log, commands, stats and metrics.
 
 use std::ffi::OsStr;
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::Registry;
@@ -56,16 +57,30 @@ impl Registry {
         self.vassals().flat_map(|(file, vassal)| statuses_of(file, vassal, now)).collect()
     }
 
-    /// The status of the instances of the vassal of that name, or of all vassals if the name is empty.
+    /// The vassal that is meant by a name, with the number of the instance if it is that of one of several
+    /// (`app/2`).
+    pub fn meant(&self, name: &OsStr) -> Option<(&Rc<VassalFile>, Option<u16>)> {
+        if let Some(file) = self.names.get(name) {
+            return Some((file, None));
+        }
+        let (name, number) = name.to_str()?.rsplit_once('/')?;
+        let (file, number) = (self.names.get(OsStr::new(name))?, number.parse().ok()?);
+        self.vassal(file).filter(|it| it.is_set() && it.instance(number).is_some())?;
+        Some((file, Some(number)))
+    }
+
+    /// The status of the instances of the vassal of that name, or of the instance of that name, or of all if
+    /// the name is empty.
     ///
     /// # Errors
-    /// There is no such vassal.
+    /// There is none.
     pub fn statuses_of(&self, name: &OsStr, now: Instant) -> Result<Vec<Status<'_>>, String> {
         if name.is_empty() {
             return Ok(self.statuses(now));
         }
-        let file = self.names.get(name).ok_or_else(|| self.unknown(name))?;
-        Ok(self.vassal(file).into_iter().flat_map(|vassal| statuses_of(file, vassal, now)).collect())
+        let (file, number) = self.meant(name).ok_or_else(|| self.unknown(name))?;
+        let all = self.vassal(file).into_iter().flat_map(|vassal| statuses_of(file, vassal, now));
+        Ok(all.filter(|status| number.is_none_or(|number| number == status.replica)).collect())
     }
 }
 
