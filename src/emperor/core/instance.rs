@@ -89,6 +89,11 @@ impl Instance {
         matches!(self.state(), State::Starting { .. }) && self.process.is_none()
     }
 
+    /// Whether its process has ended, and its remaining processes are being ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.has_ended)
+    }
+
     /// Whether it is ending for good.
     pub(super) fn is_leaving(&self) -> bool {
         matches!(self.state(), State::Stopping { then: Then::Nothing, .. })

@@ -330,7 +330,7 @@ impl Registry {
             return;
         }
         let Some(instance) = self.of(id) else { return self.timers.set(id, None) };
-        if instance.machine.deadline().is_none_or(|at| at > now) {
+        if instance.has_ended() || instance.machine.deadline().is_none_or(|at| at > now) {
             return self.set_timer(id, now);
         }
         if self.has_more_time(id, is_frozen, now) {

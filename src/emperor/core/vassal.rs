@@ -139,9 +139,10 @@ impl Vassal {
     /// the second failure in a row on, the delay is up to a tenth longer, by chance, so that vassals that
     /// failed together do not start together.
     pub(super) fn deadline(&self, instance: &Instance, file: &VassalFile, now: Instant) -> Option<Instant> {
+        let not_waited_for = instance.waited_for_until().filter(|at| *at > now && self.is_set());
         // The process has ended, so none of its own deadlines applies.
-        if instance.process.as_ref().is_some_and(|process| process.has_ended) {
-            return None;
+        if instance.has_ended() {
+            return not_waited_for;
         }
         let of_machine = instance.machine.deadline().map(|at| match instance.history.failures {
             Some(failures) if failures.count > 1 && matches!(instance.state(), State::Backoff { .. }) => {
@@ -151,7 +152,6 @@ impl Vassal {
             _ => at,
         });
         let ready_at = instance.ready_at(self.announces).filter(|at| *at > now && self.is_set());
-        let not_waited_for = instance.waited_for_until().filter(|at| *at > now && self.is_set());
         let turn = instance.not_ready_until().filter(|at| *at > now);
         let turn = turn.filter(|_| self.instances.iter().any(Instance::is_unready));
         earliest(&[of_machine, ready_at, not_waited_for, turn, instance.trial_until()])

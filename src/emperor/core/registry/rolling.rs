@@ -54,7 +54,11 @@ impl Registry {
             let owner = vassal.owner;
             let is_old = |number| members.iter().any(|member| member.is_old && member.number == number);
             let is_on_trial = vassal.instances.iter().any(|instance| instance.is_on_trial);
-            match next_step(&members, self.wanted(vassal)) {
+            let next = next_step(&members, self.wanted(vassal));
+            match next {
+                Step::Start(_) if is_rolling && self.has_one_beside(owner, file) => {
+                    return self.set_timers(file, now);
+                }
                 Step::Start(_) | Step::Stop(_) if is_rolling && !self.rolls.may(file, owner, now) => {
                     return self.set_timers(file, now);
                 }
@@ -155,6 +159,19 @@ impl Registry {
         let own = vassal.instances.iter().filter(|it| stays(it)).count();
         let kept = left(self.instances_of(owner, stays).saturating_sub(own)).min(own);
         wanted.min(u16::try_from(all.max(kept).max(1)).unwrap_or(u16::MAX))
+    }
+
+    /// Whether a user who has as many instances as allowed has one more already, of another vassal, which
+    /// takes or leaves the place of another one. Otherwise all of a user's vassals could have one more, for
+    /// as long as a new one takes to become ready.
+    fn has_one_beside(&self, owner: Option<u32>, file: &VassalFile) -> bool {
+        let is_beside = |it: &Instance| it.is_on_trial || it.is_leaving();
+        owner.is_some_and(|owner| {
+            self.instances_of(owner, |_| true) >= self.rules.max_per_owner
+                && self.vassals().any(|(other, vassal)| {
+                    **other != *file && vassal.is_of(owner) && vassal.instances.iter().any(is_beside)
+                })
+        })
     }
 
     /// Adds an instance, and starts it. If it is to take the place of another one, it is on trial.

@@ -1829,6 +1829,15 @@ fn an_instance_that_does_not_end_keeps_no_later_file_from_being_rolled_out() {
     assert_eq!(touch(&mut story).len(), 1);
     story.said("a", FromVassal::Stopping(Duration::from_secs(60)));
     assert_eq!((story.pass(9), story.pass(1)), (vec![], vec!["a#3: Spawn".to_owned()]));
+    // Nor do processes that it has left behind.
+    let mut story = Story::new();
+    run_set(&mut story, 1);
+    touch(&mut story);
+    run_one(&mut story, 2, rolling(1));
+    story.pass(1);
+    touch(&mut story);
+    story.event("a", InstanceEvent::Ended);
+    assert_eq!((story.pass(9), story.pass(1)), (vec![], vec!["a#3: Spawn".to_owned()]));
 }
 
 #[test]
@@ -1999,6 +2008,35 @@ fn a_rolling_reload_costs_no_other_vassal_of_its_user_an_instance() {
     story.pass(1);
     story.died("a#2");
     assert_eq!(story.died("a#1").last().unwrap(), "b#3: Spawn");
+}
+
+#[test]
+fn a_user_who_has_as_many_as_allowed_has_one_more_for_a_rolling_reload_at_a_time() {
+    let mut story = Story::new();
+    story.registry.rolls = Rolls::new(10);
+    for name in ["a", "b", "other"] {
+        let owner = Owner { uid: 7 + u32::from(name == "other"), gid: 8 };
+        story.event(name, Event::Found { version: None, has_old_address: false, owner: Some(owner.uid) });
+        story.no_address(name, "");
+        story.event(name, InstanceEvent::Spawned { pid: 1, owner, text: None });
+        story.said(name, FromVassal::Replication(rolling(1)));
+        story.said(name, FromVassal::Running);
+    }
+    story.pass(1);
+    let change = |story: &mut Story, name: &str| {
+        story.event(name, Event::Changed("file changed"));
+        story.no_address(name, "file changed").split_off(1)
+    };
+    // It never gets ready, and nobody but its user has to wait.
+    let mut slow = rolling(1);
+    (slow.says_ready, slow.ready_timeout) = (true, Duration::from_secs(3600));
+    assert_eq!(change(&mut story, "a"), ["a#2: Spawn"]);
+    run_one(&mut story, 2, slow);
+    assert_eq!(change(&mut story, "b"), [""; 0]);
+    assert_eq!(change(&mut story, "other"), ["other#2: Spawn"]);
+    assert_eq!(story.outcome(Order::Reload, "b"), Outcome::Pending);
+    assert_eq!(story.pass(3600).len(), 2);
+    assert_eq!(story.died("a#2").last().unwrap(), "b#2: Spawn");
 }
 
 #[test]
