@@ -63,6 +63,11 @@ pub fn init(program: &'static str, vassal: &str) {
     }
 }
 
+/// The vassal that all lines are about, as [`init`] was told.
+pub fn vassal() -> &'static str {
+    SPEAKER.get().map_or("", |speaker| &speaker.vassal)
+}
+
 /// Writes each line as a JSON object from now on.
 pub fn as_json() {
     JSON.store(true, Ordering::Relaxed);
@@ -95,16 +100,23 @@ pub fn text(text: &str) {
 pub fn copy_from(pipe: &OwnedFd) {
     let mut buffer = vec![0; COPIED_MAX];
     while let Ok(count @ 1..) = read(pipe, &mut buffer) {
-        let mut text = new_line().to_owned().into_bytes();
-        let dropped = DROPPED.swap(0, Ordering::Relaxed);
-        if dropped > 0 {
-            let mut line = String::new();
-            push_line(&mut line, "", &lost(dropped));
-            text.extend(line.into_bytes());
-        }
-        text.extend(buffer.iter().take(count));
-        let lines = text.iter().filter(|&&byte| byte == b'\n').count();
-        put_or_drop(rustix::stdio::stderr(), &text, lines as u32);
+        copy(buffer.get(..count).unwrap_or_default());
+    }
+}
+
+/// Writes what others have written, as it is, to standard error. What there is no room for is lost, and told
+/// of.
+pub fn copy(text: &[u8]) {
+    let (to, dropped) = (rustix::stdio::stderr(), DROPPED.swap(0, Ordering::Relaxed));
+    let mut before = new_line().to_owned();
+    if dropped > 0 {
+        push_line(&mut before, "", &lost(dropped));
+    }
+    let lines = text.iter().filter(|&&byte| byte == b'\n').count() as u32;
+    if before.is_empty() || put_or_drop(to, before.as_bytes(), dropped) {
+        put_or_drop(to, text, lines);
+    } else {
+        DROPPED.fetch_add(lines, Ordering::Relaxed);
     }
 }
 

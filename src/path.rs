@@ -112,14 +112,8 @@ impl Walk {
             return Ok(openat(CWD, c_string(path.as_os_str()), flags | OFlags::CLOEXEC, mode)?);
         }
         let opened = self.entry(path).and_then(|(parent, name)| {
-            let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            if flags.contains(OFlags::CREATE) {
-                match openat(parent.as_fd(), &*name, flags | OFlags::EXCL, mode) {
-                    Err(Errno::EXIST) => {}
-                    made => return Ok((made?, None)),
-                }
-            }
-            Ok((openat(parent.as_fd(), &*name, flags, mode)?, Some(parent)))
+            let (file, is_new) = create_or_open(&parent, &name, flags, mode)?;
+            Ok((file, (!is_new).then_some(parent)))
         });
         let is_link =
             |file| fstat(file).is_ok_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::Symlink);
@@ -247,6 +241,35 @@ impl Walk {
         };
         walker.walk(&rest, flags, mode)
     }
+}
+
+/// As [`Walk::open_to_change`], in a directory that a walk has found. No link is followed.
+///
+/// # Errors
+/// As open(2), ELOOP for a link; a message for a file that may be somebody else's.
+pub fn open_to_change_in(directory: &OwnedFd, name: &CStr, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+    let (file, is_new) = create_or_open(directory, name, flags, mode)?;
+    if !is_new {
+        may_change(directory, &file)?;
+    }
+    Ok(file)
+}
+
+/// Opens a file, and tells whether it was made for that. No link is followed.
+fn create_or_open(
+    directory: &OwnedFd,
+    name: &CStr,
+    flags: OFlags,
+    mode: Mode,
+) -> rustix::io::Result<(OwnedFd, bool)> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if flags.contains(OFlags::CREATE) {
+        match openat(directory, name, flags | OFlags::EXCL, mode) {
+            Err(Errno::EXIST) => {}
+            made => return Ok((made?, true)),
+        }
+    }
+    Ok((openat(directory, name, flags, mode)?, false))
 }
 
 /// Refuses a file that may be another one than intended, in a directory that others can change.

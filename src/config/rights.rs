@@ -39,6 +39,7 @@ impl VassalPlan {
             reload_on_content: _,
             listen: _,
             keep_sockets: _,
+            output: _,
             // Its check becomes the app's user.
             readiness: _,
             // This is the emperor's.

@@ -17,6 +17,7 @@ use crate::error::{Described, Error};
 use crate::identity::Identity;
 use crate::init::child::environment::{self, Environment};
 use crate::init::child::launch::{Launch, Workdir};
+use crate::init::child::outputs::{Outputs, Stream};
 use crate::init::child::seccomp::NO_TYPING;
 use crate::init::event_loop::notify;
 use crate::init::watch::procfs::Procfs;
@@ -63,8 +64,8 @@ pub struct Jail {
     pub(in crate::init) is_on_terminal: bool,
     /// The filter of the app's system calls.
     pub(in crate::init) filter: Option<Vec<Instruction>>,
-    /// Signal mask and dispositions for the app.
-    pub(in crate::init) signals: signal::Inherited,
+    /// What all children are given.
+    pub(in crate::init) given: Given,
     /// Whether a hook has run a command, which may have left the daemon of a filesystem. The plan does not
     /// tell: the plan of a reload lacks the hooks that only a fresh start runs.
     pub(in crate::init) has_run_commands: bool,
@@ -74,6 +75,14 @@ pub struct Jail {
     /// The accounts of the host, if they were noted before the root changed.
     pub(in crate::init) host_accounts: Option<Rc<Accounts>>,
     pub(in crate::init) procfs: Rc<Procfs>,
+}
+
+/// What all children are given.
+pub struct Given {
+    /// Signal mask and dispositions for the app.
+    pub signals: signal::Inherited,
+    /// Where programs write to.
+    pub outputs: Outputs,
 }
 
 /// Variables by which the starter of a vassal talks to PID 1. The app does not inherit them, but may get its
@@ -252,6 +261,21 @@ impl Jail {
         }
     }
 
+    /// Sets where programs write to, and to the same place what they write of errors.
+    pub fn set_output(&mut self, out: Stream) {
+        self.given.outputs = Outputs { out, err: None };
+    }
+
+    /// Sets where programs write errors to; `None` for where they write to.
+    pub fn set_errors(&mut self, err: Option<Stream>) {
+        self.given.outputs.err = err;
+    }
+
+    /// Ends the relays of the output, once they have copied what was written.
+    pub fn finish_outputs(&mut self) {
+        self.given.outputs = Outputs::default();
+    }
+
     /// Notes the working directory at the privilege drop.
     pub fn note_workdir(&mut self) {
         self.jail_workdir = self.workdir.clone();
@@ -334,7 +358,8 @@ impl Jail {
             passed: &[],
             sockets: &[],
             resources: None,
-            signals: &self.signals,
+            outputs: &self.given.outputs,
+            signals: &self.given.signals,
             filter: None,
             heard: None,
         }

@@ -16,8 +16,9 @@ use crate::init::child::foreground::Terminal;
 use crate::init::child::launch::Workdir;
 use crate::init::child::listen_fds::Socket;
 use crate::init::child::notices::{self, Facts, WARNINGS};
+use crate::init::child::outputs::Outputs;
 use crate::init::event_loop::event_loop::EventLoop;
-use crate::init::jail::Jail;
+use crate::init::jail::{Given, Jail};
 use crate::init::source::careful_world::Start;
 use crate::init::source::source::Source;
 use crate::init::watch::mountpoints::Mountpoints;
@@ -98,7 +99,7 @@ impl Vassal {
                 namespaces: setup.namespaces,
                 owner: setup.owner,
                 cgroup: setup.cgroup,
-                signals: setup.signals,
+                given: Given { signals: setup.signals, outputs: Outputs::default() },
                 is_on_terminal,
                 filter: None,
                 environment: Environment::default(),

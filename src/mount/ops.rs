@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, OsStr, OsString};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use rustix::mount::{
 use rustix::process::fchdir;
 
 use super::flags::taken_away;
-use super::mountinfo;
+use super::mountinfo::{self, Mount};
 use super::request::{MountRequest, PivotRoot, Umount};
 use crate::error::{Cause, Context, Error, Result};
 use crate::files;
@@ -388,6 +388,14 @@ pub fn umount_watched(path: &Path, id: u64, flags: UnmountFlags) -> Result<()> {
 pub fn by_name(fd: &OwnedFd, work: &dyn Fn(&CStr) -> rustix::io::Result<()>) -> rustix::io::Result<()> {
     let proc = detached("proc").or_else(|_| files::open_proc())?;
     within(&proc, &|| work(&c_string(descriptor_name(fd).as_ref())))
+}
+
+/// The mount that an open file is on, by the mount table of this process.
+pub fn mount_of(file: BorrowedFd<'_>) -> Option<Mount> {
+    let info = files::read_file(&format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+    let info = String::from_utf8_lossy(&info);
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok())?;
+    mountinfo::parse(&files::read_mountinfo().ok()?).into_iter().find(|mount| mount.id == id)
 }
 
 /// The name in procfs for an open file of this process.

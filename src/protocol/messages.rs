@@ -24,7 +24,7 @@ pub const EXIT_NOT_EXECUTABLE: i32 = 126;
 pub const LINK_VARIABLE: &str = "VASSAL_LINK";
 
 /// The first byte of every message. Both programs come from one build, so a difference is a mistake.
-pub const VERSION: u8 = 12;
+pub const VERSION: u8 = 14;
 
 /// The most bytes that the options of a [`Hello`] may take in its packet: keys, values and 8 bytes for each
 /// pair. They are never cut off, because half a command is another command.
@@ -142,6 +142,9 @@ pub enum FromVassal {
     /// How many instances the vassal is to have, and how they are replaced. Sent before
     /// [`FromVassal::Running`] and [`FromVassal::Reloaded`] if it is not the default.
     Replication(Replication),
+    /// Where the output goes, as the key has it (`file:PATH`), and in a second line that of errors, if that
+    /// is another place. Not sent if both go where PID 1 writes.
+    Output(String),
     /// The sockets that are in use. Other kept ones can be closed.
     Sockets(Vec<SocketId>),
     /// A socket to be kept for the next instance, which comes with the message.
@@ -301,6 +304,8 @@ impl MountState {
 pub enum ExitReason {
     /// The app ended, with this wait status.
     App(WaitStatus),
+    /// It failed, with this wait status; the text has the last line of its output, or where that is.
+    AppSaid(WaitStatus, String),
     /// It was told to stop, and did.
     Stopped,
     /// The configuration is invalid; the text is the first mistake.
@@ -339,6 +344,10 @@ pub enum WaitStatus {
     Dumped(i32),
 }
 
+/// What is added to the number of a signal that has killed, without and with a dump.
+const SIGNALED: i32 = 256;
+const DUMPED: i32 = 512;
+
 impl WaitStatus {
     /// The result of wait(2); `None` for a process that was only stopped or continued, which wait(2) reports
     /// on request.
@@ -353,6 +362,24 @@ impl WaitStatus {
         match self {
             Self::Exited(_) => None,
             Self::Signaled(signal) | Self::Dumped(signal) => Some(signal),
+        }
+    }
+
+    /// The status as one number.
+    pub(super) fn to_number(self) -> i32 {
+        match self {
+            Self::Exited(status) => status,
+            Self::Signaled(signal) => SIGNALED + signal,
+            Self::Dumped(signal) => DUMPED + signal,
+        }
+    }
+
+    /// Reads the number of [`WaitStatus::to_number`].
+    pub(super) fn of_number(number: i32) -> Self {
+        match number {
+            ..SIGNALED => Self::Exited(number),
+            SIGNALED..DUMPED => Self::Signaled(number - SIGNALED),
+            DUMPED.. => Self::Dumped(number - DUMPED),
         }
     }
 
@@ -390,6 +417,7 @@ impl fmt::Display for ExitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::App(status) => write!(f, "app {status}"),
+            Self::AppSaid(status, said) => write!(f, "app {status}, {said}"),
             Self::Stopped => write!(f, "stopped"),
             Self::Config(mistake) => write!(f, "invalid configuration: {mistake}"),
             Self::Setup(failure) => write!(f, "setup failed in {failure}"),

@@ -92,6 +92,9 @@ impl ExitReason {
             Self::App(WaitStatus::Exited(status)) => Packet::new(2).i32(*status).done(),
             Self::App(WaitStatus::Signaled(signal)) => Packet::new(3).i32(*signal).done(),
             Self::App(WaitStatus::Dumped(signal)) => Packet::new(24).i32(*signal).done(),
+            Self::AppSaid(status, said) => {
+                Packet::new(29).i32(status.to_number()).text(said.as_bytes()).done()
+            }
             Self::Stopped => Packet::new(4).done(),
             Self::Config(mistake) => Packet::new(5).text(mistake.as_bytes()).done(),
             Self::Setup(failure) => Packet::new(6)
@@ -138,6 +141,7 @@ impl FromVassal {
                 let count = Packet::new(14).u64(sockets.len() as u64);
                 sockets.iter().fold(count, Packet::socket).done()
             }
+            Self::Output(place) => Packet::new(28).text(place.as_bytes()).done(),
             Self::Keep(socket) => Packet::new(15).socket(socket).done(),
             Self::Mountpoints(reports) => {
                 let reports = reports.get(..REPORTS_MAX).unwrap_or(reports);
@@ -155,6 +159,10 @@ impl FromVassal {
             2 => Self::Exiting(ExitReason::App(WaitStatus::Exited(fields.i32()?))),
             3 => Self::Exiting(ExitReason::App(WaitStatus::Signaled(fields.i32()?))),
             24 => Self::Exiting(ExitReason::App(WaitStatus::Dumped(fields.i32()?))),
+            29 => {
+                let status = WaitStatus::of_number(fields.i32()?);
+                Self::Exiting(ExitReason::AppSaid(status, fields.string()?))
+            }
             4 => Self::Exiting(ExitReason::Stopped),
             5 => Self::Exiting(ExitReason::Config(fields.string()?)),
             6 => Self::Exiting(ExitReason::Setup(SetupFailure {
@@ -173,6 +181,7 @@ impl FromVassal {
             13 => Self::Announced(Announcement::Loyal),
             14 => Self::Sockets(fields.list(Fields::socket)?),
             15 => Self::Keep(fields.socket()?),
+            28 => Self::Output(fields.string()?),
             16 => Self::Mountpoints(fields.list(Fields::report)?),
             17 => Self::Announced(Announcement::Heartbeat),
             18 => Self::Announced(Announcement::Status(fields.string()?)),

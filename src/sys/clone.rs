@@ -44,7 +44,7 @@ pub struct Child {
 /// the process limit.
 pub fn clone3(namespaces: u64) -> Result<Side, Errno> {
     let mut pidfd: RawFd = -1;
-    Ok(match create(namespaces, Some(&mut pidfd), None)? {
+    Ok(match create(namespaces, libc::SIGCHLD, Some(&mut pidfd), None)? {
         None => Side::Child,
         Some(pid) => {
             // SAFETY: the kernel has either stored a new descriptor in `pidfd`, which nobody else owns, or
@@ -52,6 +52,20 @@ pub fn clone3(namespaces: u64) -> Result<Side, Errno> {
             let pidfd = unsafe { handle_of(pid, pidfd) };
             Side::Parent(Child { pid, pidfd })
         }
+    })
+}
+
+/// As [`clone3`], with a child that ends unheard: there is no SIGCHLD, and wait(2) without `__WALL` does not
+/// know of it.
+///
+/// # Errors
+/// As [`clone3`].
+pub fn clone3_unheard() -> Result<Side, Errno> {
+    let mut pidfd: RawFd = -1;
+    Ok(match create(0, 0, Some(&mut pidfd), None)? {
+        None => Side::Child,
+        // SAFETY: as in `clone3`.
+        Some(pid) => Side::Parent(Child { pid, pidfd: unsafe { handle_of(pid, pidfd) } }),
     })
 }
 
@@ -63,11 +77,12 @@ pub fn clone3(namespaces: u64) -> Result<Side, Errno> {
 /// As [`clone3`]. ENOSYS without clone3, because clone(2) does not know cgroups. EBADF if the descriptor is
 /// not a cgroup; EACCES, EBUSY, EOPNOTSUPP if the cgroup cannot have processes.
 pub fn clone3_into(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Pid>, Errno> {
-    create(flags, None, cgroup)
+    create(flags, libc::SIGCHLD, None, cgroup)
 }
 
 fn create(
     flags: u64,
+    at_end: i32,
     pidfd: Option<&mut RawFd>,
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<Option<Pid>, Errno> {
@@ -79,7 +94,7 @@ fn create(
         pidfd: pidfd as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal: at_end as u64,
         stack: 0,
         stack_size: 0,
         tls: 0,
@@ -95,7 +110,7 @@ fn create(
         let mut pid = libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>());
         if cgroup.is_none() && has_failed(pid, &[Errno::NOSYS, Errno::PERM, Errno::INVAL]) {
             let old = |flags: u64, pidfd: *mut RawFd| {
-                libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD as u64, 0, pidfd, 0, 0)
+                libc::syscall(libc::SYS_clone, flags | at_end as u64, 0, pidfd, 0, 0)
             };
             pid = old(with_pidfd, pidfd);
             // gVisor refuses to make a pidfd. Older versions of it, and older kernels, ignore the flag.

@@ -238,6 +238,8 @@ const VALUES: &[(&str, &str)] = &[
     ("ready-check", "exec: notify tcp://"),
     ("reload-on", "content touch"),
     ("reload-strategy", "recreate rolling"),
+    ("standard-error", "file: inherit journal null"),
+    ("standard-output", "file: inherit journal null"),
     ("unshare", "cgroup fs ipc net pid user uts"),
 ];
 

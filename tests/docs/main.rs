@@ -11,6 +11,7 @@ mod documents;
 mod faq;
 mod faults;
 mod links;
+mod logs;
 mod night;
 mod recipes;
 mod security;

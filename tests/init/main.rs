@@ -19,6 +19,7 @@ mod launch;
 mod limits;
 mod lives;
 mod mounts;
+mod output;
 mod personalities;
 mod program;
 mod readiness;

@@ -183,6 +183,10 @@ static OF_EMPERORS: Table = table![
         |to, it| it.set_located(&mut to.plan.stats, values::address)),
     key(Operation, "emperor-stats-server", Value("ADDRESS"), "the same as emperor-stats",
         |to, it| it.set_located(&mut to.plan.stats, values::address)),
+    key(Operation, "log-dir", Value("DIR"), "a log file for each vassal: DIR/NAME.log\n\
+        For those whose files have no standard-output. Written by a process of root's, also with \
+        emperor-tyrant; log-dir itself must belong to nobody else.",
+        |to, it| it.set_some(&mut to.plan.vassals.log_dir, values::absolute)),
     key(Operation, "log-format", Value("FORMAT"), "form of our lines: text, json (default: text)\n\
         Ours and those of vassal-init. What apps write is passed on as it is.",
         |to, it| it.set(&mut to.plan.json_log, is_json)),

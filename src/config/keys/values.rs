@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::suggest;
 use crate::config::bytes::{integer, split_once};
-use crate::config::plan::{Address, CgroupOption, EnvChange, Id, IdMap, IdRange, ReadyCheck, Seccomp};
+use crate::config::plan::{
+    Address, CgroupOption, EnvChange, Id, IdMap, IdRange, Output, ReadyCheck, Seccomp,
+};
 use crate::mount::request::PivotRoot;
 use crate::names;
 use crate::names::Names;
@@ -178,6 +180,19 @@ pub(crate) fn path(text: &[u8]) -> Parsed<PathBuf> {
 pub(crate) fn absolute(text: &[u8]) -> Parsed<PathBuf> {
     let path = path(text)?;
     if path.is_absolute() { Ok(path) } else { Err(format!("'{}' is not an absolute path", path.display())) }
+}
+
+/// A place for output.
+pub(crate) fn output(text: &[u8]) -> Parsed<Output> {
+    match text {
+        b"inherit" => Ok(Output::Inherit),
+        b"journal" => Ok(Output::Journal),
+        b"null" => Ok(Output::Null),
+        _ => match text.strip_prefix(b"file:") {
+            Some(path) => absolute(path).map(Output::File),
+            None => Err(format!("{} is none of inherit, journal, null and file:PATH", quoted(text))),
+        },
+    }
 }
 
 /// `default`, `none` or a file.

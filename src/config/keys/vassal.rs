@@ -81,6 +81,13 @@ static OF_VASSALS: Table = table![
         APP_PRIVILEGES, |to, it| it.set_located(&mut to.program, |text| one_word(text, true))),
     key(OfApp, "privileged-binary-patch-arg", Value("COMMAND"), "the same, with arguments",
         APP_PRIVILEGES, |to, it| it.set_located(&mut to.program, |text| words(text, true))),
+    key(OfApp, "standard-error", Value("PLACE"), "standard error (default: as standard-output)",
+        OUTPUT, |to, it| it.set_located(&mut to.plan.output.err, values::output)),
+    key(OfApp, "standard-output", Value("PLACE"), "inherit, journal, file:PATH, null (default: inherit)\n\
+        Where the app and the commands of hooks write to. inherit: where vassal-init writes. journal: under \
+        the vassal's name. file: a process of root's appends to it, and opens it anew when it was renamed. \
+        What cannot be had is told, and inherit.",
+        OUTPUT, |to, it| it.set_located(&mut to.plan.output.out, values::output)),
     key(OfApp, "umask", Value("MODE"), "file mode creation mask, in octal",
         NextApp, |to, it| it.set_some(&mut to.plan.umask, |text| values::octal(text, 0o777))),
     key(OfApp, "unenv", Value("NAME"), "remove a variable; may be repeated",
@@ -353,6 +360,9 @@ const JAIL_HOOKS: Reload = fresh_for("in a phase up to as-root", "a hook up to a
 const MAPS: Reload = fresh("the map of the user namespace", |old, new| {
     let (old, new) = (&old.jail.maps, &new.jail.maps);
     differ(&old.users, &new.users) || differ(&old.groups, &new.groups)
+});
+const OUTPUT: Reload = fresh("standard-output", |old, new| {
+    differ(&old.output.out, &new.output.out) || differ(&old.output.err, &new.output.err)
 });
 const PIVOT_ROOT: Reload = fresh("pivot_root", |old, new| differ(&old.jail.pivot_root, &new.jail.pivot_root));
 /// Binding a socket takes capabilities that PID 1 gives up afterwards.

@@ -75,6 +75,8 @@ pub struct VassalsPlan {
     /// `hook-as-vassal` and its kin, as text (`KEY`, `VALUE`): handed to each vassal's PID 1, which runs them
     /// first.
     pub as_vassal: Vec<(String, OsString)>,
+    /// The directory of the files that vassals write to (`log-dir`), unless their own files say otherwise.
+    pub log_dir: Option<PathBuf>,
     /// Options for every vassal, read before its own file, as text (`KEY`, `VALUE`), in order.
     pub before: Vec<(String, OsString)>,
     /// Options for every vassal, read after its own file.

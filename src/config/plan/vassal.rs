@@ -55,6 +55,30 @@ pub struct VassalPlan {
     pub replication: Replication,
     /// How it is found out whether the app is ready.
     pub readiness: ReadinessPlan,
+    /// Where the output of the app and of hooks goes.
+    pub output: OutputPlan,
+}
+
+/// Where the output of the app and of hooks goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OutputPlan {
+    /// Standard output (`standard-output`); `None` for that of PID 1.
+    pub out: Option<Located<Output>>,
+    /// Standard error (`standard-error`); `None` for the same as standard output.
+    pub err: Option<Located<Output>>,
+}
+
+/// A place for output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// The output of PID 1.
+    Inherit,
+    /// The journal.
+    Journal,
+    /// Nowhere.
+    Null,
+    /// The end of this file.
+    File(PathBuf),
 }
 
 /// How it is found out whether the app is ready, and still is.
@@ -241,6 +265,7 @@ impl Default for VassalPlan {
                 failures: 3,
                 takes_turns: false,
             },
+            output: OutputPlan::default(),
         }
     }
 }

@@ -36,7 +36,7 @@ const fn field(
 }
 
 /// The keys in JSON and the columns have this order.
-pub(super) static FIELDS: [Field; 14] = [
+pub(super) static FIELDS: [Field; 15] = [
     field("name", Some("NAME"), |vassal| Value::Text(Some((*vassal.name).into()))),
     field("file", None, |vassal| Value::Text(Some(readable(vassal.path.as_os_str())))),
     field("replica", None, |vassal| Value::Number(Some(vassal.replica.into()))),
@@ -49,6 +49,7 @@ pub(super) static FIELDS: [Field; 14] = [
     field("on_demand", None, |vassal| text(vassal.on_demand)),
     field("status", None, |vassal| text(vassal.said)),
     field("last", None, |vassal| text(vassal.history.last_end.as_deref())),
+    field("output", None, |vassal| text(Some(&*vassal.history.output).filter(|place| !place.is_empty()))),
     field("reload_refused", None, |vassal| text(vassal.refused)),
     field("mountpoints", Some("MOUNTS"), |vassal| Value::Mountpoints(vassal.mountpoints)),
 ];

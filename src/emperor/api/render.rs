@@ -238,10 +238,10 @@ mod tests {
             r#""vassals":[{"name":"app","file":"/v/app.ini","replica":1,"state":"running","pid":42,"#,
             r#""uptime":3725.500,"restarts":1,"next_try":null,"ready":false,"#,
             r#""on_demand":"127.0.0.1:80","status":null,"#,
-            r#""last":"stopped","reload_refused":"app.ini:1: no","mountpoints":[]},"#,
+            r#""last":"stopped","output":null,"reload_refused":"app.ini:1: no","mountpoints":[]},"#,
             r#"{"name":"long\nname","file":"/v/long\nname.ini","replica":1,"state":"backoff","#,
             r#""pid":null,"uptime":null,"restarts":0,"next_try":59.000,"ready":false,"#,
-            r#""on_demand":null,"status":null,"last":null,"#,
+            r#""on_demand":null,"status":null,"last":null,"output":null,"#,
             r#""reload_refused":null,"mountpoints":[]}]}"#,
         ]
         .concat();

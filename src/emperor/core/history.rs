@@ -15,6 +15,9 @@ pub struct History {
     pub failures: Option<Failures>,
     /// Why the last process ended or could not be created.
     pub last_end: Option<String>,
+    /// Where the output of the last process goes, as PID 1 has told it; empty for where that of the emperor
+    /// goes.
+    pub output: String,
 }
 
 /// When apps were started.

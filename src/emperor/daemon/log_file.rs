@@ -6,7 +6,7 @@
 //! the emperor and its vassals. Otherwise these have the file itself, and the deputy ends.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::log;
 use crate::log::Elapsed;
-use crate::mount::mountinfo::{self, Mount};
+use crate::mount::ops::mount_of;
 use crate::path::Walk;
 use crate::protocol::{Received, receive, send};
 use crate::sys::clone::Child;
@@ -236,14 +236,6 @@ fn is_local(file: &OwnedFd) -> bool {
     let is_regular =
         fstat(file).is_ok_and(|file| FileType::from_raw_mode(file.st_mode) == FileType::RegularFile);
     !is_regular || mount_of(file.as_fd()).is_some_and(|mount| mount.is_local())
-}
-
-/// The mount that a file is on.
-fn mount_of(file: BorrowedFd<'_>) -> Option<Mount> {
-    let info = files::read_file(&format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
-    let info = String::from_utf8_lossy(&info);
-    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok())?;
-    mountinfo::parse(&files::read_mountinfo().ok()?).into_iter().find(|mount| mount.id == id)
 }
 
 /// Whether a file is the log already, as after an upgrade.

@@ -26,7 +26,7 @@ use crate::config::plan::{Address, EmperorPlan, Located, OnDemand, Tyrant};
 use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::owner::{Owner, Owners};
-use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::core::vassal_file::{VassalFile, as_file_name};
 use crate::emperor::deputy;
 use crate::emperor::owned_file;
 use crate::error::{Cause, Context, Error, Result};
@@ -90,6 +90,7 @@ pub struct Spawner {
     ids: Option<Ids>,
     map_trees: Vec<Located<PathBuf>>,
     as_vassal: Vec<(String, OsString)>,
+    log_dir: Option<PathBuf>,
     before: Vec<(String, OsString)>,
     behind: Vec<(String, OsString)>,
     tyrant: Option<Tyrant>,
@@ -125,7 +126,10 @@ impl Spawner {
         cgroups: Option<Cgroups>,
     ) -> Result<Self> {
         let vassals = &plan.vassals;
-        let options = vassals.as_vassal.iter().chain(&vassals.before).chain(&vassals.behind);
+        // With room for the key and for the longest name of a file.
+        let log = vassals.log_dir.iter().map(|directory| (" ".repeat(300), directory.clone().into()));
+        let log: Vec<_> = log.collect();
+        let options = vassals.as_vassal.iter().chain(&vassals.before).chain(&vassals.behind).chain(&log);
         if !Hello::options_fit(options) {
             let reason = format!("together longer than {OPTIONS_MAX} bytes");
             return Err(Error::new("hand on", "the hooks and options for vassals", reason));
@@ -149,6 +153,7 @@ impl Spawner {
             ids: Ids::of(vassals)?,
             map_trees: vassals.map_trees.clone(),
             as_vassal: vassals.as_vassal.clone(),
+            log_dir: vassals.log_dir.clone(),
             before: vassals.before.clone(),
             behind: vassals.behind.clone(),
             tyrant: plan.tyrant,
@@ -317,7 +322,7 @@ impl Spawner {
             name: path.name().to_owned(),
             path: path.to_path_buf(),
             namespaces: self.namespaces,
-            as_vassal: self.as_vassal.clone(),
+            as_vassal: self.as_vassal.iter().cloned().chain(self.log_of(path)).collect(),
             is_program: file.copy.is_none(),
             replica: *number,
             is_one_of_several: false,
@@ -328,6 +333,13 @@ impl Spawner {
             before: self.before.clone(),
             behind: self.behind.clone(),
         }
+    }
+
+    /// The file that a vassal writes to, as an option for it (`log-dir`).
+    fn log_of(&self, file: &VassalFile) -> Option<(String, OsString)> {
+        let directory = self.log_dir.as_ref()?.as_os_str().as_bytes();
+        let place = [b"file:", directory, b"/", &as_file_name(file.name()), b".log"].concat();
+        Some(("standard-output".to_owned(), OsString::from_vec(place)))
     }
 
     /// A link that already holds the greeting and the file, before there is a process to read them; for one

@@ -19,6 +19,7 @@ use crate::init::child::failure::{Failure, Step};
 use crate::init::child::foreground::Stand;
 use crate::init::child::interpreter;
 use crate::init::child::listen_fds::{self, Socket};
+use crate::init::child::outputs::Outputs;
 use crate::init::child::resources;
 use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
 use crate::sys::clone::{self, Side, clone3};
@@ -95,6 +96,8 @@ pub struct Launch<'a> {
     pub sockets: &'a [Socket],
     /// The resource limits; `None` for no change.
     pub resources: Option<&'a ResourcePlan>,
+    /// Where a program writes to.
+    pub outputs: &'a Outputs,
     /// The signal mask and dispositions of the child.
     pub signals: &'a signal::Inherited,
     /// The filter of system calls.
@@ -157,6 +160,7 @@ impl Launch<'_> {
             && !self.own_session
             && !self.dies_with_us
             && self.filter.is_none()
+            && self.outputs.are_inherited()
             && self.first.is_none()
     }
 
@@ -268,6 +272,9 @@ impl Launch<'_> {
         // FUSE mount of the user.
         if let Some(workdir) = self.workdir {
             workdir.enter().map_err(of_step(Step::Workdir))?;
+        }
+        if has_program {
+            self.outputs.take().context("redirect", "the output").map_err(of_step(Step::Descriptors))?;
         }
         self.pass_descriptors().map_err(of_step(Step::Descriptors))?;
         // Last, because the filter may refuse the system calls of the other steps.

@@ -18,6 +18,8 @@ pub mod job;
 pub mod launch;
 pub mod listen_fds;
 pub mod notices;
+pub mod outputs;
 pub mod reaper;
+pub mod relay;
 pub mod resources;
 pub mod seccomp;

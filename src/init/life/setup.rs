@@ -20,7 +20,7 @@ use crate::init::outcome::{Ended, setup_failure, step, step_of};
 use crate::init::steps::capabilities::{self, MountPower};
 use crate::init::steps::cgroups::OOM_SCORE;
 use crate::init::steps::hooks::{Failed, SLOW};
-use crate::init::steps::{app, cgroups, hooks, owner, root, sockets};
+use crate::init::steps::{app, cgroups, hooks, outputs, owner, root, sockets};
 use crate::init::vassal::Vassal;
 use crate::init::watch::checked_path::Maker;
 use crate::log::Elapsed;
@@ -80,9 +80,12 @@ fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), Ended> {
     let may_be_wanted = vassal.jail.owner.is_some() || vassal.source.plan.resources.oom_score_adj.is_some();
     let oom_score = may_be_wanted.then(|| open(OOM_SCORE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()));
     if let Some(owner) = vassal.jail.owner {
+        // What the emperor's file says is opened as root.
+        open_outputs(vassal)?;
         run_phase(vassal, Phase::AsVassal)?;
         owner::become_owner(&mut vassal.events, &mut vassal.jail, &mut vassal.source, owner)?;
     }
+    open_outputs(vassal)?;
     vassal.events.tell_replication(Replication::default(), vassal.source.plan.replication);
     let counters = step("limits", cgroups::limit(&vassal.jail, &vassal.source.plan, oom_score))?;
     vassal.events.watch_cgroups(counters);
@@ -96,6 +99,11 @@ fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), Ended> {
         step_of("namespaces", name, vassal.jail.set_hostname(&name.value))?;
     }
     note_maker(vassal, Maker::Outside)
+}
+
+fn open_outputs(vassal: &mut Vassal) -> Result<(), Ended> {
+    let Vassal { events, jail, source, .. } = vassal;
+    outputs::open(events, jail, &source.plan)
 }
 
 /// Mounts a `/proc` of the vassal's own processes, where it would see all of the host there. In another root

@@ -64,7 +64,7 @@ pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
     let (reason, request) = match end {
         End::App(status) => match (status, events.take_oom_kills()) {
             (WaitStatus::Signaled(libc::SIGKILL), kills @ 1..) => (ExitReason::OutOfMemory(kills), None),
-            _ => (ExitReason::App(status), None),
+            _ => (reason_of(jail, status), None),
         },
         End::Hook(status) => (ExitReason::App(WaitStatus::Exited(status)), None),
         End::Stopped(request) => (ExitReason::Stopped, request),
@@ -85,6 +85,7 @@ pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
         run_exit_hooks(events, jail, plan);
     }
     end_the_rest(events, jail, plan);
+    jail.finish_outputs();
     if let Some(request) = request {
         crate::log!("stopped, {} after the request", Elapsed(running_time::since(request.since)));
     }
@@ -93,6 +94,13 @@ pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
         job.end_by(number);
     }
     code
+}
+
+/// Why the vassal ends after its app. If that has failed, with the last line of its output, or with where
+/// that is, as far as it does not go where ours goes.
+fn reason_of(jail: &Jail, status: WaitStatus) -> ExitReason {
+    let said = if status.code() == 0 { None } else { jail.given.outputs.errors().last_line() };
+    said.map_or(ExitReason::App(status), |said| ExitReason::AppSaid(status, said))
 }
 
 fn exit_status(events: &EventLoop, end: &End) -> i32 {
@@ -112,7 +120,7 @@ fn exit_status(events: &EventLoop, end: &End) -> i32 {
 }
 
 /// Ends everything at once, because a mountpoint was lost.
-fn destroy(events: &mut EventLoop, jail: &Jail, watched: &[(PathBuf, u64)], what: &str) {
+fn destroy(events: &mut EventLoop, jail: &mut Jail, watched: &[(PathBuf, u64)], what: &str) {
     // The emperor is told first, because the kernel may take long.
     events.send(&FromVassal::Exiting(ExitReason::MountLost(what.to_owned())));
     if !jail.has_namespace(libc::CLONE_NEWNS) {
@@ -121,6 +129,7 @@ fn destroy(events: &mut EventLoop, jail: &Jail, watched: &[(PathBuf, u64)], what
     }
     crate::log!("{what}; destroying the instance");
     events.set_attention(Attention::Ending);
+    jail.finish_outputs();
     let is_init = rustix::process::getpid().is_init();
     match jail.has_namespace(libc::CLONE_NEWNS) {
         // When PID 1 ends, which is next, the kernel kills all other processes.
@@ -147,11 +156,15 @@ fn tell_reason(events: &EventLoop, plan: &VassalPlan, reason: &ExitReason) {
     match reason {
         ExitReason::Stopped | ExitReason::Config(_) => {}
         // The starter of a command sees the status.
-        ExitReason::App(_) if events.entry.is_some() => {}
+        ExitReason::App(_) | ExitReason::AppSaid(..) if events.entry.is_some() => {}
         // Only the app's own log lines tell the reason.
         ExitReason::App(status) if status.code() != 0 => {
             let source = &plan.app_source;
             crate::log!("{reason} ({}: {}); its own lines tell why", source.at, source.key);
+        }
+        ExitReason::AppSaid(status, said) => {
+            let source = &plan.app_source;
+            crate::log!("app {status} ({}: {}), {said}", source.at, source.key);
         }
         ExitReason::Setup(failure) if events.entry.is_some() && failure.phase == "app" => {
             crate::log!("{}", failure.what);
@@ -249,6 +262,7 @@ pub fn end_what_the_app_left(events: &mut EventLoop, jail: &Jail, plan: &VassalP
 fn processes_of_the_app(events: &EventLoop, jail: &Jail, plan: &VassalPlan) -> Vec<Pid> {
     let mut spared = events.helper_pids.clone();
     spared.extend(events.mountpoints.probers());
+    spared.extend(jail.given.outputs.pids());
     let mut left = jail.procfs.below_us(&spared);
     let is_marked = plan.privileges.no_new_privs && jail.app_is_users(plan);
     // If this process is confined as well, so are all its children, and the mark tells nothing.
@@ -259,7 +273,7 @@ fn processes_of_the_app(events: &EventLoop, jail: &Jail, plan: &VassalPlan) -> V
 }
 
 /// Ends all processes that are left, unless the starter of a command does not want it.
-fn end_the_rest(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
+fn end_the_rest(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan) {
     match events.entry.as_ref().map(|entry| (entry.rest, entry.rewritten(libc::SIGTERM))) {
         Some((Rest::Leave, _)) => {}
         Some((Rest::Terminate, number)) => {
@@ -279,7 +293,7 @@ fn end_the_rest(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
 }
 
 /// Ends all descendants: SIGTERM, and SIGKILL after the grace. Returns as soon as none is left.
-fn sweep(events: &mut EventLoop, jail: &Jail, grace: Duration) {
+fn sweep(events: &mut EventLoop, jail: &mut Jail, grace: Duration) {
     if events.is_childless() {
         return;
     }
@@ -294,6 +308,8 @@ fn sweep(events: &mut EventLoop, jail: &Jail, grace: Duration) {
         Some(entry) => notices::say(entry, WARNINGS, format_args!("{left}")),
         None => crate::log!("{left}"),
     }
+    // They would be killed as well.
+    jail.finish_outputs();
     kill_rest(events, jail);
 }
 

@@ -15,6 +15,7 @@ pub mod bind;
 pub mod capabilities;
 pub mod cgroups;
 pub mod hooks;
+pub mod outputs;
 pub mod owner;
 pub mod ready_check;
 pub mod root;

@@ -8,6 +8,7 @@ use crate::config::plan::{Phase, ReadyCheck, VassalPlan};
 use crate::error::{Context, Result};
 use crate::init::child::enclosed::enclose;
 use crate::init::child::launch::Launch;
+use crate::init::child::outputs::Outputs;
 use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::event_loop::ready_check::Check;
 use crate::init::jail::Jail;
@@ -33,7 +34,9 @@ fn launch(jail: &Jail, plan: &VassalPlan, check: &ReadyCheck) -> Result<Check> {
                     .context("create", "a link to the check")?;
             let first = || enclose(&theirs);
             let argv = shell::words(command).map(OsStr::to_owned);
-            let launched = Launch { first: Some(&first), dies_with_us: false, ..child }.program(&argv)?;
+            let own = Outputs::default();
+            let launch = Launch { first: Some(&first), outputs: &own, dies_with_us: false, ..child };
+            let launched = launch.program(&argv)?;
             Ok(Check { launched, link: Some(link) })
         }
         ReadyCheck::Connect(address) => {

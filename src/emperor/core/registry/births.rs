@@ -34,6 +34,7 @@ impl Registry {
         let history = &mut instance.history;
         history.last_end.take_if(|why| why.starts_with(WAITS));
         history.instances += 1;
+        history.output.clear();
         history.runs = Some(Runs { first: history.runs.map_or(now, |runs| runs.first), last: now });
         if is_only {
             vassal.refused = None;

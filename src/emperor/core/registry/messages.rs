@@ -50,6 +50,11 @@ impl Registry {
                 }
             }
             FromVassal::Replication(replication) => process.replication = Some(replication),
+            FromVassal::Output(place) => {
+                if let Some(instance) = self.of(id) {
+                    instance.history.output = place;
+                }
+            }
             // The supervisor keeps the sockets.
             FromVassal::Sockets(_) | FromVassal::Keep(_) => {}
         }

@@ -183,6 +183,7 @@ impl Reader<'_> {
                 wait: input.duration(),
             }),
             last_end: self.maybe(Self::text),
+            output: self.text(),
         }
     }
 

@@ -145,6 +145,7 @@ impl Writer {
             out.duration(failures.wait);
         });
         self.maybe_text(history.last_end.as_ref());
+        self.bytes(history.output.as_bytes());
     }
 
     fn machine(&mut self, machine: &Machine) {

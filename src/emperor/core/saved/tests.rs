@@ -153,6 +153,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
                             wait: delay,
                         }),
                         last_end: Some("stopped".to_owned()),
+                        output: "file:/a\njournal".to_owned(),
                     },
                     mountpoints: Mountpoints((0..index % 3).map(mountpoint).collect()),
                 },

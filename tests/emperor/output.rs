@@ -1,0 +1,169 @@
+//! Where the vassals of an emperor write to: one file for each, whoever wrote the vassal's file, and over
+//! reloads, respawns and upgrades.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use crate::common::{Sandbox, process, run, sandboxed, until};
+use crate::upgrade::{installed, replace, start};
+use rustix::process::Signal;
+
+const LOGS: &str = "/run/scratch/logs";
+
+/// The options of an emperor with a directory for logs, which is made.
+fn with_logs() -> [&'static str; 2] {
+    run("mkdir", &["-p", LOGS]);
+    ["--log-dir", LOGS]
+}
+
+/// The file of a vassal.
+fn log_of(name: &str) -> PathBuf {
+    Path::new(LOGS).join(format!("{name}.log"))
+}
+
+/// What is in a file; nothing if there is none.
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The answer to `emperor status NAME --json`.
+fn status(sandbox: &Sandbox, name: &str) -> String {
+    let output = sandbox.program("emperor").args(["status", "--json", name]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// An app that says what it is given, and goes on.
+fn says(what: &str) -> String {
+    format!("command = sh -c 'echo {what}; exec sleep 1000'")
+}
+
+#[test]
+fn each_vassal_has_a_file_unless_it_says_otherwise() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("one", &says("of one"));
+        sandbox
+            .vassal("two", &format!("standard-error = null\nexec-as-root = echo hook\n{}", says("of two")));
+        sandbox.vassal("own", &format!("standard-output = file:/run/scratch/%n.txt\n{}", says("of own")));
+        sandbox.vassal("stream", &format!("standard-output = inherit\n{}", says("of stream")));
+        sandbox.vassal("bad", "command = sh -c 'echo cause >&2; exit 3'");
+        let emperor = sandbox.emperor(&with_logs());
+        for name in ["one", "two", "own", "stream"] {
+            emperor.wait_running(1, name);
+        }
+        for (path, said) in [
+            (log_of("one"), "of one\n"),
+            (log_of("two"), "hook\nof two\n"),
+            (sandbox.path("own.txt"), "of own\n"),
+        ] {
+            until(path.display(), || text(&path) == said);
+        }
+        emperor.wait_for("of stream");
+        assert!(!log_of("own").exists() && !log_of("stream").exists());
+        // Who asks why is told, also by the emperor.
+        emperor.wait_for("emperor: bad: app exited with status 3, its last line: cause; up ");
+        for (name, output) in [
+            ("one", r#""file:/run/scratch/logs/one.log""#),
+            ("two", r#""file:/run/scratch/logs/two.log\nnull""#),
+            ("own", r#""file:/run/scratch/own.txt""#),
+            ("stream", "null"),
+            ("bad", r#""file:/run/scratch/logs/bad.log""#),
+        ] {
+            let told = status(sandbox, name);
+            assert!(told.contains(&format!(r#""output":{output},"#)), "{told}");
+        }
+        assert!(status(sandbox, "bad").contains("app exited with status 3, its last line: cause"));
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_file_goes_on_over_reloads_respawns_and_an_upgrade() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        sandbox.vassal("app", &says("one"));
+        let emperor = start(sandbox, &program, &with_logs());
+        emperor.wait_running(1, "app");
+        let log = log_of("app");
+        until("the first line", || text(&log) == "one\n");
+        let relay = process::only("vassal-log").pid;
+        sandbox.vassal("app", &says("two"));
+        until("the line after a reload", || text(&log) == "one\ntwo\n");
+        assert_eq!(process::only("vassal-log").pid, relay);
+        replace(&program, &fs::read(&program).unwrap());
+        run(sandbox.program("emperor").get_program().to_str().unwrap(), &["upgrade"]);
+        assert!(status(sandbox, "app").contains(r#""output":"file:/run/scratch/logs/app.log","#));
+        // The app writes to the same place as before.
+        sandbox.vassal("app", &says("three"));
+        until("the line after the upgrade", || text(&log) == "one\ntwo\nthree\n");
+        assert_eq!(process::only("vassal-log").pid, relay);
+        process::signal(process::only("sleep").pid, Signal::KILL);
+        until("the line of the next instance", || text(&log) == "one\ntwo\nthree\nthree\n");
+        // Another place takes a fresh jail.
+        sandbox.vassal("app", &format!("standard-output = file:/run/scratch/own.txt\n{}", says("four")));
+        emperor.wait_for("standard-output changed, which needs a fresh jail");
+        until("the line in the other file", || text(&sandbox.path("own.txt")) == "four\n");
+        emperor.stop();
+        until("no relay is left", || process::named("vassal-log").is_empty());
+    });
+}
+
+#[test]
+fn root_writes_for_a_tenant_in_log_dir_and_nowhere_else() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("tenants") {
+            return;
+        }
+        let secret = sandbox.file("secret", "root's\n");
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        run("install", &["-d", "-o", "4242", "-g", "4242", "/run/scratch/home"]);
+        let tenants =
+            |name: &str, lines: &str| chown(sandbox.vassal(name, lines), Some(4242), Some(4242)).unwrap();
+        let logs = with_logs();
+        tenants("plain", &says("of plain"));
+        tenants("own", &format!("standard-output = file:/run/scratch/home/own.txt\n{}", says("of own")));
+        tenants("thief", &format!("standard-output = file:/run/scratch/secret\n{}", says("of thief")));
+        tenants("maker", &format!("standard-output = file:/run/scratch/logs/x.log\n{}", says("of maker")));
+        let emperor = sandbox.emperor(&[&["--emperor-tyrant"][..], &logs].concat());
+        for name in ["plain", "own", "thief", "maker"] {
+            emperor.wait_running(1, name);
+        }
+        let owned = [(log_of("plain"), 0, "of plain\n"), (sandbox.path("home/own.txt"), 4242, "of own\n")];
+        for (path, owner, said) in owned {
+            until(path.display(), || text(&path) == said);
+            let there = fs::metadata(&path).unwrap();
+            assert_eq!((there.uid(), there.mode() & 0o777), (owner, 0o640), "{}", path.display());
+        }
+        for (name, path) in [("thief", "/run/scratch/secret"), ("maker", "/run/scratch/logs/x.log")] {
+            let told = emperor.wait_for(&format!("open {path}: Permission denied (EACCES)"));
+            assert!(told.starts_with(&format!("vassal-init[{name}]: ")), "{told}");
+        }
+        assert_eq!(text(&secret), "root's\n");
+        assert!(!log_of("x").exists());
+        // The process of root's is out of the tenant's reach, and has no rights that it does not need.
+        let relays = process::named("vassal-log");
+        let roots: Vec<_> = relays.iter().filter(|relay| relay.uid == 0).collect();
+        assert_eq!(roots.len(), 1, "{relays:?}");
+        let enter = format!("cat /proc/{pid}/environ || kill -9 {pid}", pid = roots[0].pid);
+        let outcome = std::process::Command::new("setpriv")
+            .args(["--reuid=4242", "--regid=4242", "--clear-groups", "sh", "-c", &enter])
+            .output()
+            .unwrap();
+        assert!(!outcome.status.success(), "{outcome:?}");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_directory_that_is_not_there_keeps_no_vassal_from_running() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", &says("of app"));
+        let emperor = sandbox.emperor(&["--log-dir", "/run/scratch/none"]);
+        emperor.wait_running(1, "app");
+        emperor
+            .wait_for("open /run/scratch/none/app.log: No such file or directory (ENOENT): the output goes");
+        emperor.wait_for("of app");
+        assert!(status(sandbox, "app").contains(r#""output":null,"#));
+        emperor.stop();
+    });
+}
