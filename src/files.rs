@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, open, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, RawDir, fstat, fstatfs, open, openat};
 use rustix::io::{Errno, read, retry_on_intr};
 
 use crate::error::Cause;
@@ -110,6 +110,23 @@ pub fn open_mountinfo() -> Result<OwnedFd, Errno> {
 pub fn open_proc() -> Result<OwnedFd, Errno> {
     let proc = open(c"/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     if fstatfs(&proc)?.f_type == PROC_SUPER_MAGIC { Ok(proc) } else { Err(Errno::NOENT) }
+}
+
+/// The children of a process, by the numbers of a procfs (`PID/task/TID/children`, CONFIG_PROC_CHILDREN). A
+/// child belongs to the thread that has created it.
+pub fn children_of(proc: impl AsFd, pid: i32) -> Vec<i32> {
+    /// For the names of threads, in bytes.
+    const ROOM: usize = 1024;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(threads) = openat(proc, format!("{pid}/task"), flags, Mode::empty()) else { return Vec::new() };
+    let (mut text, mut room) = (Vec::new(), Vec::with_capacity(ROOM));
+    let mut entries = RawDir::new(&threads, room.spare_capacity_mut());
+    while let Some(Ok(entry)) = entries.next() {
+        let name = entry.file_name().to_string_lossy();
+        text.extend(read_file_at(&threads, &format!("{name}/children")).unwrap_or_default());
+    }
+    let text = String::from_utf8_lossy(&text);
+    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// Reads [`MOUNTINFO`].

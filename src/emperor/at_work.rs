@@ -19,6 +19,7 @@ pub enum Work {
 
 /// What a process and those that it has started do just now.
 pub fn look(pid: i32) -> Work {
+    let Ok(proc) = files::open_proc() else { return Work::Runs };
     let (mut found, mut next, mut switches) = (vec![pid], 0, None);
     while let Some(&pid) = found.get(next) {
         next += 1;
@@ -32,9 +33,7 @@ pub fn look(pid: i32) -> Work {
             _ => {}
         }
         if found.len() < PROCESSES_MAX {
-            let children = files::read_file(&format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-            let children = String::from_utf8_lossy(&children);
-            found.extend(children.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+            found.extend(files::children_of(&proc, pid));
         }
     }
     switches.map_or(Work::Waits, Work::Reads)
@@ -55,8 +54,14 @@ mod tests {
 
     #[test]
     fn who_computes_is_at_work_and_who_sleeps_is_not() {
-        for (script, is_at_work) in [("sleep 1000; :", false), ("(while :; do :; done); :", true)] {
-            let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+        // A child of another thread than the first, too.
+        let of_thread = "import subprocess as s, threading as t; \
+            t.Thread(target=lambda: s.run(['sh', '-c', 'while :; do :; done'])).start()";
+        let sleeps = ["sh", "-c", "sleep 1000; :"];
+        let spins = ["sh", "-c", "(while :; do :; done); :"];
+        for (command, is_at_work) in [(sleeps, false), (spins, true), (["python3", "-c", of_thread], true)] {
+            let [program, arguments @ ..] = command;
+            let mut child = Command::new(program).args(arguments).spawn().unwrap();
             let is_it = |_: &u32| (look(child.id() as i32) == Work::Runs) == is_at_work;
             // At first both start.
             let begun = (0..1000).find(|_| {
@@ -67,7 +72,7 @@ mod tests {
             let _ = Command::new("pkill").args(["-9", "-P", &pid.to_string()]).status();
             child.kill().unwrap();
             child.wait().unwrap();
-            assert!(begun.is_some(), "{script}");
+            assert!(begun.is_some(), "{command:?}");
         }
         assert_eq!(look(i32::MAX), Work::Runs);
     }

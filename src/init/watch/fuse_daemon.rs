@@ -90,9 +90,7 @@ fn user_of(proc: BorrowedFd<'_>, pid: i32) -> Option<u32> {
 }
 
 fn children(proc: BorrowedFd<'_>, parent: i32) -> impl Iterator<Item = i32> {
-    let children = read_text(proc, &format!("{parent}/task/{parent}/children")).unwrap_or_default();
-    let children: Vec<_> = children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect();
-    children.into_iter().take(CHILDREN)
+    files::children_of(proc, parent).into_iter().take(CHILDREN)
 }
 
 /// What is known of a process's connection.

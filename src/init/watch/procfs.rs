@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat};
+use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, move_mount};
 use rustix::process::{Pid, fchdir};
@@ -17,8 +17,6 @@ use crate::mount::ops;
 /// How far a process that is signalled is followed up to us. Deeper ones become children of ours when those
 /// between have ended.
 const GENERATIONS: usize = 100;
-/// For the names of threads, in bytes.
-const ROOM_FOR_NAMES: usize = 1024;
 
 /// A procfs of the pid namespace of this process. It is held by a descriptor and most often mounted nowhere,
 /// so no filesystem that may hang is walked to get at it. It cannot be confused with what a tenant puts at
@@ -179,30 +177,16 @@ impl Procfs {
 
     /// All descendants of `root`.
     fn descendants(&self, root: Pid, spared: &[Pid]) -> Vec<Pid> {
-        let mut found = vec![root];
-        let mut next = 0;
+        let Some(proc) = self.open_own() else { return Vec::new() };
+        let (mut found, mut next) = (vec![root], 0);
         while let Some(pid) = found.get(next) {
             next += 1;
-            let children = self.children(*pid);
-            found.extend(children.into_iter().filter(|pid| !spared.contains(pid)));
+            let children = files::children_of(&proc, pid.as_raw_pid());
+            let children = children.into_iter().filter_map(Pid::from_raw);
+            found.extend(children.filter(|pid| !spared.contains(pid)));
         }
         found.remove(0);
         found
-    }
-
-    /// The children of a process (`PID/task/TID/children` in procfs, CONFIG_PROC_CHILDREN). A child belongs
-    /// to the thread that has created it.
-    fn children(&self, pid: Pid) -> Vec<Pid> {
-        let Ok(threads) = self.open_below(&format!("{pid}/task")) else { return Vec::new() };
-        let mut text = Vec::new();
-        let mut room = Vec::with_capacity(ROOM_FOR_NAMES);
-        let mut entries = RawDir::new(&threads, room.spare_capacity_mut());
-        while let Some(Ok(entry)) = entries.next() {
-            let name = entry.file_name().to_string_lossy();
-            text.extend(files::read_file_at(&threads, &format!("{name}/children")).unwrap_or_default());
-        }
-        let text = String::from_utf8_lossy(&text);
-        text.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
     }
 }
 
