@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::common::process::{self, Handle};
 use crate::common::sandbox::{VASSALS, vassal_path};
 use crate::common::tutorial::MOUNTED;
-use crate::common::{Daemon, UP, cow, eventually, run, sandboxed, until, until_passed};
+use crate::common::{Daemon, UP, cow, eventually, run, sandboxed, unmount, until, until_passed};
 use rustix::process::Signal;
 
 /// A vassal that runs until it is asked to stop.
@@ -496,10 +496,76 @@ fn of_hundreds_of_processes_that_a_killed_pid_1_leaves_none_stays() {
         let old: Vec<_> = process::named("sleep").iter().map(|process| Handle::of(process.pid)).collect();
         let init = emperor.pid_of("app");
         process::signal(init, Signal::KILL);
-        // With the shell, if that has not ended by itself.
-        emperor.wait_for(&format!("emperor: app: killed what pid {init} has left, in all 40"));
+        emperor.wait_for(&format!("emperor: app: killed what pid {init} has left"));
         assert!(old.iter().all(Handle::is_gone));
         emperor.stop();
+    });
+}
+
+/// Each process starts another one all the time, and ends; each of every other one has a session of its own.
+const HOPPERS: &str = r#"
+import os, time
+for i in range(16):
+    if os.fork() == 0:
+        if i % 2:
+            os.setsid()
+        open("/proc/self/comm", "w").write("hopper")
+        while os.fork() == 0:
+            time.sleep(0.0005)
+        os._exit(0)
+print("all hop", flush=True)
+time.sleep(1000)
+"#;
+
+#[test]
+fn what_starts_others_faster_than_it_is_found_does_not_outlive_a_killed_pid_1() {
+    sandboxed(|sandbox| {
+        let program = sandbox.file("hoppers.py", HOPPERS);
+        sandbox.vassal("app", &format!("command = python3 {}", program.display()));
+        let mut emperor = sandbox.emperor(&["--emperor-use-clone", "fs"]);
+        emperor.wait_for("all hop");
+        let file = vassal_path("app");
+        fs::rename(&file, file.with_extension("off")).unwrap();
+        process::signal(emperor.pid_of("app"), Signal::KILL);
+        until("none is left", || process::named("hopper").is_empty());
+        emperor.signal(Signal::TERM);
+        assert_eq!(emperor.wait(), 0);
+        assert_eq!(process::named("hopper").len(), 0);
+    });
+}
+
+/// Not even SIGKILL ends who waits for an answer of a FUSE daemon that has read the question.
+#[test]
+fn what_is_below_a_process_that_cannot_be_killed_is_ended_and_that_is_said_and_ended_later() {
+    sandboxed(|sandbox| {
+        let (faulty, place) = (sandbox.faulty(), sandbox.path("mount").display().to_string());
+        run("mkdir", &["-p", &place]);
+        run("sh", &["-c", &faulty.command(&place, "direct")]);
+        let program = "import os, sys\nos.spawnlp(os.P_NOWAIT, 'sleep', 'sleep', '4444')\n\
+            open('/proc/self/comm', 'w').write('stuck')\nwhile True:\n    open(sys.argv[1]).read()\n";
+        let stuck = format!("python3 {} {place}/file", sandbox.file("stuck.py", program).display());
+        let first = sandbox.path("first");
+        fs::write(&first, "").unwrap();
+        let script = format!("if rm {}; then {stuck} & wait; fi; exec sleep 1000", first.display());
+        let script = sandbox.file("app.sh", &script);
+        let emperor = sandbox.emperor(&["--emperor-use-clone", "fs"]);
+        faulty.behave("hold");
+        sandbox.vassal("app", &format!("command = sh {}", script.display()));
+        until("it is stuck", || faulty.holds_the_app());
+        until("it has a child", || running("4444") == 1);
+        let init = emperor.pid_of("app");
+        process::signal(init, Signal::KILL);
+        until("the child is ended", || running("4444") == 0);
+        let left =
+            format!("emperor: app: pid {init} has left processes that are not gone 2.0 s after SIGKILL:");
+        emperor.wait_for(&left);
+        emperor.wait_running(2, "app");
+        faulty.behave("");
+        emperor.wait_for(&format!("emperor: app: killed what pid {init} has left"));
+        until("it is gone", || process::named("stuck").is_empty());
+        process::signal(process::only("faulty-fuse").pid, Signal::KILL);
+        emperor.stop();
+        unmount(&place);
     });
 }
 
@@ -530,7 +596,7 @@ fn without_a_pid_namespace_the_emperor_ends_what_a_killed_pid_1_has_left() {
         process::signal(init, Signal::KILL);
         emperor.wait_for_nth(2, "emperor: app: started (pid ");
         assert!(old.iter().all(Handle::is_gone));
-        let killed = format!("emperor: app: killed what pid {init} has left, in all ");
+        let killed = format!("emperor: app: killed what pid {init} has left");
         let log = emperor.log();
         assert!(log.find(&killed).unwrap() < log.rfind("emperor: app: started (pid ").unwrap(), "{log}");
         emperor.wait_for_nth(3, "left behind");
@@ -544,7 +610,7 @@ fn without_a_pid_namespace_the_emperor_ends_what_a_killed_pid_1_has_left() {
         emperor.wait_for("has taken over 2 vassals");
         let init = emperor.pid_of("other");
         process::signal(init, Signal::KILL);
-        emperor.wait_for(&format!("emperor: other: killed what pid {init} has left, in all "));
+        emperor.wait_for(&format!("emperor: other: killed what pid {init} has left"));
         emperor.wait_for_nth(4, "left behind");
         until("both have daemons once more", || process::named("left").len() == 4);
         assert_eq!(emperor.lines("can outlive it"), [""; 0]);

@@ -4,9 +4,10 @@
 //! emperor, beside other children such as daemons left by commands of as-emperor, or processes from before
 //! the emperor. The [mark](crate::emperor::instance::mark) tells them apart.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, getpid};
+use rustix::process::{Pid, getpgid, getpid, getsid};
 
 use crate::emperor::core::event::InstanceEvent;
 use crate::emperor::core::instance_id::InstanceId;
@@ -15,8 +16,10 @@ use crate::files;
 use crate::log::{self, Elapsed};
 use crate::sys::signal;
 
-/// Processes that remain for longer than this are stuck in the kernel.
+/// For processes that remain for longer than this no next instance waits.
 const GIVE_UP: Duration = Duration::from_secs(2);
+/// When to look again for processes that remain.
+const AGAIN: Duration = Duration::from_millis(500);
 /// About how many bytes of pids a message shows.
 const SHOWN_MAX: usize = 200;
 
@@ -38,12 +41,12 @@ struct Dead {
     id: InstanceId,
     /// Its name, as log lines show it.
     name: String,
-    /// The event for the registry when no process is left.
-    event: InstanceEvent,
+    /// The event for the registry when no process is left; `None` if that is not waited for any more.
+    event: Option<InstanceEvent>,
     until: Instant,
     /// Some of the remaining processes at the last look, each pid after a space.
     left: String,
-    killed: usize,
+    has_killed: bool,
 }
 
 struct Known {
@@ -64,12 +67,18 @@ impl Leftovers {
         now: Instant,
     ) {
         let (pid, id, until, left) = (pid.as_raw_pid(), id.clone(), now + GIVE_UP, String::new());
-        self.dead.push(Dead { pid, id, name, event, until, left, killed: 0 });
+        let event = Some(event);
+        self.dead.push(Dead { pid, id, name, event, until, left, has_killed: false });
     }
 
     /// When there is something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.dead.iter().map(|dead| dead.until).chain(self.more_at).min()
+    }
+
+    /// Whether the registry has yet to learn of the end of an instance.
+    pub(super) fn has_news(&self) -> bool {
+        self.dead.iter().any(|dead| dead.event.is_some())
     }
 
     /// Kills remaining processes, or some of them. Returns the events of instances of which no process is
@@ -82,14 +91,15 @@ impl Leftovers {
     ) -> Vec<(InstanceId, InstanceEvent)> {
         let before = std::mem::take(&mut self.known);
         self.more_at = None;
-        if self.dead.is_empty() {
-            return Vec::new();
-        }
+        // Another instance has this number now, so that the mark does not tell their processes apart.
+        self.dead.retain(|dead| dead.event.is_some() || !is_known(dead.pid));
+        let proc = files::open_proc().ok().filter(|_| !self.dead.is_empty());
+        let Some(proc) = proc else { return Vec::new() };
         self.dead.iter_mut().for_each(|dead| dead.left.clear());
         let mut before = before.into_iter();
         let mut looks = 0..LOOKS_PER_TURN;
         // No child is reaped meanwhile, so each pid stays that of its process.
-        for pid in children() {
+        for pid in files::children_of(&proc, getpid().as_raw_pid()) {
             if is_known(pid) {
                 continue;
             }
@@ -100,30 +110,38 @@ impl Leftovers {
                 break;
             };
             if let Some(dead) = self.dead.iter_mut().find(|dead| known.of == dead.pid) {
-                let _ = signal::kill(pid, libc::SIGKILL);
+                if !known.is_killed {
+                    kill_tree(&proc, pid);
+                }
                 if dead.left.len() < SHOWN_MAX {
                     dead.left.push_str(&format!(" {pid}"));
                 }
-                dead.killed += usize::from(!std::mem::replace(&mut known.is_killed, true));
+                (dead.has_killed, known.is_killed) = (true, true);
             }
             self.known.push(known);
         }
         let is_complete = self.more_at.is_none();
-        let is_over = |dead: &Dead| is_complete && dead.left.is_empty() || dead.until <= now;
         let mut gone = Vec::new();
-        while let Some(index) = self.dead.iter().position(is_over) {
-            let Dead { pid, id, name, event, left, killed, .. } = self.dead.swap_remove(index);
-            if !left.is_empty() {
+        self.dead.retain_mut(|Dead { pid, id, name, event, until, left, has_killed }| {
+            let is_gone = is_complete && left.is_empty();
+            if !is_gone && *until > now {
+                return true;
+            }
+            if is_gone {
+                if *has_killed {
+                    log::line(name, format_args!("killed what pid {pid} has left"));
+                }
+            } else if event.is_some() {
                 let time = Elapsed(GIVE_UP);
                 let what = format_args!(
                     "pid {pid} has left processes that are not gone {time} after SIGKILL:{left}"
                 );
-                log::line(&name, what);
-            } else if killed > 0 {
-                log::line(&name, format_args!("killed what pid {pid} has left, in all {killed}"));
+                log::line(name, what);
             }
-            gone.push((id, event));
-        }
+            *until = now + AGAIN;
+            gone.extend(event.take().map(|event| (id.clone(), event)));
+            !is_gone
+        });
         if self.dead.is_empty() {
             self.more_at = None;
         }
@@ -131,9 +149,24 @@ impl Leftovers {
     }
 }
 
-/// The children of this process.
-fn children() -> Vec<i32> {
-    let path = format!("/proc/self/task/{}/children", getpid());
-    let text = files::read_file(&path).unwrap_or_default();
-    String::from_utf8_lossy(&text).split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+/// Kills a process and what is below it, with their process groups: no process is born in a group while that
+/// is signalled.
+fn kill_tree(proc: &OwnedFd, root: i32) {
+    let own = getsid(None);
+    let (mut found, mut next) = (vec![root], 0);
+    while let Some(&pid) = found.get(next) {
+        next += 1;
+        let process = Pid::from_raw(pid);
+        // Each instance has a session of its own, so the group has no process of anybody else's.
+        if let (Ok(session), Ok(group)) = (getsid(process), getpgid(process))
+            && Ok(session) != own
+            && group != Pid::INIT
+        {
+            let _ = signal::kill(-group.as_raw_pid(), libc::SIGKILL);
+        }
+        let _ = signal::kill(pid, libc::SIGKILL);
+        if next < LOOKS_PER_TURN {
+            found.extend(files::children_of(proc, pid));
+        }
+    }
 }

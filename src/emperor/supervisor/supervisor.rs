@@ -396,7 +396,7 @@ impl Supervisor {
     /// Whether no command of the emperor's own configuration runs, no file is being read, and no death has
     /// yet to be reported.
     pub fn commands_are_idle(&self, now: Instant) -> bool {
-        let is_sweeping = self.leftovers.deadline().is_some();
+        let is_sweeping = self.leftovers.has_news();
         let is_reading = !self.readers.is_idle() || !self.checks.is_idle(now) || self.registry.is_checking();
         !is_sweeping && !is_reading && self.commands.is_idle() && self.questions.is_idle()
     }
