@@ -180,3 +180,58 @@ fn replicas_that_share_a_failing_check_are_never_all_away() {
         emperor.stop();
     });
 }
+
+#[test]
+fn a_kept_socket_has_the_owner_and_mode_that_a_new_one_would_have() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("users and groups") {
+            return;
+        }
+        for (place, mode) in [("plain", "0777"), ("setgid", "2777")] {
+            run(
+                "sh",
+                &["-c", &format!("cd /run/scratch; mkdir {place}; chgrp 4545 {place}; chmod {mode} {place}")],
+            );
+        }
+        let file = |path: &str| {
+            let there = fs::symlink_metadata(path).ok()?;
+            Some((there.mode() & 0o7777, there.uid(), there.gid()))
+        };
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        let mut round = 0;
+        for place in ["plain", "setgid"] {
+            for strategy in ["rolling", "recreate"] {
+                let kept = format!("/run/scratch/{place}/{strategy}.sock");
+                for lines in [
+                    "uid = 4747\ngid = 4747",
+                    "uid = 4747\ngid = 4848\nchmod-socket = 600",
+                    "uid = 4848\ngid = 4848\nchmod-socket = 666",
+                    "uid = 4848\ngid = 4848\nchown-socket = 4747:4949\nchmod-socket = 640",
+                    "uid = 4848\ngid = 4848\nchown-socket = root\nchmod-socket = 640",
+                    "uid = 4747\ngid = 4747\numask = 077",
+                    "uid = root\ngid = 4848\numask = 027",
+                ] {
+                    round += 1;
+                    let how = format!("{lines}\nreload-strategy = {strategy}\nready-after = 10ms");
+                    let serves = |socket: &str| {
+                        let word = format!("round{round}");
+                        let lines = server(sandbox, &word, &how).replacen("127.0.0.1:80", socket, 1);
+                        sandbox.vassal(if socket == kept { "kept" } else { "fresh" }, &lines);
+                        until(format_args!("{socket} {round}"), || {
+                            get_at(socket).is_ok_and(|answer| answer.ends_with(&word))
+                        });
+                    };
+                    let fresh = format!("/run/scratch/{place}/fresh{round}.sock");
+                    serves(&fresh);
+                    serves(&kept);
+                    let wanted = file(&fresh);
+                    eventually(format_args!("{kept}: {wanted:?} by {lines}, not {:?}", file(&kept)), || {
+                        (file(&kept) == wanted).then_some(())
+                    });
+                }
+                fs::remove_file(vassal_path("kept")).unwrap();
+            }
+        }
+        emperor.stop();
+    });
+}

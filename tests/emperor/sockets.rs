@@ -478,9 +478,9 @@ fn a_socket_that_was_kept_is_what_the_file_says_now() {
             (format!("{app}chmod-socket = 666\nlisten = 200"), true, (0o666, user, group), 200),
             (format!("{app}umask = 027"), true, (0o750, user, group), 1024),
             (format!("{app}umask = 027\nchown-socket = nobody:4711"), true, (0o750, nobody, 4711), 1024),
-            (format!("{app}chown-socket = nobody\nchmod-socket = 604"), false, (0o604, nobody, 0), 1024),
-            (format!("{app}chown-socket = :4711\nchmod-socket = 604"), false, (0o604, 0, 4711), 1024),
-            (format!("{app}chown-socket = nobody:\nchmod-socket = 604"), false, (0o604, nobody, 0), 1024),
+            (format!("{app}chown-socket = nobody\nchmod-socket = 604"), true, (0o604, nobody, 0), 1024),
+            (format!("{app}chown-socket = :4711\nchmod-socket = 604"), true, (0o604, 0, 4711), 1024),
+            (format!("{app}chown-socket = nobody:\nchmod-socket = 604"), true, (0o604, nobody, 0), 1024),
             (format!("{app}chmod-socket = 660"), false, (0o660, user, group), 1024),
             (format!("{other_user}chmod-socket = 660"), false, (0o660, nobody, id("-g", "nobody")), 1024),
         ];

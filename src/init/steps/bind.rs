@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, Mode, OFlags, Stat, lstat};
 use rustix::io::Errno;
 use rustix::net::{SocketAddrUnix, bind, listen};
-use rustix::process::geteuid;
+use rustix::process::{getegid, geteuid};
 use rustix::thread::CapabilitySet;
 
 use crate::config::plan::Listen;
@@ -49,7 +49,8 @@ impl Binding<'_> {
         let mut name = self.path.display().to_string();
         SocketAddrUnix::new(self.path).context("listen on", &name)?;
         let as_user = self.owner.is_none() && !geteuid().is_root();
-        let path = &*Walk { as_user, ..walk.clone() }.approach(self.path).context("listen on", &name)?;
+        let walk = Walk { as_user, ..walk.clone() };
+        let path = &*walk.approach(self.path).context("listen on", &name)?;
         let address = SocketAddrUnix::new(path).context("listen on", &name)?;
         let mut socket = None;
         if let Ok(there) = lstat(path) {
@@ -62,8 +63,8 @@ impl Binding<'_> {
             }
             let kept = self.kept.filter(|(file, _)| *file == file_id(&there));
             socket = kept.map(|(_, socket)| socket);
-            socket = socket
-                .filter(|socket| !fd::is_shut_down(socket) && (self.is_lent || self.adapt(path, &there)));
+            let fits = || self.is_lent || matches!(self.adapt(&walk, ids()), Ok(true));
+            socket = socket.filter(|socket| !fd::is_shut_down(socket) && fits());
             // The file may be left over from another instance, or from another emperor.
             if socket.is_none() && (kept.is_some() || is_left_over(path)) {
                 match rustix::fs::unlink(path) {
@@ -121,13 +122,21 @@ impl Binding<'_> {
         app: (Option<u32>, Option<u32>),
         taken_over: &OwnedFd,
     ) -> Result<()> {
-        let Some((kept, socket)) = self.kept else { return Ok(()) };
         // The instance may be stopped before it takes over.
         signal::set_defaults();
         let mut fds = [PollFd::new(taken_over, PollFlags::IN)];
         while fds.iter().all(|fd| fd.revents().is_empty()) {
             let _ = running_time::poll(&mut fds, None);
         }
+        let (user, group) = ids();
+        let of_app = (app.0.or(user), app.1.or(group));
+        self.adapt(walk, if self.owner.is_some() { ids() } else { of_app }).map(|_| ())
+    }
+
+    /// Gives the file of the kept socket the owner and mode that a new one would get which this user and
+    /// group made. Returns whether it still is the file of that socket.
+    fn adapt(&self, walk: &Walk, creator: (Option<u32>, Option<u32>)) -> Result<bool> {
+        let Some((kept, socket)) = self.kept else { return Ok(false) };
         let name = self.path.display();
         let file = match fd::file_of(socket) {
             Ok(file) => file,
@@ -137,14 +146,14 @@ impl Binding<'_> {
         };
         let there = rustix::fs::fstat(&file).context("look at", &name)?;
         if file_id(&there) != kept {
-            return Ok(());
+            return Ok(false);
         }
-        let (user, group) = self.owner.unwrap_or(app);
-        let uid = Some(user.unwrap_or(geteuid().as_raw())).filter(|uid| *uid != there.st_uid);
+        let (user, group) = self.owner.unwrap_or_default();
         let directory = self.path.parent().and_then(|directory| rustix::fs::stat(directory).ok());
-        let is_directorys = directory.is_some_and(|directory| directory.st_mode & libc::S_ISGID != 0);
-        let is_chosen = self.owner.is_some() || uid.is_some() && !is_directorys;
-        let gid = group.filter(|gid| is_chosen && *gid != there.st_gid);
+        let of_directory = directory.filter(|directory| directory.st_mode & libc::S_ISGID != 0);
+        let of_directory = of_directory.map(|directory| directory.st_gid);
+        let uid = user.or(creator.0).filter(|uid| *uid != there.st_uid);
+        let gid = group.or(of_directory).or(creator.1).filter(|gid| *gid != there.st_gid);
         if uid.is_some() || gid.is_some() {
             user_namespace::chown(&file, uid, gid).context("chown", &name)?;
         }
@@ -154,7 +163,7 @@ impl Binding<'_> {
                 .or_else(|_| chmod_by_name(&file, mode.as_raw_mode()))
                 .context("chmod", &name)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The mode that the plan asks for.
@@ -163,24 +172,11 @@ impl Binding<'_> {
         rustix::process::umask(umask);
         self.listen.mode.map_or(Mode::from_raw_mode(0o777) - umask, Mode::from_raw_mode)
     }
+}
 
-    /// Whether the file of the kept socket has the owner and mode that the plan asks for now, or can get
-    /// them.
-    fn adapt(&self, path: &Path, there: &Stat) -> bool {
-        let (user, group) = self.owner.unwrap_or_default();
-        // A new file gets the group of its creator, or of its directory.
-        let directory = path.parent().and_then(|directory| rustix::fs::stat(directory).ok());
-        let is_of_group = there.st_gid == rustix::process::getegid().as_raw()
-            || directory.is_some_and(|directory| directory.st_gid == there.st_gid);
-        let is_ours = user.is_some() || there.st_uid == geteuid().as_raw();
-        let mode = self.mode();
-        let has_mode = Mode::from_raw_mode(there.st_mode) == mode;
-        // By a path, root could be led to another file. An ordinary user could harm only itself.
-        let may_change = self.owner.is_none() && is_ours && !geteuid().is_root();
-        is_ours
-            && (group.is_some() || is_of_group)
-            && (has_mode || may_change && rustix::fs::chmod(path, mode).is_ok())
-    }
+/// The user and group of this process.
+fn ids() -> (Option<u32>, Option<u32>) {
+    (Some(geteuid().as_raw()), Some(getegid().as_raw()))
 }
 
 /// Whether the kernel lets this process change the owner of its files.
