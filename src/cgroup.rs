@@ -220,6 +220,12 @@ pub fn oom_counter(directory: &Path) -> Option<(OwnedFd, bool)> {
         .or_else(|| counter(directory, "memory.oom_control").map(|file| (file, false)))
 }
 
+/// The number in a file of a cgroup; `None` if it cannot be read.
+pub fn number(path: &Path) -> Option<u64> {
+    let text = files::read_file(path.to_str()?).ok()?;
+    std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
+}
+
 /// How many processes the kernel has killed in the cgroup since it was created; 0 if it does not say.
 pub fn oom_kills(counter: impl AsFd) -> u64 {
     read_count(counter, "oom_kill ")

@@ -25,7 +25,7 @@ _emperor() {
         esac
     done
     case $command in
-        status) options='--control --is-up --json' names=true ;;
+        status) options='--control --is-up --json --problems --state --watch' names=true ;;
         reload) options='--control --wait' names=true ;;
         stop) options='--control --wait' names=true ;;
         start) options='--control --wait' names=true ;;
@@ -39,7 +39,7 @@ _emperor() {
         elif [[ $names == true ]]; then
             # Replicas obey together.
             names=$("${COMP_WORDS[0]}" "${control[@]}" status 2>/dev/null |
-                awk 'NR > 1 { sub("/[0-9]+$", "", $1); print $1 }')
+                awk 'NF == 0 { exit } NR > 1 { sub("/[0-9]+$", "", $1); print $1 }')
             mapfile -t COMPREPLY < <(compgen -W "$names" -- "$word")
         fi
         return

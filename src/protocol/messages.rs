@@ -24,7 +24,7 @@ pub const EXIT_NOT_EXECUTABLE: i32 = 126;
 pub const LINK_VARIABLE: &str = "VASSAL_LINK";
 
 /// The first byte of every message. Both programs come from one build, so a difference is a mistake.
-pub const VERSION: u8 = 14;
+pub const VERSION: u8 = 15;
 
 /// The most bytes that the options of a [`Hello`] may take in its packet: keys, values and 8 bytes for each
 /// pair. They are never cut off, because half a command is another command.
@@ -117,6 +117,9 @@ impl Hello {
 /// From a vassal's PID 1 to the emperor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromVassal {
+    /// The app's pid, as PID 1 sees it. Comes before [`FromVassal::Running`] and [`FromVassal::Reloaded`], if
+    /// there is another app.
+    App(i32),
     /// The app was started.
     Running,
     /// It is shutting down and will have ended within this time.

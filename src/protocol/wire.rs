@@ -115,6 +115,7 @@ impl FromVassal {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Running => Packet::new(0).done(),
+            Self::App(pid) => Packet::new(30).i32(*pid).done(),
             Self::Stopping(within) => Packet::new(1).time(*within).done(),
             Self::Exiting(reason) => reason.encode(),
             Self::Reloading(within) => Packet::new(8).time(*within).done(),
@@ -155,6 +156,7 @@ impl FromVassal {
         let (kind, mut fields) = Fields::open(packet)?;
         let message = match kind {
             0 => Self::Running,
+            30 => Self::App(fields.i32()?),
             1 => Self::Stopping(fields.time()?),
             2 => Self::Exiting(ExitReason::App(WaitStatus::Exited(fields.i32()?))),
             3 => Self::Exiting(ExitReason::App(WaitStatus::Signaled(fields.i32()?))),

@@ -246,7 +246,13 @@ const VALUES: &[(&str, &str)] = &[
 /// The options of the commands for a running emperor.
 fn command_options(command: &str) -> &'static [(&'static str, &'static str)] {
     match command {
-        "status" => &[("is-up", "whether it is up, as the exit status"), ("json", "as JSON")],
+        "status" => &[
+            ("is-up", "whether it is up, as the exit status"),
+            ("json", "as JSON"),
+            ("problems", "those with a problem only"),
+            ("state", "those in these states only"),
+            ("watch", "drawn again each second"),
+        ],
         "upgrade" => &[("roll", "then replace all instances, some at a time")],
         "roll" => &[],
         _ => &[("wait", "wait for the outcome")],
@@ -369,7 +375,7 @@ OF_COMMANDS
         elif [[ $names == true ]]; then
             # Replicas obey together.
             names=$("${COMP_WORDS[0]}" "${control[@]}" status 2>/dev/null |
-                awk 'NR > 1 { sub("/[0-9]+$", "", $1); print $1 }')
+                awk 'NF == 0 { exit } NR > 1 { sub("/[0-9]+$", "", $1); print $1 }')
             mapfile -t COMPREPLY < <(compgen -W "$names" -- "$word")
         fi
         return
@@ -478,7 +484,8 @@ fn zsh(program: &Program) -> String {
                  _alternative 'files:file:_files' 'commands:command:{_describe command commands}'\n}\n\n\
                  _emperor_vassals() {\n    local -a names\n    \
                  names=(${(f)\"$(emperor ${opt_args[--control]:+--control} $opt_args[--control] status \
-                 2>/dev/null | awk 'NR > 1 { sub(/\\/[0-9]+$/, \"\", $1); print $1 }')\"})\n    \
+                 2>/dev/null |\n        \
+                 awk 'NF == 0 { exit } NR > 1 { sub(/\\/[0-9]+$/, \"\", $1); print $1 }')\"})\n    \
                  compadd -a names\n}\n\n";
         let _ = writeln!(text, "case ${{words[(r)({}|help)]}} in", commands.join("|"));
         for command in &commands {
@@ -531,8 +538,9 @@ fn fish(program: &Program) -> String {
             let _ = writeln!(text, "complete -c {name} -n '{seen}' -l {option} -d '{}'", escaped(doc));
         }
         if OF_VASSALS.contains(&command) {
-            let first = "string replace -r \"(/[0-9]+)? .*\" \"\"";
-            let names = format!("({name} status 2>/dev/null | tail -n +2 | {first})");
+            // The rows end with an empty line.
+            let names =
+                format!("({name} status 2>/dev/null | sed \"1d;/^\\$/,\\$d;s/ .*//;s|/[0-9]*\\$||\")");
             let _ = writeln!(text, "complete -c {name} -n '{seen}' -f -a '{names}'");
         }
     }
@@ -630,7 +638,7 @@ fn bash_completes_commands_vassals_and_values() {
         (&["emperor", "--control", "/c", "reload", ""], "app1 b/app2 c c"),
         (&["emperor", "--control", "=", "/c", "status", "b"], "b/app2"),
         (&["emperor", "stop", "--control", "/c", "--w"], "--wait"),
-        (&["emperor", "status", "--"], "--control --is-up --json"),
+        (&["emperor", "status", "--"], "--control --is-up --json --problems --state --watch"),
         (&["emperor", "upgrade", "--"], "--control --roll"),
         (&["emperor", "roll", ""], ""),
         (&["emperor", "--emperor-use-clone", "p"], "pid"),

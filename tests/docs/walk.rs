@@ -192,7 +192,7 @@ impl Reader<'_> {
     fn has_seen(&self, path: &str) {
         let name = path.strip_prefix("/etc/uwsgi/vassals/").and_then(|name| name.strip_suffix(".ini"));
         if let (Some(name), Some(_)) = (name, &self.emperor) {
-            eventually(path, || self.bash(&format!("emperor status {name}")).0.then_some(()));
+            eventually(path, || self.bash(&format!("emperor status {name} --json")).0.then_some(()));
         }
     }
 

@@ -19,6 +19,7 @@ mod inherited;
 mod lifecycle;
 mod monitors;
 mod namespaced;
+mod operator;
 mod output;
 mod readiness;
 mod reload;

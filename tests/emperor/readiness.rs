@@ -297,7 +297,8 @@ fn an_app_that_stops_giving_heartbeats_is_restarted() {
         emperor.wait_for("within 2000000");
         let status = || {
             let mut command = sandbox.program("emperor");
-            let output = command.args(["status", "--control", control.to_str().unwrap()]).output().unwrap();
+            let output =
+                command.args(["status", "notify", "--control", control.to_str().unwrap()]).output().unwrap();
             String::from_utf8_lossy(&output.stdout).into_owned()
         };
         until("the status", || status().contains("turn 2"));

@@ -592,8 +592,10 @@ impl Sandbox {
         (output.status.code().unwrap(), String::from_utf8_lossy(&text).into_owned())
     }
 
+    /// The rows of status for a vassal.
     pub fn status(&self, name: &str) -> String {
-        self.control(&["status", name]).1
+        let text = self.control(&["status", name]).1;
+        text.split_once("\n\n").map_or(text.clone(), |(rows, _)| rows.to_owned())
     }
 
     /// The pid of an instance, from the table of status.

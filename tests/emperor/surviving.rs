@@ -78,7 +78,7 @@ fn without_descriptors_for_all_some_wait_and_the_emperor_still_answers() {
         assert!(line.ends_with(&format!("{why}; next try in 100 ms")), "{line}");
         // All its clients at a time, and more.
         let clients: Vec<_> = (0..40).map(|_| UnixStream::connect("/run/emperor.sock").unwrap()).collect();
-        assert_eq!(status(sandbox).lines().count(), 22);
+        assert_eq!(status(sandbox).lines().count(), 24);
         assert!(status(sandbox).ends_with(&format!("\n10 of {limit}\n")));
         let mut as_json = sandbox.program("emperor");
         let as_json = String::from_utf8(as_json.args(["status", "--json"]).output().unwrap().stdout).unwrap();
@@ -215,7 +215,7 @@ fn sockets_that_are_kept_leave_the_emperor_its_descriptors() {
         sandbox.vassal("d", STEADY);
         emperor.wait_for(&format!("emperor: d: wait for a connection: {why}"));
         let clients: Vec<_> = (0..40).map(|_| UnixStream::connect("/run/emperor.sock").unwrap()).collect();
-        assert_eq!(status(sandbox).lines().count(), 5);
+        assert_eq!(status(sandbox).lines().count(), 7);
         drop(clients);
         let files = fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap().count();
         assert!(files < 78, "{files}");

@@ -549,7 +549,7 @@ fn who_has_given_heartbeats_is_watched_on() {
              send $s, \"WATCHDOG=1\\nSTATUS=at work\", 0, $to; sleep 1000'";
         sandbox.vassal("app", &format!("command = {app}"));
         let emperor = start(sandbox, &program, &["--emperor-required-heartbeat", "10"]);
-        let status = || command(sandbox, &["status"]).1;
+        let status = || command(sandbox, &["status", "app"]).1;
         until("the app has said its status", || status().contains("at work"));
         assert_eq!(command(sandbox, &["upgrade"]).0, 0);
         assert!(status().contains("at work"), "{}", status());

@@ -72,7 +72,7 @@ fn a_configuration_that_breaks_after_the_trial_costs_only_what_is_new_in_it() {
         let status = command(sandbox, &["status"]).1;
         assert!(status.ends_with(&format!("{STALE}{mistake}\n")), "{status}");
         let one = command(sandbox, &["status", "app"]).1;
-        assert_eq!(one.lines().count(), 2, "{one}");
+        assert!(!one.contains(STALE), "{one}");
         emperor.signal(Signal::USR1);
         emperor.wait_for(&format!("emperor: the configuration is that of before the upgrade: {mistake}"));
         let json = command(sandbox, &["status", "--json"]).1;

@@ -32,7 +32,11 @@ pub static EMPEROR: Program = Program {
             \x20 emperor --help [OPTION|COMMAND|ACTION]... | --version\n\
             \n\
             To one that is running, at its control socket (--control PATH):\n\
-            \x20 emperor status [--json] [NAME]   how each vassal is, and why\n\
+            \x20 emperor status [NAME...]         how each vassal is, and why\n\
+            \x20   --json                         as JSON\n\
+            \x20   --problems                     those with a problem only; exit 3 or 0\n\
+            \x20   --state=STATE,...              those in these states only\n\
+            \x20   --watch                        drawn again each second\n\
             \x20 emperor status NAME --is-up      whether it is up, as the exit status\n\
             \x20 emperor reload NAME              do what touching its file does\n\
             \x20 emperor stop NAME                stop it until it is started by command\n\

@@ -14,15 +14,20 @@ use rustix::net::{
     AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown, socket_with,
 };
 
-use super::control::{COMMANDS, DONE, FAILED, Kind, OUTCOME, PATIENCE_WITH_UPGRADES, PENDING, usual_path};
+use super::control::{
+    COMMANDS, DONE, FAILED, ILL, Kind, OUTCOME, PATIENCE_WITH_UPGRADES, PENDING, Query, usual_path,
+};
+use super::watch::watch;
 use crate::cli;
 use crate::config;
 use crate::config::cmdline::args::{Mistake, note_place};
 use crate::config::diagnostic::{Misuse, misuse};
+use crate::emperor::core::status::STATES;
 use crate::emperor::core::text::later;
 use crate::error::{Context, Error, Result};
 use crate::log;
 use crate::sys::fd::write_all;
+use crate::sys::terminal;
 
 /// An emperor that does not answer for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,6 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const WAIT: Duration = Duration::from_secs(60);
 /// The pause between two questions of `--wait`.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// The exit status if something is wrong with a vassal, as `systemctl status` has it for one that is not up.
+const PROBLEM: i32 = 3;
 
 /// The request of a command line.
 struct Request {
@@ -42,6 +50,8 @@ struct Request {
     patience: Duration,
     /// How long to wait for what becomes of an order.
     wait: Option<Duration>,
+    /// Whether to ask again and again.
+    watch: bool,
     /// The question that follows if the first one is answered well.
     next: Option<&'static [u8]>,
 }
@@ -77,6 +87,17 @@ pub fn command(words: &[OsString]) -> Option<i32> {
             return Some(cli::invalid(&report));
         }
     };
+    if request.watch {
+        // Each time anew, as the terminal may have another width.
+        let mut ask = || match parse(words, *kind, &mut 0) {
+            Ok(request) => String::from_utf8_lossy(&ask(&request, &request.question).text).into_owned(),
+            Err(Mistake(message, _)) => message,
+        };
+        return Some(watch(&mut ask).unwrap_or_else(|error| {
+            log::print_error(&format!("emperor: {error}\n"));
+            1
+        }));
+    }
     let mut answer = ask(&request, &request.question);
     if let (Some(wait), DONE) = (request.wait, answer.status) {
         answer = wait_for_outcome(&request, wait);
@@ -106,6 +127,12 @@ fn wait_for_outcome(request: &Request, wait: Duration) -> Answer {
 
 /// Prints an answer; returns the exit status.
 fn show(Answer { status, text }: Answer) -> i32 {
+    if status == ILL {
+        return match cli::print("emperor", &text) {
+            0 => PROBLEM,
+            failed => failed,
+        };
+    }
     if status != DONE {
         log::print_error(&format!("emperor: {}", String::from_utf8_lossy(&text)));
         return 1;
@@ -118,7 +145,9 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
     let mut parser = lexopt::Parser::from_args(words);
     let mut path = usual_path();
     let mut question: Vec<Vec<u8>> = Vec::new();
-    let (mut json, mut is_up) = (false, false);
+    let (mut json, mut is_up, mut watch) = (false, false, false);
+    // The options of status, separated by blanks.
+    let mut options = String::new();
     let (mut wait, mut next) = (None, None);
     loop {
         note_place(&mut parser, words.len(), at);
@@ -127,6 +156,16 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
             Arg::Long("control") => path = parser.value()?.into(),
             Arg::Long("json") => json = true,
             Arg::Long("is-up") if kind == Kind::Status => is_up = true,
+            Arg::Long("watch") if kind == Kind::Status => watch = true,
+            Arg::Long("problems") if kind == Kind::Status => options = options + " " + Query::PROBLEMS,
+            Arg::Long("state") if kind == Kind::Status => {
+                let states = parser.value()?.into_string().map_err(|_| "states are words".to_owned())?;
+                if let Some(unknown) = states.split(',').find(|state| !STATES.contains(state)) {
+                    let hint = "the states are ".to_owned() + &STATES.join(", ");
+                    return Err(Mistake(format!("'{unknown}' is not a state"), Some(hint)));
+                }
+                options = options + " " + Query::STATES + &states;
+            }
             // The new program has another vassal-init.
             Arg::Long("roll") if kind == Kind::Upgrade => next = Some(&b"roll"[..]),
             Arg::Long("wait") if matches!(kind, Kind::Order(_)) => {
@@ -139,11 +178,16 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
     }
     match (kind, question.len()) {
         // The same question as whether a start has come to its end.
-        (Kind::Status, 2) if is_up && !json => {
+        (Kind::Status, 2) if is_up && !json && options.is_empty() && !watch => {
             question.splice(..1, [b"outcome".into(), b"start".into()]).for_each(drop)
         }
-        (Kind::Status, 1 | 2) if !is_up => {
-            question.insert(1, if json { b"json".to_vec() } else { Vec::new() })
+        (Kind::Status, _) if !(is_up || json && watch) => {
+            if json {
+                options = options + " " + Query::JSON;
+            } else if let Ok((_, columns)) = terminal::size(rustix::stdio::stdout()) {
+                options = options + " " + Query::WIDTH + &columns.to_string();
+            }
+            question.insert(1, options.trim_ascii().to_owned().into_bytes());
         }
         (Kind::Upgrade | Kind::Roll, 1) | (Kind::Order(_), 2) if !json => {}
         (Kind::Order(_), 1) | (Kind::Status, 1) if !json => {
@@ -152,7 +196,7 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
         _ => return Err("too many arguments".into()),
     }
     let patience = if kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE };
-    Ok(Request { path, question: question.join(&0), patience, wait, next })
+    Ok(Request { path, question: question.join(&0), patience, wait, watch, next })
 }
 
 /// Asks, and returns the answer; if none comes, the reason as a failure.

@@ -1,8 +1,8 @@
 //! The commands for a running emperor: `emperor status`, `reload`, `stop`, `start`, `upgrade`, `roll`.
 //!
 //! A question is the words of the command, separated by NUL bytes, which no file name contains. It ends when
-//! the client shuts down its side of the connection. The answer is `0` for success or `1` for failure, then a
-//! text.
+//! the client shuts down its side of the connection. The answer is `0` for success, `3` if something is wrong
+//! with what was asked for, or `1` for failure, then a text.
 //!
 //! `reload`, `stop` and `start` give an order to one vassal, which is answered at once. With `--wait` the
 //! client then asks for the outcome, with `outcome` before the same words, until the answer no longer begins
@@ -39,6 +39,8 @@ pub const DONE: u8 = b'0';
 pub const FAILED: u8 = b'1';
 /// The first byte of an answer: the outcome is not known yet.
 pub const PENDING: u8 = b'2';
+/// The first byte of an answer: success, and something is wrong with what was asked for.
+pub const ILL: u8 = b'3';
 
 /// The kinds of commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,13 +64,8 @@ pub(super) const COMMANDS: [(&str, Kind); 6] = [
 /// A command as the client has sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// The status of the vassals, as a table or as JSON.
-    Status {
-        /// Whether as JSON.
-        json: bool,
-        /// The name of a vassal; all vassals if it is empty.
-        of: &'a OsStr,
-    },
+    /// The status of vassals.
+    Status(Query<'a>),
     /// An order to this vassal.
     Order(Order, &'a OsStr),
     /// The question for the outcome of such an order.
@@ -79,19 +76,57 @@ pub enum Command<'a> {
     Roll,
 }
 
+/// What a question for the status asks for: a word with options, separated by blanks, then names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Query<'a> {
+    options: &'a [u8],
+    /// The names or patterns, separated by NUL bytes; all vassals if it is empty.
+    names: &'a [u8],
+}
+
+impl<'a> Query<'a> {
+    /// An answer as JSON is asked for.
+    pub const JSON: &'static str = "json";
+    /// Only what is ill is asked for.
+    pub const PROBLEMS: &'static str = "problems";
+    /// Only those in some states are asked for, whose names follow, separated by commas.
+    pub const STATES: &'static str = "state=";
+    /// The width of the terminal follows.
+    pub const WIDTH: &'static str = "width=";
+
+    fn options(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.options.split(|&byte| byte == b' ')
+    }
+
+    /// Whether there is such an option.
+    pub fn has(&self, option: &str) -> bool {
+        self.options().any(|known| known == option.as_bytes())
+    }
+
+    /// The value of an option.
+    pub fn value(&self, option: &str) -> Option<&'a str> {
+        let value = self.options().find_map(|known| known.strip_prefix(option.as_bytes()))?;
+        std::str::from_utf8(value).ok()
+    }
+
+    /// The names and patterns.
+    pub fn names(&self) -> impl Iterator<Item = &'a OsStr> + Clone + use<'a> {
+        self.names.split(|&byte| byte == 0).map(OsStr::from_bytes).filter(|name| !name.is_empty())
+    }
+}
+
 impl<'a> Command<'a> {
     /// Reads a question; `None` if it is not one of these commands.
     pub fn read(question: &'a [u8]) -> Option<Self> {
         let outcome = question.strip_prefix(OUTCOME);
-        let mut words = outcome.unwrap_or(question).split(|&byte| byte == 0);
+        let mut words = outcome.unwrap_or(question).splitn(3, |&byte| byte == 0);
         let command = words.next()?;
         let argument = words.next().unwrap_or_default();
         let (_, kind) = COMMANDS.iter().find(|(name, _)| name.as_bytes() == command)?;
         Some(match kind {
             Kind::Order(order) if outcome.is_some() => Self::Outcome(*order, OsStr::from_bytes(argument)),
             Kind::Status => {
-                let of = OsStr::from_bytes(words.next().unwrap_or_default());
-                Self::Status { json: argument == b"json", of }
+                Self::Status(Query { options: argument, names: words.next().unwrap_or_default() })
             }
             Kind::Upgrade => Self::Upgrade,
             Kind::Roll => Self::Roll,
@@ -106,6 +141,11 @@ pub fn answer(told: Result<String, String>) -> Vec<u8> {
         Ok(text) => reply(DONE, text),
         Err(text) => reply(FAILED, text),
     }
+}
+
+/// An answer about vassals, and whether something is wrong with one.
+pub fn health(is_ill: bool, text: String) -> Vec<u8> {
+    reply(if is_ill { ILL } else { DONE }, text)
 }
 
 /// The answer to a question for the outcome of an order.

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::emperor::core::mountpoints::Mountpoints;
-use crate::emperor::core::status::Status;
+use crate::emperor::core::status::{App, Status};
 use crate::emperor::core::text::readable;
 
 /// One field.
@@ -23,7 +23,8 @@ pub(super) enum Value<'a> {
     Text(Option<Cow<'a, str>>),
     Number(Option<u64>),
     Seconds(Option<Duration>),
-    Flag(bool),
+    /// Whether something has been said; the second tells whether it is said at all.
+    Said(bool, bool),
     Mountpoints(&'a Mountpoints),
 }
 
@@ -36,21 +37,27 @@ const fn field(
 }
 
 /// The keys in JSON and the columns have this order.
-pub(super) static FIELDS: [Field; 15] = [
+pub(super) static FIELDS: [Field; 18] = [
     field("name", Some("NAME"), |vassal| Value::Text(Some((*vassal.name).into()))),
     field("file", None, |vassal| Value::Text(Some(readable(vassal.path.as_os_str())))),
     field("replica", None, |vassal| Value::Number(Some(vassal.replica.into()))),
     field("state", Some("STATE"), |vassal| Value::Text(Some(vassal.state.into()))),
     field("pid", Some("PID"), |vassal| Value::Number(vassal.pid.map(|pid| pid.unsigned_abs().into()))),
-    field("uptime", Some("UPTIME"), |vassal| Value::Seconds(vassal.uptime)),
+    field("uptime", None, |vassal| Value::Seconds(vassal.uptime)),
+    field("in_state", Some("FOR"), |vassal| Value::Seconds(vassal.in_state)),
     field("restarts", Some("RESTARTS"), |vassal| Value::Number(Some(vassal.history.restarts()))),
+    field("restarts_hour", Some("HOUR"), |vassal| Value::Number(Some(vassal.recent))),
     field("next_try", Some("NEXT TRY"), |vassal| Value::Seconds(vassal.next_try)),
-    field("ready", None, |vassal| Value::Flag(vassal.ready.is_some())),
+    field("ready", Some("READY"), |vassal| {
+        let App { ready, announces, .. } = vassal.app;
+        Value::Said(ready.is_some(), announces)
+    }),
     field("on_demand", None, |vassal| text(vassal.on_demand)),
-    field("status", None, |vassal| text(vassal.said)),
+    field("status", None, |vassal| text(vassal.app.status)),
     field("last", None, |vassal| text(vassal.history.last_end.as_deref())),
     field("output", None, |vassal| text(Some(&*vassal.history.output).filter(|place| !place.is_empty()))),
     field("reload_refused", None, |vassal| text(vassal.refused)),
+    field("problem", None, |vassal| text(vassal.problem)),
     field("mountpoints", Some("MOUNTS"), |vassal| Value::Mountpoints(vassal.mountpoints)),
 ];
 
@@ -58,7 +65,9 @@ fn text(text: Option<&str>) -> Value<'_> {
     Value::Text(text.map(Cow::Borrowed))
 }
 
-/// The heading of the last column, which shows several fields: the app's own status, why the last instance
+/// The heading of the column of what is wrong, where only such vassals are asked for.
+pub(super) const PROBLEM: &str = "PROBLEM";
+/// The heading of the last column, which shows several fields: what a start waits for, why the last instance
 /// ended, why a reload was refused, and which mountpoints were lost.
 pub(super) const LAST: &str = "LAST";
 

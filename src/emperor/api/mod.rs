@@ -17,3 +17,4 @@ pub mod metrics;
 pub mod render;
 pub mod server;
 pub mod stats;
+mod watch;

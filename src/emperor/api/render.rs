@@ -1,49 +1,124 @@
 //! The status of the vassals, as a table or as JSON.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::fields::{FIELDS, Field, LAST, Value};
+use super::fields::{FIELDS, Field, LAST, PROBLEM, Value};
 use crate::emperor::core::mountpoints::Mountpoints;
-use crate::emperor::core::status::{AWAITS_TURN, Status};
+use crate::emperor::core::status::{AWAITS_TURN, STATES, Status};
+use crate::emperor::core::text::{Count, readable};
 use crate::json::Json;
-use crate::log::{printable, push_printable};
+use crate::log::{Date, Elapsed, printable};
 use crate::protocol::MountReport;
 
 /// A wider cell moves the rest of its own line, but not the columns of the other lines.
 const WIDTH_MAX: usize = 40;
 
-/// A table for people, with one line for each vassal. If the emperor runs with a stale configuration, a last
-/// line gives the reason.
-pub fn table(vassals: &[Status<'_>], stale: Option<&str>) -> String {
-    let mut headings: Vec<String> =
-        FIELDS.iter().filter_map(|field| field.column).map(str::to_owned).collect();
-    headings.push(LAST.to_owned());
-    let mut rows = vec![headings];
+/// A table for people, with one line for each vassal, none longer than so many columns of a terminal. With
+/// `problems` a column says what is wrong with each.
+pub fn table(vassals: &[Status<'_>], problems: bool, columns: usize) -> String {
+    if vassals.is_empty() && problems {
+        return String::new();
+    }
+    let headings = FIELDS.iter().filter_map(|field| field.column);
+    let headings = headings.chain(problems.then_some(PROBLEM)).chain([LAST]);
+    let mut rows = vec![headings.map(str::to_owned).collect::<Vec<_>>()];
     for vassal in by_name(vassals) {
-        rows.push(cells(vassal));
+        rows.push(cells(vassal, problems));
     }
     let mut widths = Vec::new();
     for row in &rows {
         widths.resize(row.len(), 0);
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count()).min(WIDTH_MAX);
+            *width = (*width).max(columns_of(cell)).min(WIDTH_MAX);
         }
     }
     let mut text = String::new();
     for row in rows {
+        let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            text.push_str(cell);
-            let blanks = width.saturating_sub(cell.chars().count()) + 2;
-            let _ = write!(text, "{:blanks$}", "");
+            line.push_str(cell);
+            let blanks = width.saturating_sub(columns_of(cell)) + 2;
+            let _ = write!(line, "{:blanks$}", "");
         }
-        text.truncate(text.trim_ascii_end().len());
+        push_cut(&mut text, line.trim_ascii_end(), columns);
         text.push('\n');
     }
-    if let Some(why) = stale {
-        text.push_str("The configuration is that of before the upgrade: ");
-        push_printable(&mut text, why);
-        text.push('\n');
+    text
+}
+
+/// One line with the number of instances, and how many are in which state, and have a problem.
+pub fn summary(vassals: &[Status<'_>]) -> String {
+    let mut text = format!("{}: ", Count(vassals.len() as u64, "instance"));
+    for state in STATES {
+        let count = vassals.iter().filter(|vassal| vassal.state == state).count();
+        if count > 0 {
+            let _ = write!(text, "{count} {state}, ");
+        }
+    }
+    let count = vassals.iter().filter(|vassal| vassal.problem.is_some()).count();
+    let _ = match count {
+        0 => writeln!(text, "no problem"),
+        _ => writeln!(text, "{count} with a problem"),
+    };
+    text
+}
+
+/// Why the emperor runs with the configuration of before an upgrade, as a line; empty if it does not.
+pub fn stale(why: Option<&str>) -> String {
+    why.map_or(String::new(), |why| {
+        format!("The configuration is that of before the upgrade: {}\n", printable(why))
+    })
+}
+
+/// Everything about an instance, on several lines; `memory` is what its processes take, if that is known.
+pub fn detail(vassal: &Status<'_>, memory: Option<u64>, now: Instant) -> String {
+    let mut text = format!("\n{}\n", printable(&vassal.name));
+    let mut line = |label: &str, of: Option<String>| {
+        if let Some(of) = of {
+            let _ = writeln!(text, "{label:>15}: {}", printable(of));
+        }
+    };
+    let age = |time: Duration| format!("{}, {} ago", Date::ago(time), rounded(time));
+    line("File", Some(readable(vassal.path.as_os_str()).into_owned()));
+    let mut state = vassal.state.to_owned();
+    if let Some(time) = vassal.in_state {
+        state = state + " since " + &age(time);
+    }
+    if vassal.app.announces {
+        state += if vassal.app.ready.is_some() { ", ready" } else { ", not ready" };
+    }
+    line("State", Some(state));
+    line("Problem", vassal.problem.map(str::to_owned));
+    line("Next try", vassal.next_try.map(|wait| "in ".to_owned() + &rounded(wait)));
+    let process = vassal.pid.zip(vassal.owner);
+    line("PID 1", process.map(|(pid, owner)| format!("{pid}, of user {}, group {}", owner.uid, owner.gid)));
+    line("App", vassal.app.pid.map(|pid| format!("pid {pid} in the vassal")));
+    line("Memory", memory.map(size));
+    line("Restarts", Some(format!("{}, {} in the last hour", vassal.history.restarts(), vassal.recent)));
+    line("On demand", vassal.on_demand.map(str::to_owned));
+    line("Says", vassal.app.status.map(str::to_owned));
+    for place in vassal.history.output.lines() {
+        line("Output", Some(place.to_owned()));
+    }
+    line("Reload refused", vassal.refused.map(str::to_owned));
+    for (MountReport { path, fs_type, daemon, state, round_trip, last, .. }, lost) in vassal.mountpoints.all()
+    {
+        let mut mount = format!("{} {} {fs_type}", path.display(), state.name());
+        if *daemon > 0 {
+            let _ = write!(mount, ", daemon {daemon}");
+        }
+        if let Some(took) = round_trip {
+            let _ = write!(mount, ", answers in {}", Elapsed(*took));
+        }
+        if lost > 0 {
+            let _ = write!(mount, ", lost {}: {last}", Count(lost, "time"));
+        }
+        line("Mount", Some(mount));
+    }
+    for end in vassal.history.ends.iter().rev() {
+        let ago = now.saturating_duration_since(end.at);
+        line("Ended", Some(age(ago) + ": " + &end.why));
     }
     text
 }
@@ -56,6 +131,7 @@ pub fn json(
     stale: Option<&str>,
     notes: [&str; 3],
     (instances, most, limit): (u64, u64, &str),
+    now: Instant,
 ) -> String {
     let mut json = Json::default();
     json.open("", '{');
@@ -77,10 +153,18 @@ pub fn json(
                 Value::Text(text) => json.text(key, text.as_deref()),
                 Value::Number(number) => json.number(key, number),
                 Value::Seconds(time) => json.seconds(key, time),
-                Value::Flag(flag) => json.raw(key, if flag { "true" } else { "false" }),
+                Value::Said(flag, _) => json.raw(key, if flag { "true" } else { "false" }),
                 Value::Mountpoints(mountpoints) => push_mountpoints(key, mountpoints, &mut json),
             }
         }
+        json.open("ends", '[');
+        for end in vassal.history.ends.iter().rev() {
+            json.open("", '{');
+            json.seconds("ago", Some(now.saturating_duration_since(end.at)));
+            json.text("why", Some(&end.why));
+            json.close('}');
+        }
+        json.close(']');
         json.close('}');
     }
     json.close(']');
@@ -112,7 +196,22 @@ fn rounded(time: Duration) -> String {
     text
 }
 
-fn cells(vassal: &Status<'_>) -> Vec<String> {
+/// A number of bytes in short form: `512K`, `1.5M`, `20G`.
+pub fn size(bytes: u64) -> String {
+    let mut tenths = bytes.saturating_mul(10) / 1024;
+    let mut unit = 'K';
+    for larger in ['M', 'G', 'T'] {
+        if tenths >= 10_240 {
+            (tenths, unit) = (tenths / 1024, larger);
+        }
+    }
+    match tenths {
+        0..100 if unit != 'K' => format!("{}.{}{unit}", tenths / 10, tenths % 10),
+        _ => format!("{}{unit}", tenths / 10),
+    }
+}
+
+fn cells(vassal: &Status<'_>, problems: bool) -> Vec<String> {
     let none = || "-".to_owned();
     let mut cells = Vec::new();
     for field in FIELDS.iter().filter(|field| field.column.is_some()) {
@@ -120,24 +219,28 @@ fn cells(vassal: &Status<'_>) -> Vec<String> {
             Value::Text(text) => text.map_or_else(none, printable),
             Value::Number(number) => number.map_or_else(none, |number| number.to_string()),
             Value::Seconds(time) => time.map_or_else(none, rounded),
-            Value::Flag(flag) => if flag { "yes" } else { "no" }.to_owned(),
+            Value::Said(_, false) => none(),
+            Value::Said(flag, true) => if flag { "yes" } else { "no" }.to_owned(),
             Value::Mountpoints(mountpoints) => mountpoints.counts(),
         });
+    }
+    if problems {
+        cells.push(vassal.problem.map_or_else(none, str::to_owned));
     }
     cells.push(last(vassal));
     cells
 }
 
-/// The app's own status, why the last instance ended, why a reload was refused, and which mountpoints were
+/// What a start waits for, why the last instance ended, why a reload was refused, and which mountpoints were
 /// lost.
 fn last(vassal: &Status<'_>) -> String {
     let ended = vassal.history.last_end.as_deref();
     let losses = Some(vassal.mountpoints.losses()).filter(|losses| !losses.is_empty());
-    let before = if vassal.said.is_some() { "before: " } else { "" };
     let parts = [
         ("", Some(AWAITS_TURN).filter(|_| vassal.awaits_turn)),
-        ("", vassal.said),
-        (before, ended),
+        // Its app does not run yet, so this is not the app's word.
+        ("", vassal.app.status.filter(|_| vassal.state == "starting")),
+        ("", ended),
         ("reload refused: ", vassal.refused),
         ("mountpoint ", losses.as_deref()),
     ];
@@ -171,10 +274,44 @@ fn push_mountpoints(key: &str, mountpoints: &Mountpoints, json: &mut Json) {
     json.close(']');
 }
 
+/// How many columns of a terminal a text takes that has no control characters.
+fn columns_of(text: &str) -> usize {
+    text.chars().map(columns_of_one).sum()
+}
+
+fn columns_of_one(c: char) -> usize {
+    match u32::from(c) {
+        // Marks on the character before, and what joins characters.
+        0x300..=0x36f | 0x200b..=0x200d | 0x2060..=0x2064 | 0x20d0..=0x20ff | 0xfe00..=0xfe0f | 0xfeff => 0,
+        // East Asian characters, and pictures.
+        0x1100..=0x115f | 0x2e80..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff | 0xfe30..=0xfe6f => 2,
+        0xff00..=0xff60 | 0xffe0..=0xffe6 | 0x1f300..=0x1faff | 0x20000..=0x3fffd => 2,
+        _ => 1,
+    }
+}
+
+/// Appends a line, cut off at so many columns.
+fn push_cut(out: &mut String, line: &str, columns: usize) {
+    if columns_of(line) <= columns {
+        return out.push_str(line);
+    }
+    let mut taken = 0;
+    for c in line.chars() {
+        taken += columns_of_one(c);
+        // The last column is for the mark.
+        if taken >= columns {
+            break;
+        }
+        out.push(c);
+    }
+    out.push('…');
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emperor::core::history::History;
+    use crate::emperor::core::history::{Ended, History};
+    use crate::emperor::core::status::App;
     use crate::emperor::core::vassal_file::VassalFile;
 
     static NONE: Mountpoints = Mountpoints::none();
@@ -188,11 +325,15 @@ mod tests {
     fn vassals([first, second]: &[(VassalFile, History); 2]) -> [Status<'_>; 2] {
         let down = Status {
             next_try: Some(Duration::from_secs(59)),
+            in_state: Some(Duration::from_secs(5)),
+            problem: Some("not up"),
             ..Status::down(&second.0, "backoff", &second.1, &NONE)
         };
         let up = Status {
             pid: Some(42),
             uptime: Some(Duration::from_millis(3_725_500)),
+            in_state: Some(Duration::from_millis(3_725_500)),
+            app: App { announces: true, status: Some("at\nwork"), ..App::default() },
             on_demand: Some("127.0.0.1:80"),
             refused: Some("app.ini:1: no"),
             ..Status::down(&first.0, "running", &first.1, &NONE)
@@ -205,15 +346,15 @@ mod tests {
         let (files, long) = (files(), "x".repeat(100));
         let other = Status { name: long.as_str().into(), ..vassals(&files)[1] };
         let [up, down] = vassals(&files);
-        let rows = table(&[up, down, other], None);
+        let rows = table(&[up, down, other], false, usize::MAX);
         assert!(rows.lines().next().unwrap().starts_with(&format!("NAME{:38}STATE", "")), "{rows}");
         assert!(rows.contains(&format!("\n{long}  backoff  ")), "{rows}");
         assert_eq!(
-            table(&vassals(&files), None),
-            "NAME        STATE    PID  UPTIME  RESTARTS  NEXT TRY  MOUNTS  LAST\n\
-             app         running  42   1h2m    1         -         -       \
+            table(&vassals(&files), false, usize::MAX),
+            "NAME        STATE    PID  FOR   RESTARTS  HOUR  NEXT TRY  READY  MOUNTS  LAST\n\
+             app         running  42   1h2m  1         0     -         no     -       \
              stopped; reload refused: app.ini:1: no\n\
-             long\\nname  backoff  -    -       0         59s       -       -\n"
+             long\\nname  backoff  -    5s    0         0     59s       -      -       -\n"
         );
     }
 
@@ -223,10 +364,18 @@ mod tests {
         let [up, down] = vassals(&files);
         assert_eq!(
             up.line(),
-            "running, up 3725.5 s, pid 42, 1 restart, last: stopped, reload refused: app.ini:1: no"
+            "running, up 3725.5 s, pid 42, 1 restart, says: at\nwork, last: stopped, \
+             reload refused: app.ini:1: no"
         );
         assert_eq!(down.line(), "backoff, next try in 59.0 s, 0 restarts");
-        let text = json(&[up, down], Duration::from_millis(1), Some("a.ini:1: no"), [""; 3], (1, 9, "x"));
+        let text = json(
+            &[up, down],
+            Duration::from_millis(1),
+            Some("a.ini:1: no"),
+            [""; 3],
+            (1, 9, "x"),
+            Instant::now(),
+        );
         let head = format!(
             "{{\"version\":\"{}\",\"pid\":{},\"uptime\":0.001,\"configuration_refused\":\"a.ini:1: no\",",
             env!("CARGO_PKG_VERSION"),
@@ -236,13 +385,14 @@ mod tests {
             r#""held_back":null,"not_answering":null,"cut_off":null,"#,
             r#""instances":1,"instances_max":9,"limit":"x","#,
             r#""vassals":[{"name":"app","file":"/v/app.ini","replica":1,"state":"running","pid":42,"#,
-            r#""uptime":3725.500,"restarts":1,"next_try":null,"ready":false,"#,
-            r#""on_demand":"127.0.0.1:80","status":null,"#,
-            r#""last":"stopped","output":null,"reload_refused":"app.ini:1: no","mountpoints":[]},"#,
+            r#""uptime":3725.500,"in_state":3725.500,"restarts":1,"restarts_hour":0,"next_try":null,"#,
+            r#""ready":false,"on_demand":"127.0.0.1:80","status":"at\nwork","#,
+            r#""last":"stopped","output":null,"reload_refused":"app.ini:1: no","problem":null,"#,
+            r#""mountpoints":[],"ends":[]},"#,
             r#"{"name":"long\nname","file":"/v/long\nname.ini","replica":1,"state":"backoff","#,
-            r#""pid":null,"uptime":null,"restarts":0,"next_try":59.000,"ready":false,"#,
-            r#""on_demand":null,"status":null,"last":null,"output":null,"#,
-            r#""reload_refused":null,"mountpoints":[]}]}"#,
+            r#""pid":null,"uptime":null,"in_state":5.000,"restarts":0,"restarts_hour":0,"next_try":59.000,"#,
+            r#""ready":false,"on_demand":null,"status":null,"last":null,"output":null,"#,
+            r#""reload_refused":null,"problem":"not up","mountpoints":[],"ends":[]}]}"#,
         ]
         .concat();
         assert_eq!(text, format!("{head}{vassals}\n"));
@@ -252,18 +402,85 @@ mod tests {
     fn rows_are_in_the_order_of_their_names_and_tell_only_what_there_is() {
         let files = files();
         let [up, down] = vassals(&files);
-        let reversed = table(&[down.clone(), up.clone()], None);
-        assert_eq!(reversed, table(&[up.clone(), down.clone()], None));
+        let reversed = table(&[down.clone(), up.clone()], false, usize::MAX);
+        assert_eq!(reversed, table(&[up.clone(), down.clone()], false, usize::MAX));
         assert!(
-            json(&[down.clone(), up], Duration::ZERO, None, [""; 3], (0, 0, ""))
+            json(&[down.clone(), up.clone()], Duration::ZERO, None, [""; 3], (0, 0, ""), Instant::now())
                 .contains(r#"[{"name":"app""#)
         );
         assert_eq!(last(&down), "-");
-        assert_eq!(last(&Status { said: Some("at work"), ..down.clone() }), "at work");
-        let [up, _] = vassals(&files);
-        let said = Status { said: Some("at\nwork"), ..up };
-        assert_eq!(last(&said), "at\\nwork; before: stopped; reload refused: app.ini:1: no");
+        assert_eq!(last(&up), "stopped; reload refused: app.ini:1: no", "without the app's own words");
+        let waits = App { status: Some("waits for /a"), ..App::default() };
+        assert_eq!(last(&Status { state: "starting", app: waits, ..down.clone() }), "waits for /a");
         assert_eq!(last(&Status { refused: Some("no"), ..down }), "reload refused: no");
+    }
+
+    #[test]
+    fn a_line_is_as_wide_as_the_terminal_at_most() {
+        let files = files();
+        for (columns, row) in
+            [(20, "1字e\u{301}      backoff  …"), (30, "1字e\u{301}      backoff  -    5s   …")]
+        {
+            let [_, down] = vassals(&files);
+            let wide = Status { name: "1字e\u{301}".into(), ..down };
+            let [up, _] = vassals(&files);
+            let long = Status { name: "abcdefgh".into(), ..up };
+            let text = table(&[wide, long], false, columns);
+            assert!(text.contains(&format!("\n{row}")) || text.starts_with(row), "{text}");
+            assert!(text.lines().all(|line| columns_of(line) <= columns), "{text}");
+        }
+        let [_, down] = vassals(&files);
+        let turned = Status { name: "a\u{202e}b".into(), ..down };
+        assert!(table(&[turned], false, 80).contains("\na\\u{202e}b  backoff"));
+    }
+
+    #[test]
+    fn problems_have_a_column_of_their_own_and_a_sum() {
+        let files = files();
+        let [up, down] = vassals(&files);
+        assert_eq!(summary(&[up, down.clone()]), "2 instances: 1 running, 1 backoff, 1 with a problem\n");
+        let text = table(&[down], true, usize::MAX);
+        assert!(text.contains("MOUNTS  PROBLEM  LAST\n") && text.contains("-       not up   -\n"), "{text}");
+        assert_eq!(table(&[], true, 80), "");
+    }
+
+    #[test]
+    fn all_of_one_is_told_line_by_line() {
+        let (mut files, now) = (files(), Instant::now());
+        let ended = |why: &str| Ended { at: now, why: why.to_owned(), is_asked: false };
+        files[0].1.ends = vec![ended("first"), ended("second\n")];
+        let mut all = Mountpoints::none();
+        all.report(vec![MountReport::sample("/a", 1, "hung")]);
+        let [up, _] = vassals(&files);
+        let text = detail(&Status { mountpoints: &all, ..up }, Some(1536 << 10), now);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[..3], ["", "app", "           File: /v/app.ini"]);
+        assert!(
+            lines[3].starts_with("          State: running since 20")
+                && lines[3].ends_with("Z, 1h2m ago, not ready")
+        );
+        assert_eq!(
+            lines[4..9],
+            [
+                "         Memory: 1.5M",
+                "       Restarts: 1, 0 in the last hour",
+                "      On demand: 127.0.0.1:80",
+                "           Says: at\\nwork",
+                " Reload refused: app.ini:1: no",
+            ]
+        );
+        assert_eq!(
+            lines[9],
+            "          Mount: /a up fuse.x, daemon 6, answers in 0.03 ms, lost 1 time: hung"
+        );
+        assert!(lines[10].ends_with("Z, 0s ago: second\\n") && lines[11].ends_with("Z, 0s ago: first"));
+    }
+
+    #[test]
+    fn sizes_have_two_figures() {
+        for (bytes, text) in [(0, "0K"), (1 << 20, "1.0M"), (1536 << 20, "1.5G"), (50 << 20, "50M")] {
+            assert_eq!(size(bytes), text);
+        }
     }
 
     #[test]
@@ -274,7 +491,9 @@ mod tests {
         all.report(vec![MountReport::sample("/a", 1, "hung")]);
         let vassal = Status { mountpoints: &all, ..up };
         let reference = include_str!("../../../docs/reference.md");
-        for key in crate::json::keys(&json(&[vassal], Duration::ZERO, None, [""; 3], (0, 0, ""))) {
+        for key in
+            crate::json::keys(&json(&[vassal], Duration::ZERO, None, [""; 3], (0, 0, ""), Instant::now()))
+        {
             assert!(
                 reference.contains(&format!("`{key}`")),
                 "docs/reference.md lacks the key `{key}` of status"

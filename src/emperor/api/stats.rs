@@ -69,13 +69,13 @@ fn push_vassal(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
     json.number("born", clock.date(vassal.born.or(last_run)));
     json.number("last_mod", Some(vassal.modified));
     let flag = |set: bool| Some(u32::from(set));
-    json.number("last_heartbeat", clock.date(vassal.heartbeat));
-    json.number("loyal", flag(vassal.loyal.is_some()));
+    json.number("last_heartbeat", clock.date(vassal.app.heartbeat));
+    json.number("loyal", flag(vassal.app.loyal.is_some()));
     json.number("ready", flag(vassal.since.is_some()));
-    json.number("accepting", flag(vassal.ready.is_some()));
-    json.number("last_loyal", clock.date(vassal.loyal));
+    json.number("accepting", flag(vassal.app.ready.is_some()));
+    json.number("last_loyal", clock.date(vassal.app.loyal));
     json.number("last_ready", clock.date(vassal.since));
-    json.number("last_accepting", clock.date(vassal.ready));
+    json.number("last_accepting", clock.date(vassal.app.ready));
     json.number("first_run", clock.date(vassal.history.runs.map(|runs| runs.first)));
     json.number("last_run", clock.date(last_run));
     json.number("cursed", clock.date(vassal.stopping));

@@ -2,6 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+/// How many ends are remembered.
+const ENDS_MAX: usize = 10;
+/// An hour is counted in parts, of which the oldest is forgotten at a time.
+const PARTS: usize = 6;
+const PART: Duration = Duration::from_secs(600);
+/// A vassal whose processes have ended by themselves so often within [`HOUR`] flaps.
+const FLAPPING: usize = 3;
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// The history of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct History {
@@ -18,6 +27,57 @@ pub struct History {
     /// Where the output of the last process goes, as PID 1 has told it; empty for where that of the emperor
     /// goes.
     pub output: String,
+    /// The last ends, the latest one last.
+    pub ends: Vec<Ended>,
+    /// The restarts of the last hour.
+    pub recent: Recent,
+}
+
+/// The end of a process, or that none could be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// When it ended.
+    pub at: Instant,
+    /// Why.
+    pub why: String,
+    /// Whether it was asked to end, or may do so whenever it likes.
+    pub is_asked: bool,
+}
+
+/// How many events there were in the last hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recent {
+    /// When the latest part of the hour began.
+    pub(super) since: Option<Instant>,
+    /// The events of each part, the latest part first.
+    pub(super) counts: [u32; PARTS],
+}
+
+impl Recent {
+    /// Counts an event.
+    pub(super) fn add(&mut self, now: Instant) {
+        *self = self.at(now);
+        self.since.get_or_insert(now);
+        if let Some(count) = self.counts.first_mut() {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// How many there were in the last hour, or a little less.
+    pub fn count(&self, now: Instant) -> u64 {
+        self.at(now).counts.iter().copied().map(u64::from).sum()
+    }
+
+    /// The same, as it is at a later time.
+    fn at(mut self, now: Instant) -> Self {
+        let Some(since) = self.since else { return self };
+        let parts = now.saturating_duration_since(since).as_secs() / PART.as_secs();
+        let gone = usize::try_from(parts).unwrap_or(PARTS).min(PARTS);
+        self.counts.copy_within(..PARTS - gone, gone);
+        self.counts.iter_mut().take(gone).for_each(|count| *count = 0);
+        self.since = if gone == PARTS { None } else { Some(since + PART * gone as u32) };
+        self
+    }
 }
 
 /// When apps were started.
@@ -48,13 +108,68 @@ impl History {
         self.instances.saturating_sub(1)
     }
 
+    /// Remembers an end.
+    pub(super) fn ended(&mut self, end: Ended) {
+        if self.ends.len() == ENDS_MAX {
+            self.ends.remove(0);
+        }
+        self.ends.push(end);
+    }
+
+    /// Whether processes end by themselves again and again.
+    pub(super) fn flaps(&self, now: Instant) -> bool {
+        let is_one = |end: &&Ended| !end.is_asked && now.saturating_duration_since(end.at) < HOUR;
+        self.ends.iter().filter(is_one).count() >= FLAPPING
+    }
+
     /// Takes the place of another instance.
     pub(super) fn follow(&mut self, other: &Self) {
         // Its first process counts as a reload of the other one, as a reload in place does.
         self.instances += other.restarts();
         self.reloads += other.reloads + 1;
+        self.recent = other.recent;
+        self.ends = [&*other.ends, &*self.ends].concat();
+        self.ends.drain(..self.ends.len().saturating_sub(ENDS_MAX));
         if let (Some(runs), Some(before)) = (&mut self.runs, other.runs) {
             runs.first = before.first;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_forgets_what_is_older() {
+        let (mut recent, start) = (Recent::default(), Instant::now());
+        let at = |minutes: u64| start + Duration::from_secs(60 * minutes);
+        assert_eq!(recent.count(at(0)), 0);
+        for minutes in [0, 1, 25, 59] {
+            recent.add(at(minutes));
+        }
+        assert_eq!(
+            [59, 60, 79, 80, 109, 110, 1000].map(|minutes| recent.count(at(minutes))),
+            [4, 2, 2, 1, 1, 0, 0]
+        );
+        recent.add(at(1000));
+        assert_eq!((recent.count(at(1000)), recent.since), (1, Some(at(1000))));
+    }
+
+    #[test]
+    fn ten_ends_are_remembered_and_three_by_itself_are_flapping() {
+        let (mut history, now) = (History::default(), Instant::now());
+        let mut end = |number: usize, is_asked| {
+            history.ended(Ended { at: now, why: number.to_string(), is_asked });
+            history.flaps(now)
+        };
+        assert_eq!([end(0, false), end(1, true), end(2, false), end(3, false)], [false, false, false, true]);
+        (4..12).for_each(|number| _ = end(number, true));
+        assert_eq!((history.ends.len(), history.ends[0].why.as_str(), history.flaps(now)), (10, "2", false));
+        history.ended(Ended { at: now, why: String::new(), is_asked: false });
+        assert!(!history.flaps(now));
+        let mut next = History { instances: 1, ..History::default() };
+        next.follow(&history);
+        assert_eq!(next.ends, history.ends);
     }
 }

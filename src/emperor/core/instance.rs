@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
-use super::history::{Failures, History};
+use super::history::{Ended, Failures, History};
 use super::machine::{Input, Machine, State, Then, next};
 use super::mountpoints::Mountpoints;
 use super::owner::Owner;
@@ -32,6 +32,8 @@ pub struct Instance {
     pub(super) is_unready: bool,
     /// Its state machine.
     pub(super) machine: Machine,
+    /// The pid of the last app of its process, as PID 1 sees it.
+    pub(super) app: Option<i32>,
     /// Its process, if there is one.
     pub(super) process: Option<ProcessFacts>,
     /// The check of its new configuration by a separate process, while one runs.
@@ -52,6 +54,7 @@ impl Instance {
             is_unproven: false,
             is_unready: false,
             machine: Machine::new(backoff),
+            app: None,
             process: None,
             check: None,
             history: History::default(),
@@ -77,6 +80,18 @@ impl Instance {
     /// The facts about its process, if there is one.
     pub fn process(&self) -> Option<&ProcessFacts> {
         self.process.as_ref()
+    }
+
+    /// Since when it is in its state, where its app does not run; `None` if that is not known.
+    pub(super) fn entered(&self) -> Option<Instant> {
+        let process = self.process.as_ref();
+        match self.state() {
+            State::Starting { since, .. } => Some(since),
+            State::Reloading { .. } => process.and_then(|process| process.asked_to_reload),
+            State::Stopping { .. } => process.and_then(ProcessFacts::stopping),
+            State::Running { .. } => None,
+            _ => self.history.ends.last().map(|end| end.at),
+        }
     }
 
     /// Whether its app runs.
@@ -176,10 +191,11 @@ impl Instance {
         if self.is_on_trial { String::new() } else { "; ".to_owned() + &next(self.state(), now) }
     }
 
-    /// Notes that a process has ended or could not be created, and why. The state that follows tells whether
-    /// this was a failure.
-    pub(super) fn ended(&mut self, why: String, now: Instant) {
-        self.history.last_end = Some(why);
+    /// Notes that a process has ended or could not be created, and why. `is_asked` as in [`Ended`]. The state
+    /// that follows tells whether this was a failure.
+    pub(super) fn ended(&mut self, why: String, is_asked: bool, now: Instant) {
+        self.history.last_end = Some(why.clone());
+        self.history.ended(Ended { at: now, why, is_asked });
         self.history.failures = match self.state() {
             State::Backoff { until } | State::Invalid { until } => {
                 let before = self.history.failures;

@@ -14,6 +14,24 @@ use crate::log::Elapsed;
 /// The text about a vassal that waits until others have set up.
 pub const AWAITS_TURN: &str = "waits for its turn (emperor-max-starts)";
 
+/// The words for the states of an instance.
+pub const STATES: [&str; 11] = [
+    "idle",
+    "starting",
+    "running",
+    "reloading",
+    "killed",
+    "restarting",
+    "stopping",
+    "backoff",
+    "invalid",
+    "stopped",
+    "waiting",
+];
+
+/// What takes longer than this takes long.
+pub const LONG: Duration = Duration::from_secs(5);
+
 /// The status of one instance of a vassal.
 #[derive(Clone)]
 pub struct Status<'a> {
@@ -45,20 +63,37 @@ pub struct Status<'a> {
     pub mountpoints: &'a Mountpoints,
     /// When its app began to run.
     pub since: Option<Instant>,
-    /// Since when the app is ready to accept requests, if it says so.
-    pub ready: Option<Instant>,
-    /// Since when the app is loyal, if it says so.
-    pub loyal: Option<Instant>,
-    /// When the app last said that it is alive.
-    pub heartbeat: Option<Instant>,
-    /// The present activity of the app, in its own words.
-    pub said: Option<&'a str>,
+    /// What is known of its app.
+    pub app: App<'a>,
+    /// How long its state has lasted, if that is known.
+    pub in_state: Option<Duration>,
+    /// How many restarts there were in the last hour.
+    pub recent: u64,
+    /// What is wrong with it, if anything is.
+    pub problem: Option<&'static str>,
     /// When the instance was created.
     pub born: Option<Instant>,
     /// The owner of the instance's file.
     pub owner: Option<Owner>,
     /// The address at which the emperor listens for it.
     pub on_demand: Option<&'a str>,
+}
+
+/// What is known of an app that runs: mostly what it has said of itself.
+#[derive(Clone, Copy, Default)]
+pub struct App<'a> {
+    /// Its pid in the vassal.
+    pub pid: Option<i32>,
+    /// Since when it is ready to accept requests.
+    pub ready: Option<Instant>,
+    /// Whether it is to say so: an app of the vassal ever did, or its file has it do so.
+    pub announces: bool,
+    /// Since when it is loyal.
+    pub loyal: Option<Instant>,
+    /// When it last said that it is alive.
+    pub heartbeat: Option<Instant>,
+    /// Its present activity, in its own words.
+    pub status: Option<&'a str>,
 }
 
 impl Status<'_> {
@@ -86,7 +121,7 @@ impl Status<'_> {
         let losses = self.mountpoints.losses();
         let losses = Some(losses.as_str()).filter(|losses| !losses.is_empty());
         for (what, why) in [
-            (", says: ", self.said),
+            (", says: ", self.app.status),
             (", last: ", self.history.last_end.as_deref()),
             (", reload refused: ", self.refused),
             (", mountpoint ", losses),
@@ -124,10 +159,10 @@ impl<'a> Status<'a> {
             modified: 0,
             mountpoints,
             since: None,
-            ready: None,
-            loyal: None,
-            heartbeat: None,
-            said: None,
+            app: App::default(),
+            in_state: None,
+            recent: 0,
+            problem: None,
             born: None,
             owner: None,
             on_demand: None,

@@ -9,11 +9,11 @@ use super::history::History;
 use super::instance::Instance;
 use super::instance_id::FIRST;
 use super::machine::{End, Input, Output, State, Then};
-use super::status::Status;
+use super::status::{App, LONG, Status};
 use super::text::later;
 use super::vassal_file::VassalFile;
 use crate::config::plan::Address;
-use crate::protocol::Replication;
+use crate::protocol::{MountState, Replication};
 use crate::running_time::earliest;
 
 /// The sockets of a vassal that will be down for longer than this are closed, so that clients are refused at
@@ -257,6 +257,28 @@ impl Vassal {
         }
     }
 
+    /// What is wrong with an instance, if anything is.
+    fn problem(&self, instance: &Instance, in_state: Option<Duration>, now: Instant) -> Option<&'static str> {
+        let is_long = in_state.is_some_and(|time| time > LONG);
+        let is_in = |state| instance.mountpoints.all().any(|(report, _)| report.state == state);
+        match instance.state() {
+            State::Backoff { .. } => Some("not up"),
+            State::Invalid { .. } => Some("invalid file"),
+            State::Stopping { end: End::Killed, .. } if is_long => Some("does not end"),
+            State::Stopping { .. } if is_long => Some("stopping for long"),
+            State::Starting { .. } if is_long => Some("starting for long"),
+            State::Reloading { .. } if is_long => Some("reloading for long"),
+            _ if is_in(MountState::Lost) => Some("mount lost"),
+            _ if is_in(MountState::Blind) => Some("mount cannot be judged"),
+            _ if instance.history.flaps(now) && !instance.is_held() => Some("flapping"),
+            State::Running { .. } if self.refused.is_some() => Some("reload refused"),
+            State::Running { .. } if is_long && instance.ready_at(self.announces).is_none() => {
+                Some("not ready")
+            }
+            _ => None,
+        }
+    }
+
     /// The status of an instance, for logs, commands, stats and metrics.
     pub(super) fn status<'a>(
         &'a self,
@@ -294,6 +316,8 @@ impl Vassal {
             State::Waiting => "waiting",
         };
         let is_stopping = matches!(instance.state(), State::Stopping { .. });
+        let entered = instance.entered().or(since);
+        let in_state = entered.map(|entered| now.saturating_duration_since(entered));
         Status {
             name: self.name_of(file, instance.number),
             replica: instance.number,
@@ -309,12 +333,20 @@ impl Vassal {
             mountpoints: &instance.mountpoints,
             refused: self.refused.as_deref(),
             since,
-            ready: process.and_then(|process| process.ready),
-            loyal: process.and_then(|process| process.loyal),
-            heartbeat: process.and_then(|process| process.heartbeat),
-            said: process.and_then(|process| {
-                process.waits.as_deref().or(Some(process.status.as_str()).filter(|said| !said.is_empty()))
+            app: process.map_or(App::default(), |process| App {
+                pid: instance.app,
+                ready: process.ready,
+                announces: self.announces || instance.replication().says_ready,
+                loyal: process.loyal,
+                heartbeat: process.heartbeat,
+                status: process
+                    .waits
+                    .as_deref()
+                    .or(Some(process.status.as_str()).filter(|said| !said.is_empty())),
             }),
+            in_state,
+            recent: instance.history.recent.count(now),
+            problem: self.problem(instance, in_state, now),
             born: process.map(|process| process.born),
             owner: process.map(|process| process.owner),
             on_demand: self.on_demand.as_ref().map(|address| address.name.as_str()),

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::emperor::Emperor;
 use super::upgrade_flow;
-use crate::emperor::api::control::{self, Command};
+use crate::emperor::api::control::{self, Command, Query};
 use crate::emperor::api::server::{Question, Service};
 use crate::emperor::api::{metrics, render, stats};
 use crate::log::printable;
@@ -43,29 +43,51 @@ fn page_for(emperor: &Emperor, question: &Question, now: Instant) -> Vec<u8> {
     }
 }
 
+/// The status of vassals, and whether something is wrong with them where that is asked for.
+fn status(emperor: &Emperor, query: Query<'_>, now: Instant) -> Result<(bool, String), String> {
+    let supervisor = &emperor.supervisor;
+    supervisor.ask_for_mountpoints(query.names());
+    let is_about_all = query.names().next().is_none();
+    let mut vassals = supervisor.registry().statuses_of(query.names(), now)?;
+    let summary = render::summary(&vassals);
+    let is_asked_for_problems = query.has(Query::PROBLEMS);
+    let states = query.value(Query::STATES);
+    vassals.retain(|vassal| {
+        let is_in = |states: &str| states.split(',').any(|state| state == vassal.state);
+        (!is_asked_for_problems || vassal.problem.is_some()) && states.is_none_or(is_in)
+    });
+    let stale = emperor.upgrades.refused();
+    let notes = [supervisor.registry().held_back(), emperor.discovery.silent(), supervisor.cut_off()];
+    let (limits, instances) = (&emperor.limits, supervisor.processes());
+    if query.has(Query::JSON) {
+        let uptime = now.saturating_duration_since(emperor.about.began);
+        let notes = notes.each_ref().map(String::as_str);
+        let numbers = (instances, limits.most, limits.what.as_str());
+        return Ok((false, render::json(&vassals, uptime, stale, notes, numbers, now)));
+    }
+    let columns = query.value(Query::WIDTH).and_then(|width| width.parse().ok());
+    let mut text = render::table(&vassals, is_asked_for_problems, columns.unwrap_or(usize::MAX));
+    let mut is_ill = vassals.iter().any(|vassal| vassal.problem.is_some());
+    if is_about_all {
+        let notes = notes.concat() + &render::stale(stale);
+        is_ill |= !notes.is_empty();
+        let gap = if text.is_empty() { "" } else { "\n" };
+        text = text + gap + &summary + &notes + &limits.note(instances);
+    } else if !is_asked_for_problems && states.is_none() {
+        for vassal in &vassals {
+            text += &render::detail(vassal, vassal.pid.and_then(|pid| supervisor.memory_of(pid)), now);
+        }
+    }
+    Ok((is_ill && (is_asked_for_problems || !is_about_all), text))
+}
+
 /// The answer to a command; `None` if it comes later.
 fn answer_command(emperor: &mut Emperor, question: &Question, now: Instant) -> Option<Vec<u8>> {
     let told = match Command::read(&question.text) {
-        Some(Command::Status { json, of }) => {
-            emperor.supervisor.ask_for_mountpoints(of);
-            let uptime = now.saturating_duration_since(emperor.about.began);
-            let stale = emperor.upgrades.refused();
-            let registry = emperor.supervisor.registry();
-            let held_back = registry.held_back();
-            let silent = emperor.discovery.silent();
-            let cut_off = emperor.supervisor.cut_off();
-            let (limits, instances) = (&emperor.limits, emperor.supervisor.processes());
-            registry.statuses_of(of, now).map_err(printable).map(|vassals| match json {
-                true => {
-                    let notes = [&*held_back, &silent, &cut_off];
-                    render::json(&vassals, uptime, stale, notes, (instances, limits.most, &limits.what))
-                }
-                false if of.is_empty() => {
-                    render::table(&vassals, stale) + &held_back + &silent + &cut_off + &limits.note(instances)
-                }
-                false => render::table(&vassals, None),
-            })
-        }
+        Some(Command::Status(query)) => match status(emperor, query, now) {
+            Ok((is_ill, text)) => return Some(control::health(is_ill, text)),
+            Err(why) => Err(printable(why)),
+        },
         None => Err("this emperor does not know that command".to_owned()),
         Some(_) if emperor.stopping.is_some() => Err("the emperor is stopping".to_owned()),
         Some(Command::Roll) => Ok(emperor.supervisor.roll_all(now)),

@@ -201,6 +201,11 @@ impl Process {
         }
     }
 
+    /// How much memory its cgroup takes, in bytes; `None` if there is none, or the kernel does not say.
+    pub fn memory(&self) -> Option<u64> {
+        cgroup::number(&self.cgroup.as_ref()?.path().join("memory.current"))
+    }
+
     /// How many processes of its cgroup the kernel has killed because memory ran out.
     pub fn oom_kills(&self) -> u64 {
         self.cgroup.as_ref().map_or(0, Cgroup::oom_kills)

@@ -271,12 +271,13 @@ impl Supervisor {
         self.run_effects(now);
     }
 
-    /// Asks the instance of this vassal, or all instances if the name is empty, how fast their
-    /// mountpoints answer. The result is known at the next call. Instances report everything else unasked.
-    pub fn ask_for_mountpoints(&self, of: &OsStr) {
-        let meant = self.registry.meant(of).map(|(file, _)| file);
+    /// Asks the instances of these vassals, or all instances if there is no name, how fast their mountpoints
+    /// answer. The result is known at the next call. Instances report everything else unasked.
+    pub fn ask_for_mountpoints<'n>(&self, of: impl Iterator<Item = &'n OsStr> + Clone) {
+        let is_for_all = of.clone().next().is_none();
+        let named: Vec<_> = of.filter_map(|name| self.registry.meant(name)).map(|(file, _)| file).collect();
         let is_meant = |(file, vassal): &(&Rc<VassalFile>, &Vassal)| {
-            vassal.has_mountpoints() && (of.is_empty() || Some(*file) == meant)
+            vassal.has_mountpoints() && (is_for_all || named.contains(file))
         };
         for (file, vassal) in self.registry.vassals().filter(is_meant) {
             for instance in vassal.instances() {
@@ -285,6 +286,12 @@ impl Supervisor {
                 }
             }
         }
+    }
+
+    /// How much memory the processes of an instance take, in bytes, if its PID 1 has this pid and a cgroup of
+    /// its own.
+    pub fn memory_of(&self, pid: i32) -> Option<u64> {
+        self.handles.process(self.handles.instance_of(pid)?)?.memory()
     }
 
     /// Reaps all children that have ended: SIGCHLD tells that there is one, but not how many.

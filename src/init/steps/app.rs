@@ -106,6 +106,7 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
     if let Some(app) = &events.app {
         let (pid, program) = (app.launched.pid, plan.app.program().display());
         let since = app.since;
+        events.send(&FromVassal::App(pid.as_raw_pid()));
         match &events.entry {
             Some(entry) => notices::say_runs(entry, pid, plan.app.program()),
             None => {

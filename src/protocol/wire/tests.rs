@@ -20,6 +20,7 @@ fn from_vassal() -> Vec<FromVassal> {
         SetupFailure { phase: "as-user".into(), index: 2, what: "exec fuse-zip: no".into(), errno: 2 };
     vec![
         FromVassal::Running,
+        FromVassal::App(7),
         FromVassal::Stopping(Duration::from_millis(10_250)),
         FromVassal::Exiting(ExitReason::App(WaitStatus::Exited(-1))),
         FromVassal::Exiting(ExitReason::App(WaitStatus::Signaled(9))),

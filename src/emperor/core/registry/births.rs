@@ -24,7 +24,7 @@ impl Registry {
         let is_doubtful = !is_only && (refused.is_some() || vassal.is_rolling());
         let Some(instance) = vassal.instance_mut(id.number) else { return };
         let pid = process.pid;
-        instance.process = Some(process);
+        (instance.process, instance.app) = (Some(process), None);
         instance.is_unproven = is_doubtful && !instance.is_on_trial;
         instance.is_unready = false;
         instance.machine.step(Input::Spawned, now);
@@ -33,6 +33,9 @@ impl Registry {
         }
         let history = &mut instance.history;
         history.last_end.take_if(|why| why.starts_with(WAITS));
+        if history.instances > 0 {
+            history.recent.add(now);
+        }
         history.instances += 1;
         history.output.clear();
         history.runs = Some(Runs { first: history.runs.map_or(now, |runs| runs.first), last: now });
@@ -74,7 +77,7 @@ impl Registry {
         let output = vassal.step(id.number, Input::SpawnFailed, now);
         let Some(instance) = vassal.instance_mut(id.number) else { return };
         let next = instance.what_follows(now);
-        instance.ended(error.to_string(), now);
+        instance.ended(error.to_string(), false, now);
         self.log_of(id, format!("{what}{error}{next}"));
         self.follow(id, output, now);
         self.trial_failed(id, error.to_string(), now);
@@ -92,11 +95,13 @@ impl Registry {
         if !is_on_demand && process.seems_to_have_left(now) {
             why += ": does it go into the background?";
         }
-        let output = vassal.step(id.number, process.end(status), now);
+        let input = process.end(status);
+        let is_asked = process.asked_to_stop.is_some() || is_on_demand && input == Input::Left;
+        let output = vassal.step(id.number, input, now);
         let Some(instance) = vassal.instance_mut(id.number) else { return };
         let line = format!("{why}; {}{}", process.how_long(now), instance.what_follows(now));
         instance.mountpoints.instance_ended();
-        instance.ended(why.clone(), now);
+        instance.ended(why.clone(), is_asked, now);
         let is_back_soon = vassal.is_back_soon(now);
         let for_good = !vassal.has(|state| state != State::Idle);
         self.log_of(id, line);

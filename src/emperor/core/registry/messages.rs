@@ -20,6 +20,11 @@ impl Registry {
         };
         let Some(process) = &mut instance.process else { return };
         match message {
+            FromVassal::App(pid) => {
+                if let Some(instance) = self.of(id) {
+                    instance.app = Some(pid).filter(|pid| *pid > 0);
+                }
+            }
             FromVassal::Running => {
                 let took = Elapsed(now.saturating_duration_since(process.born));
                 process.waits = None;

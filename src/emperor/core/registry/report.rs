@@ -1,10 +1,12 @@
 //! Reports about the vassals, for the log, commands, stats and metrics.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::Registry;
+use crate::config::language::glob;
 use crate::emperor::core::instance::Instance;
 use crate::emperor::core::machine::State;
 use crate::emperor::core::status::Status;
@@ -69,19 +71,49 @@ impl Registry {
         Some((file, Some(number)))
     }
 
-    /// The status of the instances of the vassal of that name, or of the instance of that name, or of all if
-    /// the name is empty.
+    /// The status of the instances of the vassals whose name is one of these or matches one of them, or of
+    /// all vassals if there is none. One instance of several has its number behind the name: `NAME/2`.
     ///
     /// # Errors
-    /// There is none.
-    pub fn statuses_of(&self, name: &OsStr, now: Instant) -> Result<Vec<Status<'_>>, String> {
-        if name.is_empty() {
+    /// There is no such vassal.
+    pub fn statuses_of<'n>(
+        &self,
+        names: impl Iterator<Item = &'n OsStr> + Clone,
+        now: Instant,
+    ) -> Result<Vec<Status<'_>>, String> {
+        let mut files = Vec::new();
+        for name in names {
+            let known = files.len();
+            match self.meant(name) {
+                Some(one) => files.push(one),
+                None if glob::has_wildcard(name.as_bytes()) => {
+                    let is_meant = |file: &&Rc<VassalFile>| matches(name, file);
+                    let meant = self.vassals.iter().map(|(file, _)| file).filter(is_meant);
+                    files.extend(meant.map(|file| (file, None)));
+                }
+                None => {}
+            }
+            if files.len() == known {
+                return Err(self.unknown(name));
+            }
+        }
+        if files.is_empty() {
             return Ok(self.statuses(now));
         }
-        let (file, number) = self.meant(name).ok_or_else(|| self.unknown(name))?;
-        let all = self.vassal(file).into_iter().flat_map(|vassal| statuses_of(file, vassal, now));
-        Ok(all.filter(|status| number.is_none_or(|number| number == status.replica)).collect())
+        files.sort_unstable();
+        files.dedup();
+        let vassals = files.into_iter().filter_map(|(file, number)| Some((file, self.vassal(file)?, number)));
+        let all = vassals.flat_map(|(file, vassal, number)| {
+            let is_meant = move |status: &Status<'_>| number.is_none_or(|number| status.replica == number);
+            statuses_of(file, vassal, now).filter(is_meant)
+        });
+        Ok(all.collect())
     }
+}
+
+/// Whether the name of the vassal of a file matches a pattern.
+fn matches(pattern: &OsStr, file: &VassalFile) -> bool {
+    glob::matches(pattern.as_bytes(), file.name().as_bytes())
 }
 
 fn statuses_of<'a>(

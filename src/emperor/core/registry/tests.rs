@@ -9,8 +9,10 @@ use crate::emperor::core::machine::{Answer, End};
 use crate::emperor::core::order::{Order, Outcome};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::starts::LOOK;
-use crate::emperor::core::status::Status;
-use crate::protocol::{Announcement, ExitReason, FromVassal, Replication, WaitStatus};
+use crate::emperor::core::status::{STATES, Status};
+use crate::protocol::{
+    Announcement, ExitReason, FromVassal, MountReport, MountState, Replication, WaitStatus,
+};
 
 /// A registry, and the time of the story.
 struct Story {
@@ -1046,7 +1048,10 @@ fn what_an_app_announces_is_known_and_logged() {
     assert_eq!(say(Announcement::Loyal), ["a| loyal after 2.0 s"]);
     assert_eq!(say(Announcement::Status("busy".to_owned())), [""; 0]);
     let status = story.registry.statuses(story.now).remove(0);
-    assert_eq!((status.ready, status.loyal, status.said), (Some(story.now), Some(story.now), Some("busy")));
+    assert_eq!(
+        (status.app.ready, status.app.loyal, status.app.status),
+        (Some(story.now), Some(story.now), Some("busy"))
+    );
     // From now on the order waits for it.
     assert_eq!(story.outcome(Order::Start, "a"), Outcome::Done);
     let reloading = story.said("a", FromVassal::Announced(Announcement::Reloading));
@@ -1426,8 +1431,8 @@ fn a_start_that_waits_for_the_same_file_at_two_looks_is_ended_and_one_that_is_to
         story.event(name, InstanceEvent::Waits(Some(what.to_owned()).filter(|what| !what.is_empty())))
     };
     let said = |story: &Story, name: &str| {
-        let all = story.registry.statuses_of(OsStr::new(name), story.now).unwrap();
-        all.first().unwrap().said.map(str::to_owned)
+        let all = story.registry.statuses_of([OsStr::new(name)].into_iter(), story.now).unwrap();
+        all.first().unwrap().app.status.map(str::to_owned)
     };
     story.start("a");
     assert_eq!(story.pass(10), ["a: Look"]);
@@ -2069,4 +2074,66 @@ fn all_instances_are_replaced_by_command_a_vassal_at_a_time() {
     }
     assert_eq!(next.pass(0), ["a#2: Spawn"]);
     assert_eq!(next.pass(10)[0], "b: Spawn");
+}
+
+#[test]
+fn what_is_wrong_with_a_vassal_is_known() {
+    let mut story = Story::new();
+    let problem = |story: &Story, name: &str| {
+        let all = story.registry.statuses_of([OsStr::new(name)].into_iter(), story.now).unwrap();
+        assert!(all.iter().all(|status| STATES.contains(&status.state)));
+        all[0].problem
+    };
+    story.start("a");
+    assert_eq!(problem(&story, "a"), None);
+    story.pass(6);
+    assert_eq!(problem(&story, "a"), Some("starting for long"));
+    story.said("a", FromVassal::Running);
+    assert_eq!(problem(&story, "a"), None);
+    let mut lost = MountReport::sample("/app", 1, "hung");
+    lost.state = MountState::Lost;
+    story.said("a", FromVassal::Mountpoints(vec![lost]));
+    assert_eq!(problem(&story, "a"), Some("mount lost"));
+    story.said("a", FromVassal::Mountpoints(Vec::new()));
+    // It has said so, and does not any more.
+    story.said("a", FromVassal::Announced(Announcement::Ready));
+    story.said("a", FromVassal::Announced(Announcement::Reloading));
+    story.pass(6);
+    assert_eq!(problem(&story, "a"), Some("not ready"));
+    story.said("a", FromVassal::Announced(Announcement::Ready));
+    assert_eq!(problem(&story, "a"), None);
+    story.died("a");
+    assert_eq!(problem(&story, "a"), None, "it is started again at once");
+    for _ in 0..2 {
+        story.spawned("a");
+        story.died("a");
+        assert_eq!(problem(&story, "a"), Some("not up"));
+        story.pass(60);
+    }
+    story.spawned("a");
+    story.said("a", FromVassal::Running);
+    assert_eq!(problem(&story, "a"), Some("flapping"));
+    story.pass(3600);
+    story.order(Order::Stop, "a").0.unwrap();
+    assert_eq!(problem(&story, "a"), None);
+    story.pass(6);
+    assert_eq!(problem(&story, "a"), Some("does not end"), "its PID 1 has not answered, and was killed");
+    story.died("a");
+    assert_eq!((problem(&story, "a"), story.registry.statuses(story.now)[0].recent), (None, 0));
+}
+
+#[test]
+fn vassals_are_found_by_names_and_patterns() {
+    let mut story = Story::new();
+    for name in ["ab", "ac", "b"] {
+        story.start(name);
+    }
+    let found = |words: &[&str]| {
+        let all = story.registry.statuses_of(words.iter().map(OsStr::new), story.now)?;
+        Ok(all.iter().map(|status| status.name.to_string()).collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(found(&["a*"]), Ok("ab ac".to_owned()));
+    assert_eq!(found(&["b", "?[bc]", "b"]), Ok("ab ac b".to_owned()));
+    assert_eq!(found(&[]), Ok("ab ac b".to_owned()));
+    assert_eq!(found(&["b", "c*"]), Err("there is no vassal 'c*'".to_owned()));
 }

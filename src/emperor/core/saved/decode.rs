@@ -14,7 +14,7 @@ use crate::config::PlainSetting;
 use crate::config::plan::Address;
 use crate::emperor::core::backoff::Backoff;
 use crate::emperor::core::file_version::{FileId, FileVersion};
-use crate::emperor::core::history::{Failures, History, Runs};
+use crate::emperor::core::history::{Ended, Failures, History, Recent, Runs};
 use crate::emperor::core::instance::{Instance, ProcessFacts};
 use crate::emperor::core::machine::{End, Machine, State, Then};
 use crate::emperor::core::mountpoints::{Mountpoint, Mountpoints};
@@ -138,6 +138,7 @@ impl Reader<'_> {
             history: self.history(),
             mountpoints: Mountpoints(self.list(Self::mountpoint)),
             machine: self.machine(),
+            app: self.maybe(Self::descriptor),
             process: self.maybe(Self::facts),
             check: None,
         }
@@ -184,6 +185,9 @@ impl Reader<'_> {
             }),
             last_end: self.maybe(Self::text),
             output: self.text(),
+            ends: self
+                .list(|input| Some(Ended { at: input.time(), why: input.text(), is_asked: input.flag() })),
+            recent: Recent { since: self.maybe(Self::time), counts: std::array::from_fn(|_| self.small()) },
         }
     }
 

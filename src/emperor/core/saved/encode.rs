@@ -102,6 +102,7 @@ impl Writer {
             out.number(mountpoint.before);
         });
         self.machine(&instance.machine);
+        self.maybe(instance.app.as_ref(), |out, pid| out.descriptor(*pid));
         self.maybe(instance.process.as_ref(), Self::facts);
     }
 
@@ -146,6 +147,13 @@ impl Writer {
         });
         self.maybe_text(history.last_end.as_ref());
         self.bytes(history.output.as_bytes());
+        self.list(&history.ends, |out, end| {
+            out.time(end.at);
+            out.bytes(end.why.as_bytes());
+            out.flag(end.is_asked);
+        });
+        self.maybe_time(history.recent.since);
+        history.recent.counts.iter().for_each(|count| self.number((*count).into()));
     }
 
     fn machine(&mut self, machine: &Machine) {

@@ -10,7 +10,7 @@ use super::*;
 use crate::config::plan::Address;
 use crate::emperor::core::backoff::Backoff;
 use crate::emperor::core::file_version::FileVersion;
-use crate::emperor::core::history::{Failures, History, Runs};
+use crate::emperor::core::history::{Ended, Failures, History, Recent, Runs};
 use crate::emperor::core::instance::{Instance, ProcessFacts};
 use crate::emperor::core::machine::{End, Machine, State, Then};
 use crate::emperor::core::mountpoints::{Mountpoint, Mountpoints};
@@ -140,6 +140,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
                     is_unproven: index.is_multiple_of(2),
                     is_unready: index.is_multiple_of(3),
                     machine,
+                    app: Some(5),
                     process: has_process.then_some(facts),
                     check: None,
                     history: History {
@@ -154,6 +155,8 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
                         }),
                         last_end: Some("stopped".to_owned()),
                         output: "file:/a\njournal".to_owned(),
+                        ends: vec![Ended { at: past, why: "stopped".to_owned(), is_asked: has_process }],
+                        recent: Recent { since: Some(past), counts: [1, 2, 3, 4, 5, 6] },
                     },
                     mountpoints: Mountpoints((0..index % 3).map(mountpoint).collect()),
                 },

@@ -1,0 +1,89 @@
+//! `status --watch`: an answer that is asked for and drawn again each second.
+
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fd::BorrowedFd;
+
+use crate::error::Error;
+use crate::running_time;
+use crate::sys::fd::write_all;
+use crate::sys::signal::{self, SignalFd};
+use crate::sys::terminal;
+
+/// The time between two answers.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// To a screen of its own without a cursor, and back (xterm's control sequences).
+const BEGIN: &[u8] = b"\x1b[?1049h\x1b[?25l";
+const END: &[u8] = b"\x1b[?25h\x1b[?1049l";
+
+/// Draws what `ask` returns until a signal such as that of Ctrl-C comes. Returns the exit status.
+///
+/// # Errors
+/// Standard output is no terminal, or has hung up; signalfd(2).
+pub fn watch(ask: &mut dyn FnMut() -> String) -> Result<i32, Error> {
+    let out = rustix::stdio::stdout();
+    let failed = |errno| Error::os("write to", "standard output", errno);
+    let no_terminal = |_| Error::new("draw on", "standard output", "it is not a terminal");
+    let (rows, _) = terminal::size(out).map_err(no_terminal)?;
+    // From here on every signal waits until the terminal is as it was.
+    signal::block_all();
+    let signals = SignalFd::new().map_err(failed)?;
+    write_all(out, BEGIN).map_err(failed)?;
+    let result = draw(out, rows, &signals, ask);
+    write_all(out, END).and(result).map_err(failed)
+}
+
+fn draw(
+    out: BorrowedFd<'_>,
+    mut rows: usize,
+    signals: &SignalFd,
+    ask: &mut dyn FnMut() -> String,
+) -> rustix::io::Result<i32> {
+    loop {
+        rows = terminal::size(out).map_or(rows, |(rows, _)| rows);
+        write_all(out, screen(&ask(), rows).as_bytes())?;
+        let until = running_time::now() + INTERVAL;
+        let _ = running_time::poll(&mut [PollFd::new(signals, PollFlags::IN)], Some(until));
+        while let Some(signal) = signals.next() {
+            match signal.number {
+                libc::SIGINT => return Ok(0),
+                libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT => return Ok(128 + signal.number),
+                libc::SIGTSTP => {
+                    write_all(out, END)?;
+                    signal::let_through(libc::SIGTSTP);
+                    write_all(out, BEGIN)?;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The text for a screen with so many rows. What is behind an empty line is shown in any case.
+fn screen(text: &str, rows: usize) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    let footer = lines.len() - lines.iter().rposition(|line| line.is_empty()).unwrap_or(lines.len());
+    let head = rows.saturating_sub(footer).min(lines.len() - footer);
+    let mut screen = "\x1b[H".to_owned();
+    let shown = lines.iter().take(head).chain(lines.iter().skip(lines.len() - footer)).take(rows);
+    for (index, line) in shown.enumerate() {
+        // The last line has no line break, which would scroll.
+        screen = screen + if index > 0 { "\r\n" } else { "" } + line + "\x1b[K";
+    }
+    screen + "\x1b[J"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_left_out_above_the_summary() {
+        assert_eq!(screen("a\nb\nc\n\nsum\n", 4), "\x1b[Ha\x1b[K\r\nb\x1b[K\r\n\x1b[K\r\nsum\x1b[K\x1b[J");
+        assert_eq!(screen("a\nb\n", 1), "\x1b[Ha\x1b[K\x1b[J");
+        assert_eq!(screen("", 3), "\x1b[H\x1b[J");
+        assert_eq!(screen("a\n\nb\n", 1), "\x1b[H\x1b[K\x1b[J");
+    }
+}
