@@ -253,6 +253,7 @@ fn command_options(command: &str) -> &'static [(&'static str, &'static str)] {
             ("state", "those in these states only"),
             ("watch", "drawn again each second"),
         ],
+        "logs" => &[("follow", "go on with what is still to come"), ("lines", "how many of the last ones")],
         "upgrade" => &[("roll", "then replace all instances, some at a time")],
         "roll" => &[],
         _ => &[("wait", "wait for the outcome")],
@@ -260,7 +261,7 @@ fn command_options(command: &str) -> &'static [(&'static str, &'static str)] {
 }
 
 /// Commands that take the name of a vassal.
-const OF_VASSALS: &[&str] = &["status", "reload", "stop", "start"];
+const OF_VASSALS: &[&str] = &["status", "logs", "reload", "stop", "start"];
 
 /// What the first line about a command in the usage says of it.
 fn command_doc(program: &Program, command: &str) -> &'static str {

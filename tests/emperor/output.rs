@@ -4,8 +4,9 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
-use crate::common::{Sandbox, process, run, sandboxed, until};
+use crate::common::{Sandbox, eventually, process, run, sandboxed, until};
 use crate::upgrade::{installed, replace, start};
 use rustix::process::Signal;
 
@@ -164,6 +165,61 @@ fn a_directory_that_is_not_there_keeps_no_vassal_from_running() {
             .wait_for("open /run/scratch/none/app.log: No such file or directory (ENOENT): the output goes");
         emperor.wait_for("of app");
         assert!(status(sandbox, "app").contains(r#""output":null,"#));
+        emperor.stop();
+    });
+}
+
+/// What a command for the emperor says: exit status, and output.
+fn command(sandbox: &Sandbox, words: &[&str]) -> (i32, String) {
+    let Output { status, stdout, stderr } = sandbox.program("emperor").args(words).output().unwrap();
+    (status.code().unwrap(), String::from_utf8([stdout, stderr].concat()).unwrap())
+}
+
+#[test]
+fn logs_shows_what_a_vassal_has_written_and_goes_on_over_a_rename() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("a b", "command = sh -c 'seq 200; echo err >&2; exec sleep 1000'");
+        sandbox.vassal("two", &format!("standard-error = file:/run/scratch/two.err\n{}", says("of two")));
+        sandbox.vassal("stream", &format!("standard-output = inherit\n{}", says("of stream")));
+        sandbox.vassal("null", &format!("standard-output = null\n{}", says("of null")));
+        sandbox.vassal("bad", "command = sh -c 'echo cause >&2; exit 3'");
+        let emperor = sandbox.emperor(&with_logs());
+        for name in ["a b", "two", "stream", "null"] {
+            emperor.wait_running(1, name);
+        }
+        until("all is written", || text(&log_of("a b")).ends_with("200\nerr\n"));
+        let all = command(sandbox, &["logs", "a b"]);
+        assert!(all.0 == 0 && all.1.starts_with("102\n") && all.1.ends_with("200\nerr\n"), "{all:?}");
+        assert_eq!(command(sandbox, &["logs", "-n", "2", "a b"]), (0, "200\nerr\n".to_owned()));
+        let both = command(sandbox, &["logs", "two", "--lines=1"]);
+        assert!(both.0 == 0 && both.1.contains("of two\n") && both.1.contains("two.err"), "{both:?}");
+        // One that does not run has its lines, too.
+        emperor.wait_for("emperor: bad: app exited");
+        assert!(command(sandbox, &["logs", "bad"]).1.contains("cause\n"));
+        for (words, says) in [
+            (&["logs", "stream"][..], "emperor: stream: it writes where the emperor does"),
+            (&["logs", "null"], "emperor: null: it writes nowhere: standard-output = null"),
+            (&["logs", "none"], "emperor: there is no vassal 'none'"),
+        ] {
+            let (status, text) = command(sandbox, words);
+            assert!(status == 1 && text.starts_with(says), "{words:?}: {text}");
+        }
+        for words in [&["logs"][..], &["logs", "a", "b"], &["logs", "--json", "a b"], &["status", "-f"]] {
+            assert_eq!(command(sandbox, words).0, 78, "{words:?}");
+        }
+
+        sandbox.vassal("tick", "command = sh -c 'i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done'");
+        emperor.wait_running(1, "tick");
+        let mut follow = sandbox.program("emperor");
+        follow.args(["logs", "-f", "-n", "1", "tick"]);
+        let mut follow = sandbox.start("follow", follow);
+        until("lines are shown", || follow.log().lines().count() > 5);
+        fs::rename(log_of("tick"), sandbox.path("logs/old")).unwrap();
+        let first =
+            eventually("the file is made anew", || text(&log_of("tick")).lines().nth(5).map(str::to_owned));
+        until("lines of the new file are shown", || follow.log().lines().any(|line| line == first));
+        follow.signal(Signal::TERM);
+        assert_eq!(follow.wait(), 143);
         emperor.stop();
     });
 }

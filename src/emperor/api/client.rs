@@ -17,6 +17,7 @@ use rustix::net::{
 use super::control::{
     COMMANDS, DONE, FAILED, ILL, Kind, OUTCOME, PATIENCE_WITH_UPGRADES, PENDING, Query, usual_path,
 };
+use super::logs::Logs;
 use super::watch::watch;
 use crate::cli;
 use crate::config;
@@ -54,6 +55,8 @@ struct Request {
     watch: bool,
     /// The question that follows if the first one is answered well.
     next: Option<&'static [u8]>,
+    /// What to show of the places that the answer names.
+    logs: Option<(Logs, OsString)>,
 }
 
 /// The answer of the emperor.
@@ -106,6 +109,9 @@ pub fn command(words: &[OsString]) -> Option<i32> {
         show(answer);
         answer = ask(&request, next);
     }
+    if let (Some((logs, name)), DONE) = (&request.logs, answer.status) {
+        answer = Answer { status: FAILED, text: logs.show(name, &answer.text) };
+    }
     Some(show(answer))
 }
 
@@ -149,6 +155,7 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
     // The options of status, separated by blanks.
     let mut options = String::new();
     let (mut wait, mut next) = (None, None);
+    let mut logs = Logs::default();
     loop {
         note_place(&mut parser, words.len(), at);
         let Some(word) = parser.next()? else { break };
@@ -172,6 +179,8 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
                 let time = parser.optional_value();
                 wait = Some(time.map_or(Ok(WAIT), |time| config::duration(time.as_bytes()))?);
             }
+            Arg::Short('f') | Arg::Long("follow") if kind == Kind::Logs => logs.follows = true,
+            Arg::Short('n') | Arg::Long("lines") if kind == Kind::Logs => logs.lines = parser.value()?,
             Arg::Value(word) => question.push(word.into_vec()),
             Arg::Short(_) | Arg::Long(_) => return Err(word.unexpected().into()),
         }
@@ -189,14 +198,16 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
             }
             question.insert(1, options.trim_ascii().to_owned().into_bytes());
         }
-        (Kind::Upgrade | Kind::Roll, 1) | (Kind::Order(_), 2) if !json => {}
-        (Kind::Order(_), 1) | (Kind::Status, 1) if !json => {
+        (Kind::Upgrade | Kind::Roll, 1) | (Kind::Order(_) | Kind::Logs, 2) if !json => {}
+        (Kind::Order(_) | Kind::Logs | Kind::Status, 1) if !json => {
             return Err("the name of a vassal is missing".into());
         }
         _ => return Err("too many arguments".into()),
     }
     let patience = if kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE };
-    Ok(Request { path, question: question.join(&0), patience, wait, watch, next })
+    let name = question.get(1).filter(|_| kind == Kind::Logs).cloned();
+    let logs = name.map(|name| (logs, OsString::from_vec(name)));
+    Ok(Request { path, question: question.join(&0), patience, wait, watch, next, logs })
 }
 
 /// Asks, and returns the answer; if none comes, the reason as a failure.

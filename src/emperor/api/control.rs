@@ -1,4 +1,5 @@
-//! The commands for a running emperor: `emperor status`, `reload`, `stop`, `start`, `upgrade`, `roll`.
+//! The commands for a running emperor: `emperor status`, `logs`, `reload`, `stop`, `start`, `upgrade` and
+//! `roll`.
 //!
 //! A question is the words of the command, separated by NUL bytes, which no file name contains. It ends when
 //! the client shuts down its side of the connection. The answer is `0` for success, `3` if something is wrong
@@ -46,14 +47,16 @@ pub const ILL: u8 = b'3';
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Status,
+    Logs,
     Upgrade,
     Roll,
     /// An order to one vassal.
     Order(Order),
 }
 
-pub(super) const COMMANDS: [(&str, Kind); 6] = [
+pub(super) const COMMANDS: [(&str, Kind); 7] = [
     ("status", Kind::Status),
+    ("logs", Kind::Logs),
     ("reload", Kind::Order(Order::Reload)),
     ("stop", Kind::Order(Order::Stop)),
     ("start", Kind::Order(Order::Start)),
@@ -66,6 +69,8 @@ pub(super) const COMMANDS: [(&str, Kind); 6] = [
 pub enum Command<'a> {
     /// The status of vassals.
     Status(Query<'a>),
+    /// Where the instances of this vassal write to, one place in a line.
+    Logs(&'a OsStr),
     /// An order to this vassal.
     Order(Order, &'a OsStr),
     /// The question for the outcome of such an order.
@@ -128,6 +133,7 @@ impl<'a> Command<'a> {
             Kind::Status => {
                 Self::Status(Query { options: argument, names: words.next().unwrap_or_default() })
             }
+            Kind::Logs => Self::Logs(OsStr::from_bytes(argument)),
             Kind::Upgrade => Self::Upgrade,
             Kind::Roll => Self::Roll,
             Kind::Order(order) => Self::Order(*order, OsStr::from_bytes(argument)),

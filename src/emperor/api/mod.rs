@@ -4,7 +4,7 @@
 //! the vassals as [`Status`](super::core::status::Status). Out: text. [`render`] makes it for `status`, by
 //! the rows of `fields`; [`metrics`] by rows of its own, over `http`; [`stats`] in the format of uWSGI.
 //! [`control`] has the words of the commands, for both sides; [`client`] is the side of `emperor status` and
-//! its kin.
+//! its kin, `logs` that of `emperor logs`.
 //!
 //! May not be done here: use the supervisor, or change a vassal. The main loop answers the questions.
 
@@ -13,6 +13,7 @@ mod connection;
 pub mod control;
 mod fields;
 mod http;
+mod logs;
 pub mod metrics;
 pub mod render;
 pub mod server;

@@ -173,6 +173,21 @@ pub fn json(
     json.0
 }
 
+/// Where these write to: each place once, in a line of its own; the journal with the name that lines have
+/// there.
+pub fn places(vassals: &[Status<'_>]) -> String {
+    let mut places = Vec::new();
+    for vassal in vassals {
+        places.extend(vassal.history.output.lines().map(|place| match place {
+            "journal" => format!("journal:{}", vassal.path.shown()),
+            place => place.to_owned(),
+        }));
+    }
+    places.sort_unstable();
+    places.dedup();
+    places.join("\n")
+}
+
 /// In the order of the vassals' names. With several directories the files have another order.
 fn by_name<'a>(vassals: &'a [Status<'a>]) -> Vec<&'a Status<'a>> {
     let mut all: Vec<_> = vassals.iter().collect();

@@ -88,6 +88,11 @@ fn answer_command(emperor: &mut Emperor, question: &Question, now: Instant) -> O
             Ok((is_ill, text)) => return Some(control::health(is_ill, text)),
             Err(why) => Err(printable(why)),
         },
+        Some(Command::Logs(of)) => {
+            let registry = emperor.supervisor.registry();
+            let vassals = registry.statuses_of([of].into_iter(), now);
+            vassals.map_err(printable).map(|vassals| render::places(&vassals))
+        }
         None => Err("this emperor does not know that command".to_owned()),
         Some(_) if emperor.stopping.is_some() => Err("the emperor is stopping".to_owned()),
         Some(Command::Roll) => Ok(emperor.supervisor.roll_all(now)),
