@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::time::Duration;
 
 use super::replicas::{answers, get_at, server, wait_for, while_connecting};
 use crate::common::sandbox::{VASSALS, vassal_path};
 use crate::common::{Daemon, Sandbox, eventually, process, run, sandboxed, until};
+use rustix::process::Signal;
 
 /// Writes a vassal's file of this owner in one step.
 fn owned(sandbox: &Sandbox, (uid, gid): (u32, u32), lines: &str) {
@@ -232,6 +234,108 @@ fn a_kept_socket_has_the_owner_and_mode_that_a_new_one_would_have() {
                 fs::remove_file(vassal_path("kept")).unwrap();
             }
         }
+        emperor.stop();
+    });
+}
+
+#[test]
+fn whatever_comes_while_instances_are_replaced_costs_no_connection() {
+    sandboxed(|sandbox| {
+        let lines = |word: &str| server(sandbox, word, "replicas = 2\nready-after = 50ms");
+        sandbox.vassal("app", &lines("zero"));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        only(&[1, 2], "zero");
+        let count = while_connecting(|| {
+            // The file changes faster than instances become ready.
+            for n in 0..20 {
+                sandbox.vassal("app", &lines(&format!("many{n}")));
+                std::thread::sleep(Duration::from_millis(n * 5));
+            }
+            any(2, "many19");
+            let begin = |n: usize, word: &str| {
+                let started = emperor.lines(": started (pid").len();
+                sandbox.vassal("app", &lines(word));
+                emperor.wait_for_nth(started + n, ": started (pid");
+            };
+            for (n, word) in [(1, "hup-one"), (2, "hup-two")] {
+                begin(n, word);
+                emperor.signal(Signal::HUP);
+                assert!(sandbox.status("app").contains("app/"));
+                any(2, word);
+            }
+            for (n, word) in [(1, "upgrade-one"), (2, "upgrade-two")] {
+                begin(n, word);
+                assert_eq!(sandbox.control(&["upgrade", "--roll"]).0, 0);
+                any(2, word);
+            }
+            for (n, word) in [(1, "roll-one"), (2, "roll-two")] {
+                begin(n, word);
+                assert_eq!(sandbox.control(&["roll"]).0, 0);
+                any(2, word);
+            }
+        });
+        assert!(count > 0);
+        // A stop and a removal end all, also what is on trial.
+        for word in ["stopped", "started"] {
+            let started = emperor.lines(": started (pid").len();
+            sandbox.vassal("app", &lines(word));
+            emperor.wait_for_nth(started + 1, ": started (pid");
+            assert_eq!(sandbox.control(&["stop", "--wait", "app"]).0, 0);
+            until("all are gone", || process::named("vassal-init").is_empty());
+            assert_eq!(sandbox.control(&["start", "--wait", "app"]).0, 0);
+            any(2, word);
+        }
+        let started = emperor.lines(": started (pid").len();
+        sandbox.vassal("app", &lines("removed"));
+        emperor.wait_for_nth(started + 1, ": started (pid");
+        fs::remove_file(vassal_path("app")).unwrap();
+        until("all are gone", || process::named("vassal-init").is_empty());
+        sandbox.vassal("app", &lines("back"));
+        any(2, "back");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn new_instances_that_hang_fork_or_freeze_cost_no_connection() {
+    sandboxed(|sandbox| {
+        let rolls = "replicas = 2\nready-after = 50ms\nready-timeout = 1s";
+        sandbox.vassal("app", &server(sandbox, "good", rolls));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1", "--emperor-stop-timeout", "3"]);
+        only(&[1, 2], "good");
+        let inits = ["app/1", "app/2"].map(|name| sandbox.pid_in_status(name));
+        let fork = "sh -c 'trap \"\" TERM HUP INT; for i in 1 2 3 4 5; do setsid sleep 1000 & done; wait'";
+        let never = "ready-check = exec:false";
+        let count = while_connecting(|| {
+            for (round, bad) in [
+                format!("command = {fork}\n{never}\nstop-timeout = 500ms"),
+                format!("exec-as-root = {fork}"),
+                format!("command = sh -c 'kill -STOP $$'\n{never}"),
+                // Its PID 1 stands still.
+                format!("command = sleep 1000\n{never}\nenv = STANDS=still"),
+            ]
+            .iter()
+            .enumerate()
+            {
+                let lines = format!("{rolls}\nlisten = 127.0.0.1:80\n{bad}");
+                let lines =
+                    if bad.contains("command") { lines } else { format!("{lines}\ncommand = sleep 1000") };
+                sandbox.vassal("app", &lines);
+                if bad.ends_with("still") {
+                    emperor.wait_for_nth(round, "emperor: app/3: running");
+                    process::signal(emperor.pid_of("app/3"), Signal::STOP);
+                }
+                emperor.wait_for_nth(round + 1, "reload refused");
+                until(format_args!("nothing is left of {bad}"), || process::named("sleep").is_empty());
+                until("its PID 1 is gone", || process::named("vassal-init").len() == 2);
+                assert_eq!(["app/1", "app/2"].map(|name| sandbox.pid_in_status(name)), inits);
+            }
+            // An old one that stands still does not keep the new ones from their place.
+            process::signal(inits[1], Signal::STOP);
+            sandbox.vassal("app", &server(sandbox, "better", rolls));
+            any(2, "better");
+        });
+        assert!(count > 0);
         emperor.stop();
     });
 }
