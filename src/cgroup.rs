@@ -4,8 +4,9 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, mkdirat, open, statfs};
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, open, statfs};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
@@ -242,6 +243,29 @@ pub fn refusals(counter: impl AsFd) -> u64 {
     read_count(counter, "max ")
 }
 
+/// What the processes of a cgroup use; `None` for what the cgroup does not account for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Memory, in bytes.
+    pub memory: Option<u64>,
+    /// Time on processors, since the cgroup was made.
+    pub cpu: Option<Duration>,
+    /// The number of processes, without those in cgroups below.
+    pub processes: Option<u64>,
+}
+
+/// What the processes of a cgroup of version 2 use.
+pub fn usage(directory: &Path) -> Usage {
+    let path = |file: &str| directory.join(file).to_string_lossy().into_owned();
+    let text = |file: &str| String::from_utf8(files::read_file(&path(file)).ok()?).ok();
+    let cpu = text("cpu.stat").map(|text| count(text.as_bytes(), "usage_usec "));
+    Usage {
+        memory: text("memory.current").and_then(|text| text.trim_ascii().parse().ok()),
+        cpu: cpu.map(Duration::from_micros),
+        processes: cpu.map(|_| processes(CWD, &path(PROCS)).len() as u64),
+    }
+}
+
 fn counter(directory: &Path, file: &str) -> Option<OwnedFd> {
     open(directory.join(file), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
 }
@@ -282,6 +306,19 @@ fn missing(directory: &Path, file: &str, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_cgroup_does_not_account_for_is_not_known() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(usage(directory.path()), Usage::default());
+        let write = |file: &str, text: &str| std::fs::write(directory.path().join(file), text).unwrap();
+        write("cpu.stat", "usage_usec 2500000\nuser_usec 1\n");
+        write("cgroup.procs", "7\n9\n");
+        let cpu = Some(Duration::from_millis(2500));
+        assert_eq!(usage(directory.path()), Usage { memory: None, cpu, processes: Some(2) });
+        write("memory.current", "12288\n");
+        assert_eq!(usage(directory.path()).memory, Some(12_288));
+    }
 
     #[test]
     fn kills_are_counted_in_both_versions() {

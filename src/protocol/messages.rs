@@ -274,6 +274,17 @@ impl MountReport {
     }
 }
 
+/// How mountpoints are lost, each as a part of the text that says so and as a label for metrics. The text of
+/// any other loss is that of an error.
+pub const LOSSES: [(&str, &str); 3] =
+    [(NOT_MOUNTED, "unmounted"), (REPLACED, "replaced"), (NO_ANSWER, "no-answer")];
+/// Nothing is mounted there.
+pub const NOT_MOUNTED: &str = "no longer mounted";
+/// Another filesystem is mounted there.
+pub const REPLACED: &str = "replaced by another mount";
+/// The time follows.
+pub const NO_ANSWER: &str = "no answer for ";
+
 /// The states of a checked mountpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MountState {

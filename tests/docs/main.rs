@@ -12,6 +12,7 @@ mod faq;
 mod faults;
 mod links;
 mod logs;
+mod monitoring;
 mod night;
 mod recipes;
 mod security;

@@ -125,6 +125,8 @@ fn furnish(sandbox: &Sandbox) {
     }
     let programs = Path::new("/run/programs");
     fs::create_dir_all(programs).unwrap();
+    // A part of a checkout.
+    std::os::unix::fs::symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs"), "/tmp/docs").unwrap();
     for (name, script) in STAND_INS {
         let copy = if *name == "debootstrap" { COPY } else { "" };
         fs::write(programs.join(name), format!("#!/bin/bash\nset -e\n{script}{copy}")).unwrap();

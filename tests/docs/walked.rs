@@ -9,6 +9,7 @@ pub const WALKED: &[&str] = &[
     "docs/apps.md",
     "docs/concepts.md",
     "docs/guide.md",
+    "docs/monitoring/README.md",
     "docs/oneshots.md",
     "docs/tutorial.md",
 ];
@@ -52,6 +53,11 @@ fn the_page_of_one_shots_can_be_followed() {
 #[test]
 fn the_page_of_concepts_tells_what_a_vassal_sees() {
     sandboxed(|sandbox| walk::follow(sandbox, "docs/concepts.md"));
+}
+
+#[test]
+fn the_page_about_monitoring_can_be_followed() {
+    sandboxed(|sandbox| walk::follow(sandbox, "docs/monitoring/README.md"));
 }
 
 #[test]

@@ -148,7 +148,8 @@ fn each_replica_has_its_name_everywhere_and_all_obey_one_command() {
             metrics.read_to_string(&mut text).unwrap();
             let json = sandbox.control(&["status", "--json"]).1;
             for (number, name) in [(1, "v-app"), (2, "v2-app")] {
-                assert!(text.contains(&format!(r#"replica="{number}""#)), "{text}");
+                let processes = format!(r#"vassal_processes{{vassal="app",replica="{number}"}} 2"#);
+                assert!(text.contains(&processes), "{text}");
                 assert!(json.contains(&format!(r#""replica":{number},"#)), "{json}");
                 let init = sandbox.pid_in_status(&format!("app/{number}"));
                 let members = fs::read_to_string(group.join(name).join("cgroup.procs")).unwrap();

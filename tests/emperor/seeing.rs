@@ -164,6 +164,54 @@ fn any_name_gives_valid_json_and_metrics() {
     });
 }
 
+/// The value of a sample, by its line up to the blank.
+fn value(page: &str, sample: &str) -> Option<f64> {
+    page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
+}
+
+#[test]
+fn the_metrics_tell_losses_and_recoveries_and_no_stop_by_command_is_one() {
+    sandboxed(|sandbox| {
+        let mount = sandbox.faulty().command("/app", "");
+        sandbox.vassal(
+            "app",
+            &format!("exec-as-root = {mount}\nmountpoint-check = /app\ncommand = sleep 1000\n"),
+        );
+        let emperor = sandbox.emperor(&["--metrics", "127.0.0.1:9196"]);
+        let page = || from_tcp("127.0.0.1:9196", b"GET / HTTP/1.0\r\n\r\n");
+        let of_mount = |metric: &str| format!(r#"vassal_mount_{metric}{{vassal="app",mountpoint="/app"}}"#);
+        emperor.wait_running(1, "app");
+        // The answer to one question comes with the next page.
+        until("the mount is up", || {
+            let page = page();
+            value(&page, &of_mount("up")) == Some(1.0)
+                && value(&page, &of_mount("round_trip_seconds")).is_some_and(|time| time < 1.0)
+        });
+        assert_eq!(value(&page(), "emperor_recovery_seconds_count"), Some(0.0));
+        process::signal(process::only("faulty-fuse").pid, Signal::KILL);
+        emperor.wait_running(2, "app");
+        eventually("the loss", || {
+            let page = page();
+            let count = |sample: &str| value(&page, sample).unwrap();
+            let is_counted = count(&of_mount("losses_total")) == 1.0
+                && count(r#"emperor_mount_losses_total{reason="error"}"#) == 1.0
+                && count(r#"emperor_ends_total{reason="mount-lost"}"#) == 1.0
+                && count(r#"emperor_recovery_seconds_bucket{le="+Inf"}"#) == 1.0;
+            is_counted.then(|| assert!(count("emperor_recovery_seconds_sum") > 0.0, "{page}"))
+        });
+        for order in ["stop", "start"] {
+            let (status, text) = sandbox.control(&[order, "--wait", "app"]);
+            assert_eq!(status, 0, "{text}");
+        }
+        until("the stop", || value(&page(), r#"emperor_ends_total{reason="stopped"}"#) == Some(1.0));
+        assert_eq!(value(&page(), "emperor_recovery_seconds_count"), Some(1.0));
+        assert_eq!(value(&page(), "emperor_instances"), Some(1.0));
+        // No cgroup, no figures of one.
+        assert!(!page().contains("vassal_memory_bytes{"));
+        emperor.stop();
+    });
+}
+
 #[test]
 fn an_address_that_cannot_be_had_ends_the_start() {
     sandboxed(|sandbox| {

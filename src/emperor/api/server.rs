@@ -77,7 +77,7 @@ struct Listener {
 }
 
 /// The question of a client.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// The client that gets the answer.
     pub client: u64,

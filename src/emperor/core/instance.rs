@@ -38,6 +38,8 @@ pub struct Instance {
     pub(super) process: Option<ProcessFacts>,
     /// The check of its new configuration by a separate process, while one runs.
     pub(super) check: Option<Check>,
+    /// Since when its app is gone without having been asked to, if no other one runs yet.
+    pub(super) down_since: Option<Instant>,
     /// Its history, with that of the instances whose place it has taken.
     pub(super) history: History,
     /// The checked mountpoints.
@@ -57,6 +59,7 @@ impl Instance {
             app: None,
             process: None,
             check: None,
+            down_since: None,
             history: History::default(),
             mountpoints: Mountpoints::none(),
         }

@@ -28,6 +28,7 @@ pub mod saved;
 pub mod sorted_map;
 pub mod starts;
 pub mod status;
+pub mod tally;
 pub mod text;
 pub mod timers;
 pub mod vassal;

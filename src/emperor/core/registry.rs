@@ -20,6 +20,7 @@ use super::names::{Claim, Names, Renamed};
 use super::rolls::Rolls;
 use super::sorted_map::SortedMap;
 use super::starts::Starts;
+use super::tally::Tally;
 use super::text::Count;
 use super::timers::Timers;
 use super::vassal::Vassal;
@@ -84,6 +85,8 @@ pub struct Registry {
     is_ending: bool,
     /// How many processes could not even be killed, and were left behind.
     given_up: u64,
+    /// What has happened to all of them.
+    tally: Tally,
 }
 
 impl Registry {
@@ -102,7 +105,13 @@ impl Registry {
             decisions: VecDeque::new(),
             is_ending: false,
             given_up: 0,
+            tally: Tally::default(),
         }
+    }
+
+    /// What has happened to all instances, for metrics.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// How many vassals there are, for the log.

@@ -125,7 +125,12 @@ impl Vassal {
         let waits = self.on_demand.is_some() && self.instances.iter().all(is_alone);
         let Some(instance) = self.instance_mut(number) else { return Output::None };
         instance.machine.set_on_demand(waits);
-        instance.machine.step(input, now)
+        let output = instance.machine.step(input, now);
+        if let State::Idle | State::Held | State::Waiting = instance.state() {
+            // No app is wanted.
+            instance.down_since = None;
+        }
+        output
     }
 
     /// Whether clients know an instance already: it ran before, or one of them waits at its socket. Not if it

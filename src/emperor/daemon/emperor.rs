@@ -13,6 +13,7 @@ use super::systemd::Notifier;
 use super::upgrades::Upgrades;
 use crate::config::Host;
 use crate::config::plan::EmperorPlan;
+use crate::emperor::api::page::Page;
 use crate::emperor::api::server::Server;
 use crate::emperor::commands::as_emperor::Commands;
 use crate::emperor::commands::on_demand_exec::Questions;
@@ -52,6 +53,8 @@ pub struct Emperor {
     pub basis: Basis,
     pub upgrades: Upgrades,
     pub limits: Limits,
+    /// The page that was asked for last.
+    pub page: Option<Page>,
 }
 
 /// Facts about the emperor itself, for clients.
@@ -96,6 +99,7 @@ impl Emperor {
             signals,
             discovery,
             limits: Limits::look(&supervisor),
+            page: None,
             supervisor,
             server,
             notifier: Notifier::new(&origin.environment, now),

@@ -5,24 +5,28 @@ use std::time::Instant;
 use super::emperor::Emperor;
 use super::upgrade_flow;
 use crate::emperor::api::control::{self, Command, Query};
+use crate::emperor::api::metrics::Seen;
+use crate::emperor::api::page::Page;
 use crate::emperor::api::server::{Question, Service};
 use crate::emperor::api::{metrics, render, stats};
 use crate::log::printable;
+use crate::running_time;
 
 /// Takes in questions, and answers them.
 pub(super) fn answer(emperor: &mut Emperor, now: Instant) {
-    // With thousands of vassals a page takes milliseconds, and every process that can reach the socket may
-    // ask for it. Clients that ask in the same turn get the same page.
-    let mut page: Option<(Service, Vec<u8>, Vec<u8>)> = None;
     for question in emperor.server.turn(now) {
         let text = match question.service {
             Service::Control => answer_command(emperor, &question, now),
             Service::Lock => None,
-            service @ (Service::Stats | Service::Metrics) => {
-                let known = page.take().filter(|(of, asked, _)| (*of, asked) == (service, &question.text));
-                let text = known.map_or_else(|| page_for(emperor, &question, now), |(.., text)| text);
-                page = Some((service, question.text, text.clone()));
-                Some(text)
+            Service::Stats | Service::Metrics => {
+                let known = emperor.page.as_ref().and_then(|page| page.answer(&question, now));
+                Some(known.unwrap_or_else(|| {
+                    let began = running_time::now();
+                    let text = page_for(emperor, &question, now);
+                    let took = running_time::now().saturating_duration_since(began);
+                    emperor.page = Some(Page::new(question.clone(), text.clone(), began, took));
+                    text
+                }))
             }
         };
         if let Some(text) = text {
@@ -37,7 +41,17 @@ fn page_for(emperor: &Emperor, question: &Question, now: Instant) -> Vec<u8> {
     let statuses = emperor.supervisor.registry().statuses(now);
     match question.service {
         Service::Metrics => {
-            metrics::answer(&question.text, &statuses, now.saturating_duration_since(about.began))
+            let supervisor = &emperor.supervisor;
+            // The answers are for the next time.
+            supervisor.ask_for_mountpoints(&[]);
+            let vassals = statuses.into_iter().map(|status| (supervisor.usage(&status), status));
+            let seen = Seen {
+                uptime: now.saturating_duration_since(about.began),
+                instances: (supervisor.processes(), emperor.limits.most),
+                tally: supervisor.registry().tally(),
+                vassals: &vassals.map(|(usage, status)| (status, usage)).collect::<Vec<_>>(),
+            };
+            metrics::answer(&question.text, &seen)
         }
         _ => stats::json(&about.sources, about.tyrant, &statuses, now).into_bytes(),
     }
@@ -46,7 +60,7 @@ fn page_for(emperor: &Emperor, question: &Question, now: Instant) -> Vec<u8> {
 /// The status of vassals, and whether something is wrong with them where that is asked for.
 fn status(emperor: &Emperor, query: Query<'_>, now: Instant) -> Result<(bool, String), String> {
     let supervisor = &emperor.supervisor;
-    supervisor.ask_for_mountpoints(query.names());
+    supervisor.ask_for_mountpoints(&query.names().collect::<Vec<_>>());
     let is_about_all = query.names().next().is_none();
     let mut vassals = supervisor.registry().statuses_of(query.names(), now)?;
     let summary = render::summary(&vassals);

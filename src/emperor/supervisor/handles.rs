@@ -1,6 +1,7 @@
 //! The descriptors of vassals: processes with their links, and sockets.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::rc::Rc;
 
 use rustix::event::{Timespec, epoll};
@@ -121,6 +122,13 @@ impl Handles {
     pub(super) fn process(&self, id: &InstanceId) -> Option<&Process> {
         let processes = &self.by_file.get(&id.file)?.processes;
         processes.iter().find(|(number, _)| *number == id.number).map(|(_, process)| process)
+    }
+
+    /// The cgroup that the emperor has made for an instance.
+    pub(super) fn cgroup(&self, file: &VassalFile, number: u16) -> Option<&Path> {
+        let processes = &self.by_file.get(file)?.processes;
+        let (_, process) = processes.iter().find(|(known, _)| *known == number)?;
+        Some(process.cgroup.as_ref()?.path())
     }
 
     /// Whether all processes of a vassal may continue with a file that now belongs to `owner`.

@@ -10,6 +10,7 @@ use rustix::process::{Pid, WaitOptions};
 
 use super::handles::Handles;
 use super::leftovers::Leftovers;
+use crate::cgroup::{self, Usage};
 use crate::emperor::commands::as_emperor::Commands;
 use crate::emperor::commands::config_check::{Checked, Checks, Verdict};
 use crate::emperor::commands::fuse_abort::Freeing;
@@ -20,6 +21,7 @@ use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::instance_id::{FIRST, InstanceId};
 use crate::emperor::core::order::Order;
 use crate::emperor::core::registry::{Registry, Rules};
+use crate::emperor::core::status::Status;
 use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::file_removal::FileRemoval;
@@ -117,6 +119,11 @@ impl Supervisor {
     /// How many processes of instances there are.
     pub fn processes(&self) -> u64 {
         self.handles.processes() as u64
+    }
+
+    /// What the cgroup of an instance uses; nothing is known where the emperor has made none.
+    pub fn usage(&self, instance: &Status<'_>) -> Usage {
+        self.handles.cgroup(instance.path, instance.replica).map(cgroup::usage).unwrap_or_default()
     }
 
     /// The emperor's limit of open files, and how many instances it has room for.
@@ -273,11 +280,11 @@ impl Supervisor {
 
     /// Asks the instances of these vassals, or all instances if there is no name, how fast their mountpoints
     /// answer. The result is known at the next call. Instances report everything else unasked.
-    pub fn ask_for_mountpoints<'n>(&self, of: impl Iterator<Item = &'n OsStr> + Clone) {
-        let is_for_all = of.clone().next().is_none();
-        let named: Vec<_> = of.filter_map(|name| self.registry.meant(name)).map(|(file, _)| file).collect();
+    pub fn ask_for_mountpoints(&self, of: &[&OsStr]) {
+        let named = of.iter().filter_map(|name| self.registry.meant(name));
+        let named: Vec<_> = named.map(|(file, _)| file).collect();
         let is_meant = |(file, vassal): &(&Rc<VassalFile>, &Vassal)| {
-            vassal.has_mountpoints() && (is_for_all || named.contains(file))
+            vassal.has_mountpoints() && (of.is_empty() || named.contains(file))
         };
         for (file, vassal) in self.registry.vassals().filter(is_meant) {
             for instance in vassal.instances() {

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use crate::config::plan::MountpointPlan;
 use crate::error::Described;
 use crate::log::Elapsed;
+use crate::protocol::{NO_ANSWER, NOT_MOUNTED, REPLACED};
 
 /// The longest time after which a filesystem that answered with an error is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -61,9 +62,9 @@ impl fmt::Display for Loss {
         match self {
             Self::Dead(errno) => write!(f, "{}", Described(*errno)),
             Self::Failing(errno, time) => write!(f, "{} for {}", Described(*errno), Elapsed(*time)),
-            Self::NotMounted => write!(f, "no longer mounted"),
-            Self::Replaced => write!(f, "replaced by another mount"),
-            Self::NoAnswer(time) => write!(f, "no answer for {}", Elapsed(*time)),
+            Self::NotMounted => f.write_str(NOT_MOUNTED),
+            Self::Replaced => f.write_str(REPLACED),
+            Self::NoAnswer(time) => write!(f, "{NO_ANSWER}{}", Elapsed(*time)),
         }
     }
 }

@@ -91,6 +91,9 @@ impl Registry {
         let Some(process) = instance.process.take() else { return };
         // Its next process has the present file.
         instance.is_old = false;
+        self.tally.ended(process.exit_reason.as_ref());
+        let is_meant = process.asked_to_stop.is_some();
+        instance.down_since = instance.down_since.or(Some(now)).filter(|_| !is_meant);
         let mut why = process.why_it_ended(status, out_of_memory);
         if !is_on_demand && process.seems_to_have_left(now) {
             why += ": does it go into the background?";

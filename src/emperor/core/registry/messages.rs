@@ -11,7 +11,10 @@ use crate::protocol::{Announcement, FromVassal};
 impl Registry {
     /// Takes in a message of PID 1.
     pub(super) fn said(&mut self, id: &InstanceId, message: FromVassal, now: Instant) {
-        let Some(instance) = self.of(id) else { return };
+        let Some(instance) = self.vassals.get_mut(&id.file).and_then(|all| all.instance_mut(id.number))
+        else {
+            return;
+        };
         instance.is_unready = match &message {
             FromVassal::Unready => true,
             FromVassal::Announced(Announcement::Ready | Announcement::Reloading) => false,
@@ -34,12 +37,18 @@ impl Registry {
                 }
                 self.step(id, Input::Running, now);
                 self.adopt_replication(id, now);
+                if self.vassal(&id.file).is_some_and(|vassal| !vassal.announces) {
+                    self.is_back(id, now);
+                }
             }
             FromVassal::Stopping(within) => {
                 let within = within.min(self.rules.stop_timeout);
                 self.step(id, Input::Leaving(within), now);
             }
-            FromVassal::Exiting(reason) => process.exit_reason = Some(reason),
+            FromVassal::Exiting(reason) => {
+                process.exit_reason = Some(reason);
+                instance.down_since.get_or_insert(now);
+            }
             FromVassal::Unready => process.ready = None,
             FromVassal::Announced(announcement) => self.announced(id, announcement, now),
             FromVassal::Reloading(within) => {
@@ -50,9 +59,8 @@ impl Registry {
             FromVassal::Refused(why) => self.answered(id, Answer::Refused, why, now),
             FromVassal::NeedsRespawn(why) => self.answered(id, Answer::NeedsRespawn, why, now),
             FromVassal::Mountpoints(reports) => {
-                if let Some(instance) = self.of(id) {
-                    instance.mountpoints.report(reports);
-                }
+                self.tally.lost(&instance.mountpoints, &reports);
+                instance.mountpoints.report(reports);
             }
             FromVassal::Replication(replication) => process.replication = Some(replication),
             FromVassal::Output(place) => {
@@ -62,6 +70,13 @@ impl Registry {
             }
             // The supervisor keeps the sockets.
             FromVassal::Sockets(_) | FromVassal::Keep(_) => {}
+        }
+    }
+
+    /// Counts how long there was no app, if there is one again.
+    fn is_back(&mut self, id: &InstanceId, now: Instant) {
+        if let Some(since) = self.of(id).and_then(|instance| instance.down_since.take()) {
+            self.tally.recoveries.add(now.saturating_duration_since(since));
         }
     }
 
@@ -139,6 +154,7 @@ impl Registry {
                 if let Some(vassal) = self.vassals.get_mut(&id.file) {
                     vassal.announces = true;
                 }
+                self.is_back(id, now);
                 self.log_of(id, format!("ready to accept requests after {after}"));
             }
             Announcement::Loyal => {

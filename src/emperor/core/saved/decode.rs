@@ -141,6 +141,7 @@ impl Reader<'_> {
             app: self.maybe(Self::descriptor),
             process: self.maybe(Self::facts),
             check: None,
+            down_since: None,
         }
     }
 

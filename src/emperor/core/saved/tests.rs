@@ -143,6 +143,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
                     app: Some(5),
                     process: has_process.then_some(facts),
                     check: None,
+                    down_since: None,
                     history: History {
                         instances: 7,
                         reloads: 8,
