@@ -817,7 +817,7 @@ fn the_number_of_an_instance_stands_for_a_placeholder_that_its_file_does_not_def
 
 #[test]
 fn uwsgi_gets_the_number_of_its_instance_also_where_it_decides_whether_a_line_counts() {
-    let lines = "logto = /log/%(replica)\nif-plugin = python\nlogto2 = /log/%(replica)";
+    let lines = "pidfile = /log/%(replica)\nif-plugin = python\nlogto2 = /log/%(replica)";
     for (more, own, left) in
         [("", "/log/3", "/log/3"), ("set-ph = replica=mine\n", "/log/mine", "/log/%%(replica)")]
     {
@@ -825,8 +825,30 @@ fn uwsgi_gets_the_number_of_its_instance_also_where_it_decides_whether_a_line_co
         let plan = load_vassal(&inputs, false, &Fake).unwrap().plan;
         let App::Uwsgi { ini, .. } = &plan.app else { panic!("not uwsgi") };
         let ini = String::from_utf8_lossy(ini);
-        for line in [format!("\nlogto = {own}\n"), format!("\nlogto2 = {left}\n")] {
+        for line in [format!("\npidfile = {own}\n"), format!("\nlogto2 = {left}\n")] {
             assert!(ini.contains(&line), "{ini}");
+        }
+    }
+}
+
+#[test]
+fn the_log_of_uwsgi_is_written_by_pid_1_unless_uwsgi_does_more_with_it() {
+    use vassal::config::plan::Output;
+    for (lines, is_ours) in [
+        ("logto = /l\nmaster = true", true),
+        ("logto = /other\nlogto = /l\nmaster = true", true),
+        ("logto = /l\nmaster = true\nlog-maxsize = 7", false),
+        ("logto = /l\nmaster = true\ntouch-logreopen = /t", false),
+        ("logto = /l\nmaster = true\nstandard-output = null", false),
+        ("logto = 127.0.0.1:7\nmaster = true", false),
+        ("logto = /l", false),
+        ("logto = /l\ncommand = x", false),
+    ] {
+        let plan = load_vassal(&[file(lines)], false, &Fake).unwrap().plan;
+        let out = plan.output.out.as_ref().map(|out| &out.value);
+        assert_eq!(out == Some(&Output::File("/l".into())), is_ours, "{lines}");
+        if let App::Uwsgi { ini, .. } = &plan.app {
+            assert_eq!(String::from_utf8_lossy(ini).contains("logto"), !is_ours, "{lines}");
         }
     }
 }

@@ -9,6 +9,25 @@ use crate::common::{Sandbox, sandboxed};
 const SLIPS: &[(&str, &str, &str, &str)] = &[
     ("http-socket = :1\nproceses = 4", "3:1", "unknown option 'proceses'", "did you mean 'processes'?"),
     ("http-socket = :1\nmastre = true", "3:1", "unknown option 'mastre'", "did you mean 'master'?"),
+    (
+        "http-socket = :1\ntouch-reload = /x",
+        "3:1",
+        "'touch-reload' ends uWSGI here",
+        "touch the vassal's file",
+    ),
+    (
+        "http-socket = :1\npy-autoreload = 1",
+        "3:1",
+        "'py-autoreload' ends uWSGI here",
+        "touch the vassal's file",
+    ),
+    ("http-socket = :1\nchdir = /x\npidfile = a", "4:11", "'pidfile' is in 'chdir' here", "from the root"),
+    (
+        "http-socket = :1\nchdir = /x\ndaemonize = ./a",
+        "4:13",
+        "'daemonize' is in 'chdir' here",
+        "from the root",
+    ),
     ("; share is 50%\nuid = nobody", "2:14", "joins the next line to this one", "write '%%'"),
     ("uid nobody", "2:1", "unknown option 'uid nobody'", "write 'uid = ...'"),
     ("uid\tnobody", "2:1", "unknown option", "write 'uid = ...'"),

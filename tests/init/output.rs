@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -173,11 +173,12 @@ fn a_full_disk_does_not_keep_the_app_and_what_is_lost_is_counted() {
     sandboxed(|sandbox| {
         run("mkdir", &["/run/scratch/small"]);
         sandbox.mount(&["-t", "tmpfs", "-o", "size=64k", "none"], "/run/scratch/small");
-        let lines = "standard-output = file:/run/scratch/small/out.txt\nif-not-reload =\nendif =\n\
+        let lines = "standard-output = file:/run/scratch/small/out.txt\n\
                      command = sh -c 'seq 100000; echo done >/run/scratch/done; \
                      until [ -e /run/scratch/freed ]; do sleep 0.01; done; echo again; echo once; exit 3'";
         let mut vassal = sandbox.vassal_init("vassal", lines);
         until("the app has written all", || text(&sandbox.path("done")) == "done\n");
+        process::wait_asleep(process::only("vassal-log").pid);
         let file = sandbox.path("small/out.txt");
         assert!(text(&file).starts_with("1\n2\n3\n") && fs::metadata(&file).unwrap().len() <= 65536);
         fs::write(&file, "").unwrap();
@@ -296,4 +297,66 @@ fn a_relay_keeps_what_it_needs_and_nothing_else() {
         until("it goes on", || text(&sandbox.path("out.txt")).len() > length);
         stop(vassal);
     });
+}
+
+/// uWSGI as user001 with these lines, in a directory of root's.
+fn uwsgi(sandbox: &Sandbox, lines: &str) -> Daemon {
+    let lines = format!("uid = user001\nchdir = /\nmaster = true\nhttp-socket = 127.0.0.1:9101\n{lines}");
+    sandbox.vassal_init("vassal", &lines)
+}
+
+#[test]
+fn uwsgi_has_the_files_that_it_would_open_as_root() {
+    sandboxed(|sandbox| {
+        run("mkdir", &["-m", "755", "/run/scratch/logs", "/run/scratch/logs/spool"]);
+        let there = sandbox.file("logs/there", "");
+        fs::set_permissions(&there, fs::Permissions::from_mode(0o640)).unwrap();
+        // PID 1 writes the log, as uWSGI does in the directory of the file; it is followed over a rename.
+        for (logto, file) in
+            [("/run/scratch/logs/a.log", "logs/a.log"), ("rel.log", "rel.log"), ("logs/there", "logs/there")]
+        {
+            let path = sandbox.path(file);
+            let mut command = sandbox.program("vassal-init");
+            let lines = "uid = user001\nchdir = /\nmaster = true\nhttp-socket = 127.0.0.1:9101";
+            let ini = sandbox.ini("vassal", &format!("{lines}\nlogto = {logto}"));
+            command.args(["--unshare", "fs,pid"]).arg(ini).current_dir("/run/scratch");
+            let vassal = sandbox.start("vassal", command);
+            until(file, || text(&path).contains("spawned uWSGI master process"));
+            assert_eq!((fs::metadata(&path).unwrap().uid(), text(&path).contains("denied")), (0, false));
+            stop_uwsgi(vassal);
+        }
+        // Of the others uWSGI itself makes more: they are made for its user.
+        for (lines, file, mode) in [
+            ("pidfile = /run/scratch/logs/pid", "logs/pid", 0o644),
+            ("daemonize = /run/scratch/logs/d.log", "logs/d.log", 0o640),
+            ("log-maxsize = 100000\nlogto = /run/scratch/logs/m.log", "logs/m.log", 0o640),
+            ("standard-output = null\nlogto = /run/scratch/logs/n.log", "logs/n.log", 0o640),
+        ] {
+            let vassal = uwsgi(sandbox, lines);
+            let path = sandbox.path(file);
+            until(file, || !text(&path).is_empty());
+            let there = fs::metadata(&path).unwrap();
+            assert_eq!((there.uid(), there.mode() & 0o777), (1001, mode), "{file}");
+            assert_eq!(vassal.lines("have it belong"), [""; 0]);
+            until(file, || !process::named("uwsgi").is_empty() || !process::named("uwsgi-core").is_empty());
+            stop_uwsgi(vassal);
+        }
+        // What is there and root's stays so, and is told before uWSGI ends.
+        for (key, name) in [("pidfile", "there"), ("daemonize", "there"), ("spooler", "spool")] {
+            let mut vassal = uwsgi(sandbox, &format!("{key} = /run/scratch/logs/{name}"));
+            assert_eq!(vassal.wait(), 1, "{key}");
+            let says = format!(
+                "vassal.ini:6:{}: {key}: uWSGI opens /run/scratch/logs/{name} as user 1001: \
+                 Permission denied (EACCES): have it belong to that user",
+                key.len() + 4
+            );
+            assert!(vassal.log().contains(&says), "{says}\n{}", vassal.log());
+        }
+    });
+}
+
+/// Ends uWSGI.
+fn stop_uwsgi(mut vassal: Daemon) {
+    vassal.signal(Signal::TERM);
+    vassal.wait();
 }

@@ -5,7 +5,8 @@
 //!
 //! `vassal` and `emperor` each read one program's keys, with what they share in `settings`; `listen` decides
 //! which sockets PID 1 binds, `maps` checks the IDs of a user namespace, `replicas` warns of what instances
-//! cannot share, and `uwsgi_ini` writes what is left over for uWSGI.
+//! cannot share, `uwsgi_files` finds the files that uWSGI would open as root, and `uwsgi_ini` writes what is
+//! left over for uWSGI.
 //!
 //! May not be done here: to read a file or to expand a value. The grammar of one value is in `keys`.
 
@@ -16,4 +17,5 @@ mod listen;
 pub(super) mod maps;
 mod replicas;
 pub(super) mod settings;
+mod uwsgi_files;
 mod uwsgi_ini;

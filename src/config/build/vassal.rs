@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::settings::{Unknown, emperor_key, of_ours};
 use super::uwsgi_ini::uwsgi_ini;
-use super::{listen, maps, replicas};
+use super::{listen, maps, replicas, uwsgi_files};
 use crate::config::diagnostic::{Diagnostics, command_line};
 use crate::config::keys::draft::VassalDraft;
 use crate::config::keys::hooks::{FAMILIES, Family, HookKey, phase_names};
@@ -135,6 +135,7 @@ pub(crate) fn plan(
             None => "uwsgi".into(),
         };
         let are_several = replicas::are_there(&plan);
+        uwsgi_files::take_over(&mut for_uwsgi, &mut plan, found);
         plan.app = uwsgi(for_uwsgi, binary, &sockets, are_several, &mut plan.listen, found);
     }
     if replicas::are_there(&plan) {

@@ -66,6 +66,8 @@ pub struct OutputPlan {
     pub out: Option<Located<Output>>,
     /// Standard error (`standard-error`); `None` for the same as standard output.
     pub err: Option<Located<Output>>,
+    /// Files that uWSGI opens before it becomes its user (`pidfile` and the like).
+    pub of_uwsgi: Vec<Located<PathBuf>>,
 }
 
 /// A place for output.

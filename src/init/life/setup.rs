@@ -20,7 +20,7 @@ use crate::init::outcome::{Ended, setup_failure, step, step_of};
 use crate::init::steps::capabilities::{self, MountPower};
 use crate::init::steps::cgroups::OOM_SCORE;
 use crate::init::steps::hooks::{Failed, SLOW};
-use crate::init::steps::{app, cgroups, hooks, outputs, owner, root, sockets};
+use crate::init::steps::{app, cgroups, hooks, outputs, owner, root, sockets, uwsgi_files};
 use crate::init::vassal::Vassal;
 use crate::init::watch::checked_path::Maker;
 use crate::log::Elapsed;
@@ -193,6 +193,7 @@ fn drop_privileges(vassal: &mut Vassal) -> Result<(), Ended> {
     let kept = std::mem::take(&mut vassal.life.kept);
     let opened = step("sockets", sockets::open(&mut vassal.events, &vassal.jail, &plan, &accounts, kept));
     vassal.life.sockets = unless_interrupted(vassal, opened)?;
+    uwsgi_files::provide(&mut vassal.events, &vassal.jail, &plan)?;
     vassal.events.mountpoints.note_daemons();
     vassal.jail.forbid_typing(&plan, &identity);
     if identity.is_ordinary() && vassal.jail.app_is_users(&plan) {

@@ -20,3 +20,4 @@ pub mod owner;
 pub mod ready_check;
 pub mod root;
 pub mod sockets;
+pub mod uwsgi_files;

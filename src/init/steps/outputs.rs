@@ -20,6 +20,7 @@ use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::jail::Jail;
 use crate::init::outcome::Ended;
 use crate::log::Elapsed;
+use crate::path::absolute;
 use crate::protocol::FromVassal;
 use crate::running_time;
 use crate::sys::fd::write_all;
@@ -71,7 +72,8 @@ fn stream(events: &mut EventLoop, plan: &VassalPlan, place: &Located<Output>) ->
 
 /// Starts a relay, and waits until it has opened the file.
 fn file(events: &mut EventLoop, path: &Path) -> Result<Stream> {
-    let (relay, pipe) = Relay::start(path)?;
+    // That of 'logto' may be relative.
+    let (relay, pipe) = Relay::start(&absolute(path))?;
     let deadline = running_time::now() + PATIENCE;
     loop {
         if let Some(opened) = relay.opened() {
