@@ -2,11 +2,14 @@
 //! replaced.
 
 use std::fs;
+use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::replicas::{answers, get_at, server, wait_for, while_connecting};
+use super::replicas::{Over, answers, get_at, is_below, server, wait_for, while_connecting};
 use crate::common::sandbox::{VASSALS, vassal_path};
+use crate::common::tutorial::{self, MOUNTED};
 use crate::common::{Daemon, Sandbox, eventually, process, run, sandboxed, until};
 use rustix::process::Signal;
 
@@ -336,6 +339,121 @@ fn new_instances_that_hang_fork_or_freeze_cost_no_connection() {
             any(2, "better");
         });
         assert!(count > 0);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn the_number_of_replicas_changes_while_one_of_them_fails() {
+    sandboxed(|sandbox| {
+        // The second one fails at each start.
+        let lines = |word: &str, replicas: &str| {
+            let fails = "hook-as-root = exec:test %(replica) != 2";
+            server(sandbox, word, &format!("replicas = {replicas}\nready-after = 50ms\n{fails}"))
+        };
+        sandbox.vassal("app", &lines("two", "2"));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "60000", "--emperor-max-throttle", "60000"]);
+        emperor.wait_for("emperor: app/2: setup failed in as-root");
+        wait_for(&[1], "two");
+        let count = while_connecting(|| {
+            // What the emperor does not read as a number of replicas changes nothing.
+            for (round, wrong) in ["0", "10000", "-1"].into_iter().enumerate() {
+                sandbox.vassal("app", &lines("wrong", wrong));
+                emperor.wait_for_nth(round + 1, "reload refused: ");
+                let (status, text) = sandbox.control(&["reload", "--wait", "app"]);
+                assert!(status == 1 && text.contains("is not a number from 1 to 100"), "{text}");
+                wait_for(&[1], "two");
+            }
+            // Up: those that work come, and the one that fails waits for its next try.
+            let up = lines("four", "4").replace("hook-as-root", "hook-as-user");
+            sandbox.vassal("app", &up.replace("!= 2", "!= 9"));
+            assert_eq!(any(4, "four").len(), 4);
+            // Down again, while one fails.
+            sandbox.vassal("app", &lines("three", "3"));
+            until("the new ones that work", || answers().iter().any(|answer| answer.ends_with(" three")));
+            sandbox.vassal("app", &server(sandbox, "one", "replicas = 1\nready-after = 50ms"));
+            assert_eq!(any(1, "one").len(), 1);
+        });
+        assert!(count > 0);
+        assert_eq!(sandbox.status("app").lines().count(), 2);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_new_instance_whose_mount_does_not_last_is_not_taken() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        let lines = |word: &str, more: &str| {
+            let zip =
+                "exec-as-user = fuse-zip -r /var/www/app001.zip /app\nuid = user001\nmountpoint-check = /app";
+            let rolls = "reload-strategy = rolling\nready-after = 1s\nready-timeout = 5s";
+            server(sandbox, word, &format!("{zip}\n{rolls}\n{more}"))
+        };
+        sandbox.vassal("app", &lines("good", ""));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        only(&[1], "good");
+        let init = sandbox.pid_in_status("app/1");
+        let count = while_connecting(|| {
+            sandbox.vassal(
+                "app",
+                &lines("bad", "exec-post-app = sh -c '(sleep 0.2; pkill fuse-zip) >/dev/null 2>&1 &'"),
+            );
+            emperor.wait_for("emperor: app/2: running");
+            let refused = emperor.wait_for("emperor: app/2: reload refused: ");
+            assert!(refused.contains("mountpoint /app lost"), "{refused}");
+            assert_eq!(sandbox.pid_in_status("app/1"), init);
+        });
+        assert!(count > 0);
+        assert_eq!(any(1, "good").len(), 1);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn real_uwsgi_that_loses_its_filesystem_takes_along_only_what_is_in_its_hands() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        // Each answers at an address of its own, too, which is how it is known to be ready.
+        let lines = "http-socket = 127.0.0.1:%(replica + 9100)\nhttp-socket = :9090\nplugin = psgi\n\
+                     psgi = /app/myapp.pl\nreplicas = 2\n\
+                     ready-check = exec:curl -fsS -o /dev/null http://127.0.0.1:%(replica + 9100)/";
+        sandbox.vassal("app", &format!("{MOUNTED}\n{lines}"));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        emperor.wait_for_nth(2, "ready to accept requests");
+        let (is_over, good, lost) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+        let rounds = 4;
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        match tutorial::get() {
+                            Some(page) if page == tutorial::PAGE => good.fetch_add(1, Ordering::Relaxed),
+                            _ => lost.fetch_add(1, Ordering::Relaxed),
+                        };
+                        // It would show as an error of the connection.
+                        let refused = TcpStream::connect(("127.0.0.1", 9090)).err();
+                        if refused.is_some() {
+                            lost.fetch_add(1000, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+            let _over = Over(&is_over);
+            for round in 0..rounds {
+                let name = format!("app/{}", round % 2 + 1);
+                let init = sandbox.pid_in_status(&name);
+                let daemons = process::all().into_iter().filter(|process| process.comm == "fuse-zip");
+                let daemon = daemons.map(|it| it.pid).find(|daemon| is_below(*daemon, init));
+                process::signal(daemon.unwrap(), Signal::KILL);
+                emperor.wait_for_nth(round + 1, "mountpoint /app lost");
+                emperor.wait_for_nth(round + 3, "ready to accept requests");
+            }
+        });
+        assert!(good.into_inner() > 0);
+        // Of each of the two clients one request at most.
+        let lost = lost.into_inner();
+        assert!(lost <= 2 * rounds, "{lost}");
         emperor.stop();
     });
 }

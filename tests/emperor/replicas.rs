@@ -68,6 +68,15 @@ pub fn answers() -> BTreeSet<String> {
     (0..100).filter_map(|_| get().ok()).collect()
 }
 
+/// Tells threads to end, also if the test fails.
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Connects without a pause, and counts answers that are wrong or missing, until `act` has ended. Returns how
 /// many were right.
 pub fn while_connecting(act: impl FnOnce()) -> usize {
@@ -80,13 +89,6 @@ pub fn while_connecting(act: impl FnOnce()) -> usize {
                     good.fetch_add(1, Ordering::Relaxed);
                 }
             });
-        }
-        // The threads must end, even if this panics.
-        struct Over<'a>(&'a AtomicBool);
-        impl Drop for Over<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
         }
         let _over = Over(&is_over);
         act();
@@ -431,7 +433,7 @@ fn a_replica_whose_daemon_is_killed_comes_back_while_the_others_serve() {
 }
 
 /// Whether a process has the mount namespace of another one.
-fn is_below(pid: i32, init: i32) -> bool {
+pub fn is_below(pid: i32, init: i32) -> bool {
     let namespace = |pid| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
     namespace(pid).is_some() && namespace(pid) == namespace(init)
 }
