@@ -1,6 +1,6 @@
 //! Reads files within bounds: a file that others control may be a fifo, a device, or endless.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::buffer::spare_capacity;
@@ -114,7 +114,7 @@ pub fn open_proc() -> Result<OwnedFd, Errno> {
 
 /// The children of a process, by the numbers of a procfs (`PID/task/TID/children`, CONFIG_PROC_CHILDREN). A
 /// child belongs to the thread that has created it.
-pub fn children_of(proc: impl AsFd, pid: i32) -> Vec<i32> {
+pub fn children_of(proc: BorrowedFd<'_>, pid: i32) -> Vec<i32> {
     /// For the names of threads, in bytes.
     const ROOM: usize = 1024;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -1,5 +1,7 @@
 //! Whether processes are at work, or wait for something: who only waits need not keep others from starting.
 
+use std::os::fd::AsFd;
+
 use crate::files;
 
 /// How many processes of one are looked at.
@@ -33,7 +35,7 @@ pub fn look(pid: i32) -> Work {
             _ => {}
         }
         if found.len() < PROCESSES_MAX {
-            found.extend(files::children_of(&proc, pid));
+            found.extend(files::children_of(proc.as_fd(), pid));
         }
     }
     switches.map_or(Work::Waits, Work::Reads)

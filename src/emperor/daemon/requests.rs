@@ -60,9 +60,9 @@ fn page_for(emperor: &Emperor, question: &Question, now: Instant) -> Vec<u8> {
 /// The status of vassals, and whether something is wrong with them where that is asked for.
 fn status(emperor: &Emperor, query: Query<'_>, now: Instant) -> Result<(bool, String), String> {
     let supervisor = &emperor.supervisor;
-    supervisor.ask_for_mountpoints(&query.names().collect::<Vec<_>>());
-    let is_about_all = query.names().next().is_none();
-    let mut vassals = supervisor.registry().statuses_of(query.names(), now)?;
+    let names: Vec<_> = query.names().collect();
+    supervisor.ask_for_mountpoints(&names);
+    let mut vassals = supervisor.registry().statuses_of(&names, now)?;
     let summary = render::summary(&vassals);
     let is_asked_for_problems = query.has(Query::PROBLEMS);
     let states = query.value(Query::STATES);
@@ -82,7 +82,7 @@ fn status(emperor: &Emperor, query: Query<'_>, now: Instant) -> Result<(bool, St
     let columns = query.value(Query::WIDTH).and_then(|width| width.parse().ok());
     let mut text = render::table(&vassals, is_asked_for_problems, columns.unwrap_or(usize::MAX));
     let mut is_ill = vassals.iter().any(|vassal| vassal.problem.is_some());
-    if is_about_all {
+    if names.is_empty() {
         let notes = notes.concat() + &render::stale(stale);
         is_ill |= !notes.is_empty();
         let gap = if text.is_empty() { "" } else { "\n" };
@@ -92,7 +92,7 @@ fn status(emperor: &Emperor, query: Query<'_>, now: Instant) -> Result<(bool, St
             text += &render::detail(vassal, vassal.pid.and_then(|pid| supervisor.memory_of(pid)), now);
         }
     }
-    Ok((is_ill && (is_asked_for_problems || !is_about_all), text))
+    Ok((is_ill && (is_asked_for_problems || !names.is_empty()), text))
 }
 
 /// The answer to a command; `None` if it comes later.
@@ -104,7 +104,7 @@ fn answer_command(emperor: &mut Emperor, question: &Question, now: Instant) -> O
         },
         Some(Command::Logs(of)) => {
             let registry = emperor.supervisor.registry();
-            let vassals = registry.statuses_of([of].into_iter(), now);
+            let vassals = registry.statuses_of(&[of], now);
             vassals.map_err(printable).map(|vassals| render::places(&vassals))
         }
         None => Err("this emperor does not know that command".to_owned()),

@@ -4,7 +4,7 @@
 //! emperor, beside other children such as daemons left by commands of as-emperor, or processes from before
 //! the emperor. The [mark](crate::emperor::instance::mark) tells them apart.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, getpgid, getpid, getsid};
@@ -99,7 +99,7 @@ impl Leftovers {
         let mut before = before.into_iter();
         let mut looks = 0..LOOKS_PER_TURN;
         // No child is reaped meanwhile, so each pid stays that of its process.
-        for pid in files::children_of(&proc, getpid().as_raw_pid()) {
+        for pid in files::children_of(proc.as_fd(), getpid().as_raw_pid()) {
             if is_known(pid) {
                 continue;
             }
@@ -166,7 +166,7 @@ fn kill_tree(proc: &OwnedFd, root: i32) {
         }
         let _ = signal::kill(pid, libc::SIGKILL);
         if next < LOOKS_PER_TURN {
-            found.extend(files::children_of(proc, pid));
+            found.extend(files::children_of(proc.as_fd(), pid));
         }
     }
 }

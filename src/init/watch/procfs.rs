@@ -181,7 +181,7 @@ impl Procfs {
         let (mut found, mut next) = (vec![root], 0);
         while let Some(pid) = found.get(next) {
             next += 1;
-            let children = files::children_of(&proc, pid.as_raw_pid());
+            let children = files::children_of(proc.as_fd(), pid.as_raw_pid());
             let children = children.into_iter().filter_map(Pid::from_raw);
             found.extend(children.filter(|pid| !spared.contains(pid)));
         }

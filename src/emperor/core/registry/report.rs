@@ -76,11 +76,7 @@ impl Registry {
     ///
     /// # Errors
     /// There is no such vassal.
-    pub fn statuses_of<'n>(
-        &self,
-        names: impl Iterator<Item = &'n OsStr> + Clone,
-        now: Instant,
-    ) -> Result<Vec<Status<'_>>, String> {
+    pub fn statuses_of(&self, names: &[&OsStr], now: Instant) -> Result<Vec<Status<'_>>, String> {
         let mut files = Vec::new();
         for name in names {
             let known = files.len();
