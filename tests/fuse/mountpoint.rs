@@ -1,5 +1,6 @@
 //! Checked mountpoints: every way to be lost, none to be mistaken for lost, and the gate before the app.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -152,8 +153,8 @@ fn a_start_that_waits_for_a_mountpoint_says_so_in_time() {
 fn the_root_of_a_user_namespace_watches_what_it_has_mounted() {
     sandboxed(|sandbox| {
         let program = sandbox.path("vassal-init");
-        std::fs::copy(sandbox.program("vassal-init").get_program(), &program).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        fs::copy(sandbox.program("vassal-init").get_program(), &program).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let lines = "exec-as-root = bindfs --no-allow-other /usr /app\nmountpoint-check = /app\n\
                      command = sleep 1000";
         let mut command = Command::new("setpriv");
@@ -218,7 +219,7 @@ fn an_overlay_that_hides_what_it_is_over_does_not_start_either() {
             vassal.wait_for("it does not show the end of a FUSE filesystem that may be under it, ");
             vassal.wait_for(what);
             until("its daemon has ended", || process::named("faulty-fuse").is_empty());
-            let _ = std::fs::remove_file("/run/scratch/link");
+            let _ = fs::remove_file("/run/scratch/link");
         }
         // A FUSE filesystem that came later cannot be under it.
         let hooks = in_turns(&[prepare, &overlay("/app", "/run/scratch/mid:/mnt"), &faulty]);
@@ -271,6 +272,38 @@ fn an_overlay_over_a_filesystem_that_can_die_does_not_start_unless_that_is_check
         drop(vassal);
         until("it has ended", || process::named("sleep").is_empty());
         unmount("/run/scratch/low");
+    });
+}
+
+/// docs/recipes.md says so: the kernel takes apart what is unmounted together, and the daemon has the empty
+/// directory in its place.
+#[test]
+fn a_tree_that_is_a_mount_below_the_daemons_root_is_gone_with_the_old_root() {
+    sandboxed(|sandbox| {
+        sandbox.copied_tree();
+        fs::create_dir("/ns/ext").unwrap();
+        run("mount", &["-t", "tmpfs", "-o", "mode=755", "none", "/ns/ext"]);
+        run("sh", &["-c", "cp -a /ns/precise/. /ns/ext"]);
+        let lines = |tree: &str| {
+            format!(
+                "hook-pre-jail = callret:chdir /\n\
+                 hook-pre-jail = exec:unionfs-fuse -ocow,chroot=/ns,default_permissions,allow_other \
+                 /cow/user001=RW:/{tree}=RO /ufs\n\
+                 pivot_root = /ufs /ufs/.old_root\n\
+                 hook-as-root = mount:proc none /proc\n\
+                 hook-as-root = umount:/.old_root rec,detach\n\
+                 mountpoint-check = /"
+            )
+        };
+        let (status, log) = sandbox.outcome(&(lines("ext") + "\ncommand = /bin/sh -c 'echo served'"));
+        assert_ne!(status, 0);
+        assert!(log.contains("mountpoint / answers after "), "{log}");
+        assert!(
+            log.contains("setup failed in app: execute /bin/sh: No such file or directory (ENOENT)"),
+            "{log}"
+        );
+        assert_eq!(sandbox.said(&(lines("precise") + "\ncommand = /bin/sh -c 'echo served'")), ["served"]);
+        unmount("/ns/ext");
     });
 }
 
