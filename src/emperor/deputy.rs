@@ -102,6 +102,11 @@ impl Deputy {
         }
     }
 
+    /// Whether it has ended; it is no zombie then.
+    pub fn is_reaped(&self) -> bool {
+        !matches!(waitpid(Some(self.child.pid), WaitOptions::NOHANG), Ok(None))
+    }
+
     /// Waits until it has ended, or the time is over.
     pub fn finish(self, until: Instant) {
         if let Some(pidfd) = &self.child.pidfd {
@@ -116,7 +121,7 @@ impl Deputy {
         if let Some(pidfd) = &self.child.pidfd {
             ends_within(pidfd, PATIENCE);
         }
-        !matches!(waitpid(Some(self.child.pid), WaitOptions::NOHANG), Ok(None))
+        self.is_reaped()
     }
 }
 

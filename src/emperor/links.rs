@@ -61,7 +61,8 @@ mod tests {
         link("/a/b/c.ini", "far");
         link("far", "twice");
         link("d/../e.ini", "relative");
-        link("loop", "loop");
+        link("loop2", "loop");
+        link("loop", "loop2");
         for (path, places) in [
             (path("file"), vec![]),
             (path("missing"), vec![]),

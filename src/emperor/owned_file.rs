@@ -100,11 +100,6 @@ pub fn version(path: &Path, owners: Owners) -> FileVersion {
     stat(path).map_or(FileVersion::default(), |status| FileVersion::of(&status, owner))
 }
 
-/// The version of a name itself, which may be a link, without the owner.
-pub fn itself(path: &Path) -> FileVersion {
-    lstat(path).map_or(FileVersion::default(), |status| FileVersion::of(&status, None))
-}
-
 /// The user whose vassal it is, as in [`open`]. If another user's link leads to the file, that user. `None`
 /// if owners do not matter.
 pub fn owner(path: &Path, owners: Owners) -> Option<u32> {

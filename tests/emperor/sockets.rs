@@ -414,6 +414,76 @@ fn a_vassal_that_gets_another_name_takes_its_sockets_along_and_never_runs_twice(
     });
 }
 
+/// However files get other names, clients that have connected before are served by whoever has the file.
+#[test]
+fn vassals_whose_files_change_places_keep_the_clients_of_their_sockets() {
+    sandboxed(|sandbox| {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        // It accepts nobody before it is told to, and says under which name it runs.
+        let app = sandbox.file(
+            "app.py",
+            "import os, socket, sys, time\n\
+             kept = socket.socket(fileno=3)\n\
+             print('up', sys.argv[1], flush=True)\n\
+             while not os.path.exists('/run/scratch/go'): time.sleep(0.01)\n\
+             while True: c = kept.accept()[0]; c.send(sys.argv[1].encode()); c.close()\n",
+        );
+        let text =
+            |socket: &str| format!("command = python3 {} %n\nlisten = /run/scratch/{socket}", app.display());
+        let path = vassal_path;
+        let exchange = || renameat_with(CWD, path("a"), CWD, path("b"), RenameFlags::EXCHANGE).unwrap();
+        let edit = || {
+            fs::rename(path("a"), path("c")).unwrap();
+            sandbox.vassal("c", &(text("1") + "\nenv = A=B"));
+        };
+        let over = || fs::rename(path("a"), path("b")).unwrap();
+        let thrice = || {
+            for (from, to) in [("a", "c"), ("c", "d"), ("d", "e")] {
+                fs::rename(path(from), path(to)).unwrap();
+                std::thread::sleep(Duration::from_millis(120));
+            }
+        };
+        // What is done, and then each socket with the name of whom it is, and which start of that it is.
+        type Served<'a> = (&'a dyn Fn(), &'a [(&'a str, &'a str, usize)]);
+        let all: [Served<'_>; 4] = [
+            (&exchange, &[("1", "b", 2), ("2", "a", 2)]),
+            (&edit, &[("1", "c", 1), ("2", "b", 1)]),
+            (&over, &[("1", "b", 2)]),
+            (&thrice, &[("1", "e", 1), ("2", "b", 1)]),
+        ];
+        for (rename, serve) in all {
+            sandbox.vassal("a", &text("1"));
+            sandbox.vassal("b", &text("2"));
+            let emperor = sandbox.emperor(&[]);
+            for name in ["a", "b"] {
+                emperor.wait_for(&format!("up {name}"));
+            }
+            let connect = |socket| UnixStream::connect(format!("/run/scratch/{socket}")).unwrap();
+            let clients: Vec<_> = serve.iter().map(|(socket, ..)| connect(socket)).collect();
+            rename();
+            for (_, name, start) in serve {
+                emperor.wait_for_nth(*start, &format!("up {name}"));
+            }
+            fs::write("/run/scratch/go", "").unwrap();
+            for (mut client, (socket, name, _)) in clients.into_iter().zip(serve) {
+                let mut answer = String::new();
+                let read = client.read_to_string(&mut answer);
+                assert_eq!(
+                    (read.map_err(|error| error.to_string()), &*answer),
+                    (Ok(1), *name),
+                    "socket {socket}: {}",
+                    emperor.log()
+                );
+            }
+            let log = emperor.log();
+            assert!(!log.contains("Address already in use"), "{log}");
+            emperor.stop();
+            fs::remove_file("/run/scratch/go").unwrap();
+            ["a", "b", "c", "e"].into_iter().for_each(|name| drop(fs::remove_file(path(name))));
+        }
+    });
+}
+
 /// The home directory of a user is renamed; a file, or a link to one, is moved to a directory that another
 /// process looks at.
 #[test]

@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::rc::Rc;
 
+use super::file_version::FileId;
 use super::sorted_map::SortedMap;
 use super::vassal_file::VassalFile;
 
@@ -29,16 +30,28 @@ pub enum Claim {
 /// A file that was renamed.
 #[derive(Debug)]
 pub struct Renamed {
-    /// The file under its old name. That vassal has not ended yet.
+    /// The file under its old name.
     pub from: Rc<VassalFile>,
-    /// The file under its new name, which waits for that.
+    /// The file under its new name, which waits for the end of the vassal of the old one.
     pub to: Rc<VassalFile>,
     /// The owner, in tyrant mode, if it is known.
     pub owner: Option<u32>,
+    /// Which file it is.
+    pub id: FileId,
+    /// Stands for the vassal of the old name, which has ended, and has its sockets, while another vassal of
+    /// the new name has not ended.
+    pub parked: Option<Rc<VassalFile>>,
     /// Whether the vassal was stopped by command. It does not start under the new name either.
     pub is_held: bool,
     /// Whether the sockets go along: the owner is the same.
     pub keeps_sockets: bool,
+}
+
+impl Renamed {
+    /// Whether it waits for the end of the vassal of this file.
+    pub fn is_from(&self, file: &VassalFile) -> bool {
+        self.parked.is_none() && *self.from == *file
+    }
 }
 
 impl Names {

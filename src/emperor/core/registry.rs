@@ -223,7 +223,7 @@ impl Registry {
             Event::Found { version, has_old_address, owner } => {
                 self.found(file, version, has_old_address, owner);
             }
-            Event::Renamed { from, owner } => self.renamed(&from, file, owner, now),
+            Event::Renamed { from, id, owner } => self.renamed(&from, file, id, owner, now),
             Event::Touched(why, owner) => self.touched(file, why, owner),
             Event::Compared(text) => self.compared(file, text),
             Event::Changed(why) => self.refresh(file, why),
@@ -479,9 +479,14 @@ impl Registry {
 
     fn removed(&mut self, file: &Rc<VassalFile>, why: &str, now: Instant) {
         let file = &self.known(file);
+        self.forget_new_name(file);
+        self.give_up(file, why, now);
+    }
+
+    /// The vassal of a file is to end for good.
+    fn give_up(&mut self, file: &Rc<VassalFile>, why: &str, now: Instant) {
         self.names.stop_waiting(file);
         self.held_back.retain(|(other, _)| other != file);
-        self.forget_new_name(file);
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         (vassal.is_unclaimed, vassal.is_comparing) = (false, false);
         let how = if vassal.has_process() { "stopping" } else { "forgotten" };

@@ -11,6 +11,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{fcntl_dupfd_cloexec, pwrite};
 
 use super::followers::{Followers, Target};
+use super::identity::Identity;
 use super::inotify::{Watch, Watched, address};
 use super::patterns::{Allowance, Place, Places, Wanted, below, fixed_part, places};
 use super::scan::{self, Change, Entry, Listing, Rules, directory_id};
@@ -155,11 +156,11 @@ impl Directories {
         self.sources.iter().map(|state| fixed_part(&state.source.value)).map(look)
     }
 
-    /// The version of a vassal's file, that of the name itself, which may be a link, and the user whose
-    /// vassal it is, as far as these are known.
-    pub fn facts(&mut self, file: &Path) -> (FileVersion, FileVersion, Option<u32>) {
+    /// The version of a vassal's file, the identity of the name itself, which may be a link, and the user
+    /// whose vassal it is, as far as these are known.
+    pub fn facts(&mut self, file: &Path) -> (FileVersion, Identity, Option<u32>) {
         let owners = self.rules.owners;
-        let itself = owned_file::itself(file);
+        let itself = Identity::of_name(file);
         let (true, Some(directory), Some(name)) = (scan::is_far(file), file.parent(), file.file_name())
         else {
             return (owned_file::version(file, owners), itself, owned_file::owner(file, owners));
@@ -257,7 +258,9 @@ impl Directories {
                 }
             }
             let held = |name: &OsStr| self.watch.holds(&directory.path, name);
-            let found = scan::commit(&mut known, new, &held, &directory.allowance.changes);
+            let before = |name: &OsStr| self.watch.name_before(&directory.path, name);
+            let found = scan::commit(&mut known, new, &held, &before, &directory.allowance.changes);
+            self.watch.forget_moves(&directory.path);
             for (name, entry) in known.into_entries() {
                 directory.listing.insert(name, entry);
             }
@@ -310,7 +313,10 @@ impl Directories {
                 Entry::Refused(_) | Entry::Unknown(_) | Entry::Late => true,
             });
             let held = |name: &OsStr| self.watch.holds(path, name);
-            let found = scan::commit(&mut directory.listing, new, &held, &directory.allowance.changes);
+            let before = |name: &OsStr| self.watch.name_before(path, name);
+            let found =
+                scan::commit(&mut directory.listing, new, &held, &before, &directory.allowance.changes);
+            self.watch.forget_moves(path);
             changes.extend(directory.changes_of(found));
         }
         for directory in &self.directories {
@@ -356,7 +362,8 @@ impl Directories {
             let stays = !directory.wanted.is_empty() || is_missed();
             if !stays {
                 let left = &directory.allowance.changes;
-                let gone = scan::commit(&mut directory.listing, Listing::default(), &|_| false, left);
+                let gone =
+                    scan::commit(&mut directory.listing, Listing::default(), &|_| false, &|_| None, left);
                 changes.extend(directory.changes_of(gone));
                 if !directory.listing.is_empty() {
                     return true;

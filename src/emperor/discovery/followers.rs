@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, FileType, Statx, statx};
 use rustix::io::Errno;
-use rustix::process::{WaitOptions, wait};
 
+use super::identity::{Identity, MASK};
 use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::emperor::core::text::later;
@@ -50,6 +50,8 @@ pub struct Target {
     pub kind: FileType,
     /// Its version, with the owner of the file; or, if all was asked for, as in [`owned_file::version`].
     pub version: FileVersion,
+    /// Which file it is.
+    pub identity: Identity,
     /// The user whose vassal it is, if all was asked for, as in [`owned_file::owner`].
     pub user: Option<u32>,
 }
@@ -74,6 +76,8 @@ pub struct Followers {
     owners: Owners,
     idle: Option<Deputy>,
     late: Vec<Late>,
+    /// Those that have been killed, or have ended.
+    ended: Vec<Deputy>,
     news: Vec<Lateness>,
 }
 
@@ -93,14 +97,15 @@ impl Target {
     pub fn of(file: &Statx) -> Self {
         let owner = Owner { uid: file.stx_uid, gid: file.stx_gid };
         let kind = FileType::from_raw_mode(file.stx_mode.into());
-        Self { kind, version: FileVersion::of_known(file, Some(owner)), user: None }
+        let version = FileVersion::of_known(file, Some(owner));
+        Self { kind, version, identity: Identity::of(file), user: None }
     }
 }
 
 impl Followers {
     /// Without any process. `owners` decides whose vassals are whose.
     pub fn new(owners: Owners) -> Self {
-        Self { owners, idle: None, late: Vec::new(), news: Vec::new() }
+        Self { owners, idle: None, late: Vec::new(), ended: Vec::new(), news: Vec::new() }
     }
 
     /// When to look again at what is late.
@@ -115,20 +120,22 @@ impl Followers {
 
     /// Notes who answers by now, or has waited for long. What is late is asked for again only after this.
     pub fn review(&mut self, now: Instant) {
-        let Self { late, news, .. } = self;
-        late.retain_mut(|late| {
-            let waits = !late.deputy.has_said();
-            if waits != late.is_told && later(late.since, TOLD_AFTER) <= now {
-                let since = waits.then_some(late.since);
+        let Self { late, news, ended, .. } = self;
+        for late in late.extract_if(.., |late| late.deputy.has_said()) {
+            if late.is_told {
+                news.push(Lateness { place: late.place, link: late.link, since: None });
+            }
+            late.deputy.kill();
+            ended.push(late.deputy);
+        }
+        for late in late {
+            if !late.is_told && later(late.since, TOLD_AFTER) <= now {
+                let since = Some(late.since);
                 news.push(Lateness { place: late.place.clone(), link: late.link.clone(), since });
                 late.is_told = true;
             }
-            if !waits {
-                late.deputy.kill();
-            }
-            waits
-        });
-        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        }
+        ended.retain(|deputy| !deputy.is_reaped());
     }
 
     /// Looks at what these links in a directory lead to, and finds out all that is in [`Target`] if
@@ -194,7 +201,7 @@ impl Followers {
                     // It has ended.
                     Some(Ok(Received::Closed) | Err(_)) => {
                         answers.extend(rest.pop_front().map(|link| (link, None)));
-                        return;
+                        return self.ended.push(deputy);
                     }
                     None => {
                         let Some(name) = rest.pop_front() else { return };
@@ -247,7 +254,7 @@ fn run(owners: Owners, link: &OwnedFd) {
             if !links::follow(&path, &mut goes_on) {
                 continue;
             }
-            let file = statx(CWD, &path, AtFlags::empty(), StatxFlags::BASIC_STATS);
+            let file = statx(CWD, &path, AtFlags::empty(), MASK);
             let mut found = file.map(|file| Target::of(&file));
             if let (Ok(target), 1) = (&mut found, with_all) {
                 target.version = owned_file::version(&path, owners);
@@ -283,11 +290,12 @@ impl Said {
                 push(LEADS_TO);
                 packet.extend(place.as_os_str().as_bytes());
             }
-            Self::Found(Ok(Target { kind, version, user })) => {
+            Self::Found(Ok(Target { kind, version, identity, user })) => {
                 push(FOUND);
                 push(kind.as_raw_mode().into());
                 push(user.map_or(0, |uid| 1 + u64::from(uid)));
                 version.each_number(&mut push);
+                identity.each_number(&mut push);
             }
             Self::Found(Err(errno)) => {
                 push(FAILED);
@@ -304,7 +312,8 @@ impl Said {
             FOUND => {
                 let kind = FileType::from_raw_mode(pull(&mut rest)? as u32);
                 let user = pull(&mut rest)?.checked_sub(1).map(|uid| uid as u32);
-                Self::Found(Ok(Target { kind, version: pull_version(&mut rest)?, user }))
+                let (version, identity) = (pull_version(&mut rest)?, Identity::pull(&mut rest)?);
+                Self::Found(Ok(Target { kind, version, identity, user }))
             }
             _ => Self::Found(Err(received(pull(&mut rest)? as i32))),
         })
@@ -319,7 +328,8 @@ mod tests {
     fn packets_say_what_was_said() {
         let owner = Some(Owner { uid: 0, gid: 7 });
         let version = FileVersion { inode: 9, size: 5, owner, ..FileVersion::default() };
-        let target = |user| Target { kind: FileType::RegularFile, version, user };
+        let identity = Identity { id: version.id(), born: (-1, 5) };
+        let target = |user| Target { kind: FileType::RegularFile, version, identity, user };
         for said in [
             Said::LeadsTo("/a/b".into()),
             Said::Found(Ok(target(None))),

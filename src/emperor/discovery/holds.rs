@@ -130,6 +130,8 @@ pub fn hold_until(
         // A writer may set the times before it closes the file. That must not end the hold.
         Meaning::Touched if holds.holds(directory, name) => None,
         Meaning::Touched => Some(now),
+        // Exchanged with another file, or replaced by one.
+        Meaning::Gone if rustix::fs::lstat(&*directory.join(name)).is_ok() => Some(now),
         Meaning::Gone => Some(now + RETURN),
         Meaning::Written => Some(now + WRITER_MAX),
         Meaning::Created if is_empty_file(directory, name) => Some(now + WRITER_MAX),

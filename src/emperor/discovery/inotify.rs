@@ -3,7 +3,7 @@
 //! An event only says *look again*: the scan finds the change, and [`Holds`] decides which names the scan
 //! must leave alone.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -36,6 +36,9 @@ const EVENTS: WatchFlags = WatchFlags::CREATE
     // A writer of a file that was deleted or replaced must not hold the new file of that name.
     .union(WatchFlags::EXCL_UNLINK);
 
+/// How many renames are remembered.
+const MOVES_MAX: usize = 1000;
+
 /// Watches directories for changes.
 pub struct Watch {
     /// The inotify instance; `None` if it could not be created.
@@ -44,9 +47,21 @@ pub struct Watch {
     /// watch.
     directories: SortedMap<(i32, usize), Rc<Path>>,
     holds: Holds,
+    /// The renames since names were last looked at.
+    moved: Vec<Moved>,
+    /// The last name that a file was moved from: its cookie, its watch, and itself.
+    left: Option<(u32, i32, OsString)>,
     /// When it was last read.
     read_at: Option<Instant>,
     rules: Rc<Rules>,
+}
+
+/// A rename within a directory, or several of one file.
+struct Moved {
+    /// The address of the directory.
+    directory: usize,
+    from: OsString,
+    to: OsString,
 }
 
 /// The watch of a directory. It is stored with the directory, so that thousands of watches are not searched
@@ -61,6 +76,8 @@ impl Watch {
             inotify: None,
             directories: SortedMap::default(),
             holds: Holds::default(),
+            moved: Vec::new(),
+            left: None,
             read_at: None,
             rules,
         }
@@ -138,7 +155,15 @@ impl Watch {
             let name = OsStr::from_bytes(event.file_name().map_or(b"", |name| name.to_bytes()));
             let number = event.wd();
             let of_it = self.directories.from(&(number, 0)).take_while(|((known, _), _)| *known == number);
+            let left = self.left.take_if(|(cookie, watch, _)| (*cookie, *watch) == (event.cookie(), number));
+            let from = left.map(|(_, _, from)| from).filter(|_| event.events().contains(ReadFlags::MOVED_TO));
+            if event.events().contains(ReadFlags::MOVED_FROM) {
+                self.left = Some((event.cookie(), number, name.to_owned()));
+            }
             for (_, directory) in of_it {
+                if let Some(from) = &from {
+                    note_move(&mut self.moved, &self.rules, address(directory), from, name);
+                }
                 if let Some(until) =
                     hold_until(event.events(), directory, name, &self.holds, &self.rules, now)
                 {
@@ -174,10 +199,37 @@ impl Watch {
         self.holds.release(now);
     }
 
+    /// The name that the file of this name had when it was last looked at, if it was renamed.
+    pub fn name_before(&self, directory: &Rc<Path>, name: &OsStr) -> Option<&OsStr> {
+        let is_it = |moved: &&Moved| moved.directory == address(directory) && moved.to == name;
+        self.moved.iter().find(is_it).map(|moved| &*moved.from)
+    }
+
+    /// The names of a directory were looked at, except for those that are held.
+    pub fn forget_moves(&mut self, directory: &Rc<Path>) {
+        let Self { moved, holds, .. } = self;
+        moved.retain(|moved| moved.directory != address(directory) || holds.holds(directory, &moved.to));
+    }
+
     /// Whether the scan that has begun must leave this name alone.
     pub fn holds(&self, directory: &Rc<Path>, name: &OsStr) -> bool {
         self.holds.holds(directory, name)
     }
+}
+
+/// Notes that a file was renamed. A file that was no vassal's before only replaces one, as editors do.
+fn note_move(moved: &mut Vec<Moved>, rules: &Rules, directory: usize, from: &OsStr, to: &OsStr) {
+    let of = |moved: &Vec<Moved>, name: &OsStr| {
+        moved.iter().position(|moved| moved.directory == directory && moved.to == name)
+    };
+    let before = of(moved, from).map_or_else(|| from.to_owned(), |index| moved.swap_remove(index).from);
+    if !rules.is_vassal(&before) || moved.len() >= MOVES_MAX {
+        return;
+    }
+    if let Some(index) = of(moved, to) {
+        moved.swap_remove(index);
+    }
+    moved.push(Moved { directory, from: before, to: to.to_owned() });
 }
 
 /// Identifies a directory for as long as it is watched.
@@ -189,6 +241,7 @@ pub fn address(directory: &Rc<Path>) -> usize {
 mod tests {
     use super::*;
     use crate::emperor::discovery::holds::{RETURN, WRITER_MAX};
+    use rustix::fs::CWD;
     use rustix::time::{ClockId, clock_gettime};
     use std::fs::{self, File};
     use std::io::Write;
@@ -345,6 +398,31 @@ mod tests {
         assert!(fixture.holds("a.ini"));
         fixture.watch.scan_begins(Instant::now() + RETURN);
         assert!(!fixture.watch.holds(&fixture.path, OsStr::new("a.ini")));
+        let exchange = rustix::fs::RenameFlags::EXCHANGE;
+        fs::write(&path, "new").unwrap();
+        assert!(!fixture.holds("a.ini"));
+        rustix::fs::renameat_with(CWD, &backup, CWD, &path, exchange).unwrap();
+        assert!(!fixture.holds("a.ini"));
+    }
+
+    #[test]
+    fn a_file_that_is_renamed_and_replaced_is_known_by_its_first_name() {
+        let mut fixture = Fixture::new("moved");
+        let at = |name: &str| fixture.path.join(name);
+        fs::write(at("a.ini"), "text").unwrap();
+        for (from, to) in [("a.ini", "b.tmp"), ("b.tmp", "c.ini")] {
+            fs::rename(at(from), at(to)).unwrap();
+        }
+        fs::write(at("edited"), "text").unwrap();
+        fs::rename(at("edited"), at("c.ini")).unwrap();
+        fixture.watch.read(Instant::now()).unwrap();
+        let before = |fixture: &Fixture| {
+            fixture.watch.name_before(&fixture.path, OsStr::new("c.ini")).map(OsStr::to_owned)
+        };
+        assert_eq!(before(&fixture), Some("a.ini".into()));
+        fixture.watch.scan_begins(Instant::now() + RETURN);
+        fixture.watch.forget_moves(&Rc::clone(&fixture.path));
+        assert_eq!(before(&fixture), None);
     }
 
     #[test]

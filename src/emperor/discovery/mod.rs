@@ -11,6 +11,7 @@
 pub mod directories;
 pub mod followers;
 pub mod holds;
+pub mod identity;
 pub mod inotify;
 mod moves;
 pub mod patterns;

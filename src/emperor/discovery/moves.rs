@@ -8,14 +8,16 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::identity::Identity;
 use super::scan::Change;
 use super::scout::Finding;
-use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::text::later;
 use crate::emperor::core::vassal_file::VassalFile;
 
 /// How long a file that is gone may take to be found elsewhere.
 const GONE_MAX: Duration = Duration::from_secs(10);
+/// Where several scouts look, a file is gone only after this: another one may be about to find it.
+const LEAVING: Duration = Duration::from_millis(200);
 
 /// The files that scouts have found.
 #[derive(Default)]
@@ -23,14 +25,24 @@ pub struct Moves {
     known: Vec<Known>,
     /// New names of files that have other names as well, or had them until just now.
     arriving: Vec<Arrival>,
-    /// Files that are gone, and until when they may be found elsewhere.
-    gone: Vec<(Known, Instant)>,
+    /// Files that are gone.
+    gone: Vec<Gone>,
+    /// Whether several scouts look.
+    has_several: bool,
+}
+
+struct Gone {
+    known: Known,
+    /// What is not told yet, and when it is.
+    untold: Option<(Finding, Instant)>,
+    /// Until when it may be found elsewhere.
+    until: Instant,
 }
 
 struct Known {
     file: Rc<VassalFile>,
     /// Of the name itself, which may be a link.
-    version: FileVersion,
+    identity: Identity,
     scout: usize,
 }
 
@@ -43,6 +55,11 @@ struct Arrival {
 }
 
 impl Moves {
+    /// Nothing was found yet. `has_several` scouts may find the same file.
+    pub fn new(has_several: bool) -> Self {
+        Self { has_several, ..Self::default() }
+    }
+
     /// Takes in what a scout has found. Returns what is to be acted on. `waits` is how long a new name may
     /// wait for news of the old one; `None` if the scout has not found all its files yet.
     pub fn take_in(
@@ -52,36 +69,40 @@ impl Moves {
         waits: Option<Duration>,
         now: Instant,
     ) -> Vec<Finding> {
-        self.gone.retain(|(_, until)| *until > now);
-        let version = finding.itself;
+        self.gone.retain(|gone| gone.until > now);
+        let identity = finding.itself;
         let file = Rc::clone(&finding.change.file);
         let is_file = |known: &Known| *known.file == *file;
         let arrives = self.arriving.iter().position(|arrival| *arrival.finding.change.file == *file);
         match (&finding.change.change, arrives) {
             (Change::Appeared, _) => {
                 // One that is back under its name was not moved, as after another mount was over it.
-                self.gone.retain(|(known, _)| !is_file(known));
-                if let Some(waits) = waits.filter(|_| version.inode != 0) {
-                    if self.known.iter().any(|known| known.version == version && !is_file(known)) {
+                self.gone.retain(|gone| !is_file(&gone.known));
+                if let Some(waits) = waits.filter(|_| identity.id.inode != 0) {
+                    if self.known.iter().any(|known| known.identity == identity && !is_file(known)) {
                         let until = later(now, waits);
                         self.arriving.push(Arrival { finding, scout, since: now, until });
                         return Vec::new();
                     }
-                    if let Some(index) = self.gone.iter().position(|(gone, _)| gone.version == version) {
-                        finding.change.change = renamed(&self.gone.swap_remove(index).0.file);
+                    if let Some(index) = self.gone.iter().position(|gone| gone.known.identity == identity) {
+                        finding.change.change = renamed(&self.gone.swap_remove(index).known.file);
                     }
                 }
-                self.know(&file, version, scout);
+                self.know(&file, identity, scout);
             }
             (Change::Renamed { before }, _) => {
                 let before = file.beside(before);
-                self.known.retain(|known| *known.file != before);
+                self.known.retain(|known| *known.file != before || known.identity != identity);
+                // The file that had the new name until now.
+                let replaced = self.known.extract_if(.., |known| is_file(known)).next();
+                let moved = replaced.and_then(|replaced| self.arrival_of(&replaced.identity, &file));
                 if let Some(arrival) = self.arriving.iter_mut().find(|other| other.is_of(&before)) {
                     finding.change.change = Change::Appeared;
                     arrival.finding = finding;
-                    return Vec::new();
+                    return moved.into_iter().collect();
                 }
-                self.know(&file, version, scout);
+                self.know(&file, identity, scout);
+                return moved.into_iter().chain([finding]).collect();
             }
             (Change::Changed, Some(index)) => {
                 finding.change.change = Change::Appeared;
@@ -92,9 +113,9 @@ impl Moves {
             }
             (Change::Changed, None) => {
                 let known = self.known.iter_mut().find(|known| is_file(known));
-                let before = known.map(|known| std::mem::replace(&mut known.version, version));
+                let before = known.map(|known| std::mem::replace(&mut known.identity, identity));
                 // Another file has the old name now.
-                if let Some(before) = before.filter(|before| before.id() != version.id()) {
+                if let Some(before) = before.filter(|before| *before != identity) {
                     let moved = self.arrival_of(&before, &file);
                     return moved.into_iter().chain([finding]).collect();
                 }
@@ -106,10 +127,15 @@ impl Moves {
             (Change::Removed, None) => {
                 let Some(index) = self.known.iter().position(is_file) else { return vec![finding] };
                 let known = self.known.swap_remove(index);
-                if let Some(moved) = self.arrival_of(&known.version, &file) {
+                if let Some(moved) = self.arrival_of(&known.identity, &file) {
                     return vec![moved];
                 }
-                self.gone.push((known, later(now, GONE_MAX)));
+                let (told, untold) = match self.has_several {
+                    true => (None, Some((finding, later(now, LEAVING)))),
+                    false => (Some(finding), None),
+                };
+                self.gone.push(Gone { known, untold, until: later(now, GONE_MAX) });
+                return told.into_iter().collect();
             }
             (Change::Refused(_), _) => {}
         }
@@ -121,23 +147,27 @@ impl Moves {
     pub fn complete(&mut self, scout: usize, began: Instant) -> Vec<Finding> {
         let Self { known, .. } = self;
         let is_its = |arrival: &Arrival| {
-            let version = arrival.finding.itself;
-            known.iter().all(|known| known.version != version || known.scout == scout)
+            let identity = arrival.finding.itself;
+            known.iter().all(|known| known.identity != identity || known.scout == scout)
         };
         let over = self.arriving.extract_if(.., |arrival| arrival.since < began && is_its(arrival));
         let over: Vec<_> = over.collect();
         self.know_all(over)
     }
 
-    /// The new names that have waited long enough.
+    /// The new names that have waited long enough, and the losses of old ones.
     pub fn time(&mut self, now: Instant) -> Vec<Finding> {
         let over = self.arriving.extract_if(.., |arrival| arrival.until <= now).collect();
-        self.know_all(over)
+        let mut all = self.know_all(over);
+        let untold = self.gone.iter_mut().filter_map(|gone| gone.untold.take_if(|(_, at)| *at <= now));
+        all.extend(untold.map(|(finding, _)| finding));
+        all
     }
 
     /// When [`Moves::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.arriving.iter().map(|arrival| arrival.until).min()
+        let untold = self.gone.iter().filter_map(|gone| gone.untold.as_ref().map(|(_, at)| *at));
+        self.arriving.iter().map(|arrival| arrival.until).chain(untold).min()
     }
 
     /// Takes in that a scout has ended. Returns its files, which the next one will find again.
@@ -146,8 +176,8 @@ impl Moves {
         self.known.extract_if(.., |known| known.scout == scout).map(|known| known.file).collect()
     }
 
-    fn know(&mut self, file: &Rc<VassalFile>, version: FileVersion, scout: usize) {
-        self.known.push(Known { file: Rc::clone(file), version, scout });
+    fn know(&mut self, file: &Rc<VassalFile>, identity: Identity, scout: usize) {
+        self.known.push(Known { file: Rc::clone(file), identity, scout });
     }
 
     fn know_all(&mut self, over: Vec<Arrival>) -> Vec<Finding> {
@@ -157,9 +187,9 @@ impl Moves {
         over.into_iter().map(|arrival| arrival.finding).collect()
     }
 
-    /// The new name of the file that had this version, and is gone from `before`.
-    fn arrival_of(&mut self, version: &FileVersion, before: &Path) -> Option<Finding> {
-        let index = self.arriving.iter().position(|arrival| arrival.finding.itself.id() == version.id())?;
+    /// The new name of this file, which is gone from `before`.
+    fn arrival_of(&mut self, identity: &Identity, before: &Path) -> Option<Finding> {
+        let index = self.arriving.iter().position(|arrival| arrival.finding.itself == *identity)?;
         let Arrival { mut finding, scout, .. } = self.arriving.swap_remove(index);
         finding.change.change = renamed(before);
         self.know(&Rc::clone(&finding.change.file), finding.itself, scout);
@@ -181,6 +211,7 @@ fn renamed(before: &Path) -> Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::emperor::core::file_version::{FileId, FileVersion};
     use crate::emperor::discovery::directories::FileChange;
 
     /// What two scouts have found, and what comes of it.
@@ -218,7 +249,7 @@ mod tests {
             let file = Rc::new(VassalFile::new(path.into(), 1));
             let version = FileVersion::default();
             let inode = if is_gone { 0 } else { 100 + inode };
-            let itself = FileVersion { inode, ..version };
+            let itself = Identity { id: FileId { device: 1, inode }, ..Identity::default() };
             let change = FileChange { file, change };
             let finding = Finding { change, version, itself, owner: None };
             shown(self.moves.take_in(finding, scout, waits, self.now))
@@ -266,6 +297,35 @@ mod tests {
         assert_eq!(story.find(1, "/w/c.ini", Change::Appeared, 7), ["/w/c.ini Appeared"]);
         story.pass(10);
         assert_eq!(story.find(1, "/w/z.ini", Change::Appeared, 0), ["/w/z.ini Appeared"]);
+    }
+
+    #[test]
+    fn a_file_whose_loss_is_found_first_is_still_one_where_several_look() {
+        let mut story = Story::new();
+        story.moves.has_several = true;
+        assert_eq!(story.find(0, "/v/a.ini", Change::Removed, 0), NOTHING);
+        assert_eq!(story.find(1, "/w/z.ini", Change::Appeared, 0), ["/w/z.ini was /v/a.ini"]);
+        assert_eq!(story.moves.deadline(), None);
+        assert_eq!(story.find(1, "/w/z.ini", Change::Removed, 0), NOTHING);
+        assert_eq!(story.pass(1), ["/w/z.ini Removed"]);
+        assert_eq!(story.pass(1), NOTHING);
+    }
+
+    #[test]
+    fn a_file_that_was_renamed_over_is_one_elsewhere_and_so_are_two_that_were_exchanged() {
+        let mut story = Story::new();
+        story.find(0, "/v/c.ini", Change::Appeared, 2);
+        assert_eq!(story.find(1, "/w/a.ini", Change::Appeared, 0), NOTHING);
+        let both = ["/w/a.ini was /v/a.ini", "/v/a.ini was c.ini"];
+        assert_eq!(story.find(0, "/v/a.ini", renamed("c.ini"), 2), both);
+        story.find(0, "/v/d.ini", Change::Appeared, 3);
+        assert_eq!(story.find(0, "/v/d.ini", renamed("a.ini"), 2), ["/v/d.ini was a.ini"]);
+        assert_eq!(story.find(0, "/v/a.ini", renamed("d.ini"), 3), ["/v/a.ini was d.ini"]);
+        // Both are known under their present names.
+        assert_eq!(story.find(1, "/w/d.ini", Change::Appeared, 2), NOTHING);
+        assert_eq!(story.find(0, "/v/d.ini", Change::Removed, 0), ["/w/d.ini was /v/d.ini"]);
+        assert_eq!(story.find(1, "/w/e.ini", Change::Appeared, 3), NOTHING);
+        assert_eq!(story.find(0, "/v/a.ini", Change::Removed, 0), ["/w/e.ini was /v/a.ini"]);
     }
 
     #[test]

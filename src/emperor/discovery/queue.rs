@@ -133,7 +133,7 @@ impl Discovery {
             }
         }
         let events = epoll::create(epoll::CreateFlags::CLOEXEC).context("create", "epoll")?;
-        let (moves, ready) = (Moves::default(), VecDeque::new());
+        let (moves, ready) = (Moves::new(scouts.len() > 1), VecDeque::new());
         Ok(Self { scouts, moves, ready, rules, interval, events, last: 0, stopped: false })
     }
 

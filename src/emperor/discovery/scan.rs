@@ -15,6 +15,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::followers::{Answer, Followers, Target};
+use super::identity::{Identity, MASK};
 use super::patterns::{Allowance, CHANGES_MAX};
 use crate::cli::{HIDDEN, is_hidden_vassal};
 use crate::emperor::core::file_version::{FileId, FileVersion};
@@ -45,6 +46,8 @@ pub enum Entry {
 pub struct Stamp {
     /// Its version.
     pub version: FileVersion,
+    /// Which file it is.
+    pub identity: Identity,
     /// Whether the file may be elsewhere, because of a symbolic link. The watch of the directory does not
     /// report its changes then.
     pub elsewhere: bool,
@@ -249,7 +252,7 @@ enum Looked {
 /// Looks at one name in a directory, which is of this type.
 fn look(directory: &OwnedFd, name: &CStr, kind: FileType, rules: &Rules) -> Looked {
     let file = match kind {
-        FileType::RegularFile => statx(directory, name, AtFlags::empty(), StatxFlags::BASIC_STATS),
+        FileType::RegularFile => statx(directory, name, AtFlags::empty(), MASK),
         _ => match here(directory, name) {
             Some(file) => file,
             None => return Looked::Far,
@@ -264,7 +267,7 @@ fn here(directory: &OwnedFd, name: &CStr) -> Option<Result<Statx, Errno>> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     match openat2(directory, name, flags, Mode::empty(), ResolveFlags::NO_XDEV) {
         Err(Errno::XDEV | Errno::NOSYS | Errno::PERM) => None,
-        file => Some(file.and_then(|file| statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS))),
+        file => Some(file.and_then(|file| statx(file, c"", AtFlags::EMPTY_PATH, MASK))),
     }
 }
 
@@ -287,45 +290,62 @@ fn entry(
     if file.kind != FileType::RegularFile {
         return Some(Entry::Refused(not_a_file(file.kind)));
     }
-    let mut version = file.version;
+    let Target { mut version, mut identity, .. } = file;
     if rules.nofollow || rules.owners == Owners::OfLinks {
-        let itself = match statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS) {
+        let itself = match statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, MASK) {
             Err(Errno::NOENT) => return None,
             Err(errno) => return Some(Entry::Unknown(errno)),
-            Ok(itself) => Target::of(&itself).version,
+            Ok(itself) => Target::of(&itself),
         };
-        let owner = if rules.owners == Owners::OfLinks { itself.owner } else { version.owner };
-        version = FileVersion { owner, ..if rules.nofollow { itself } else { version } };
+        let owner = if rules.owners == Owners::OfLinks { itself.version.owner } else { version.owner };
+        if rules.nofollow {
+            (version, identity) = (itself.version, itself.identity);
+        }
+        version.owner = owner;
     }
     if rules.owners == Owners::Ignored {
         version.owner = None;
     }
     let elsewhere = !rules.nofollow && !is_plain;
-    Some(Entry::File(Stamp { version, elsewhere, lost: false }))
+    Some(Entry::File(Stamp { version, identity, elsewhere, lost: false }))
 }
 
 /// Updates `old` from a complete listing and returns the changes.
 ///
 /// A name that is `held` stays as it was, because its file is being written. So does a known file that could
-/// not be looked at, and every name once no more changes are `left` to report.
-pub fn commit(
+/// not be looked at, and every name once no more changes are `left` to report. `name_before` knows names that
+/// were changed in between, though another file has the new name by now, as after an edit.
+pub fn commit<'a>(
     old: &mut Listing,
     new: Listing,
     held: &dyn Fn(&OsStr) -> bool,
+    name_before: &dyn Fn(&OsStr) -> Option<&'a OsStr>,
     left: &Cell<usize>,
 ) -> Vec<(OsString, Change)> {
     let mut changes = Vec::new();
     if *old == new {
         return changes;
     }
-    let renamed = renamed(old, &new, held, left.get());
+    let renamed = renamed(old, &new, held, name_before, left.get());
     left.set(left.get() - renamed.len());
+    // First, so that the vassals of old names end before other files of these names are found.
+    for (before, now) in &renamed {
+        changes.push((now.clone(), Change::Renamed { before: before.clone() }));
+    }
+    // Files whose new names are not acted on yet.
+    let is_new = |name, stamp: &Stamp| !is_there(old.get(name), stamp) && held(name);
+    let arriving: Vec<_> = new
+        .iter()
+        .filter_map(|(name, entry)| stamp_of(Some(entry)).filter(|stamp| is_new(name, stamp)))
+        .map(|stamp| stamp.identity)
+        .collect();
     let take = || left.get().checked_sub(1).map(|fewer| left.set(fewer)).is_some();
     old.retain(|name, entry| {
         if renamed.iter().any(|(before, _)| before == name) {
             return false;
         }
-        if new.get(name).is_some() || held(name) {
+        let stays = |stamp: &Stamp| arriving.contains(&stamp.identity);
+        if new.get(name).is_some() || held(name) || stamp_of(Some(entry)).is_some_and(stays) {
             return true;
         }
         if matches!(entry, Entry::File(_)) {
@@ -358,13 +378,12 @@ pub fn commit(
         {
             continue;
         }
-        match renamed.iter().find(|(_, now)| *now == name) {
-            Some((before, _)) => changes.push((name.clone(), Change::Renamed { before: before.clone() })),
-            None if !take() => continue,
-            None => {
-                let all = changes_to(&entry, is_known_file);
-                changes.extend(all.into_iter().map(|change| (name.clone(), change)));
+        if !renamed.iter().any(|(_, now)| *now == name) {
+            if !take() {
+                continue;
             }
+            let all = changes_to(&entry, is_known_file);
+            changes.extend(all.into_iter().map(|change| (name.clone(), change)));
         }
         match known {
             Some(known) => *known = entry,
@@ -375,27 +394,57 @@ pub fn commit(
     changes
 }
 
-/// The files that were renamed: old name and new name, at most `max`. A name that has vanished is held for a
-/// moment, because its file may come back, but not if its file has been found under the new name.
-fn renamed(
+/// The files that were renamed: old name and new name, at most `max`. Either name may have been, or be by
+/// now, that of another file. A name that has vanished is held for a moment, because its file may come back,
+/// but not if its file has been found under the new name.
+fn renamed<'a>(
     old: &Listing,
     new: &Listing,
     held: &dyn Fn(&OsStr) -> bool,
+    name_before: &dyn Fn(&OsStr) -> Option<&'a OsStr>,
     max: usize,
 ) -> Vec<(OsString, OsString)> {
-    let is_gone =
-        |(name, entry): &&(OsString, Entry)| matches!(entry, Entry::File(_)) && new.get(name).is_none();
-    let gone: Vec<_> = old.iter().filter(is_gone).take(max).collect();
+    let moved = |from: &Listing, to: &Listing| -> Vec<(OsString, Identity)> {
+        let of = |(name, entry): &(OsString, Entry)| {
+            let stamp = stamp_of(Some(entry)).filter(|stamp| !is_there(to.get(name), stamp))?;
+            // What cannot be looked at may be what it was.
+            let is_known = !matches!(to.get(name), Some(Entry::Unknown(_) | Entry::Late));
+            is_known.then(|| (name.clone(), stamp.identity))
+        };
+        from.iter().filter_map(of).collect()
+    };
+    let mut gone = moved(old, new);
     if gone.is_empty() {
         return Vec::new();
     }
-    let is_fresh = |(name, _): &&(OsString, Entry)| old.get(name).is_none() && !held(name);
-    let mut fresh: Vec<_> = new.iter().filter(is_fresh).collect();
-    let find = |(before, entry): &(OsString, Entry)| {
-        let index = fresh.iter().position(|(_, other)| other == entry)?;
-        Some((before.clone(), fresh.swap_remove(index).0.clone()))
-    };
-    gone.into_iter().filter_map(find).collect()
+    let mut fresh = moved(new, old);
+    fresh.retain(|(name, _)| !held(name));
+    let mut found = Vec::new();
+    for is_by_name in [false, true] {
+        let mut find = |(before, identity): &(OsString, Identity)| {
+            let is_it = |(name, other): &(OsString, Identity)| match is_by_name {
+                true => name_before(name) == Some(before),
+                false => other == identity,
+            };
+            let index = fresh.iter().position(is_it).filter(|_| found.len() < max)?;
+            found.push((before.clone(), fresh.swap_remove(index).0));
+            Some(())
+        };
+        gone.retain(|gone| find(gone).is_none());
+    }
+    found
+}
+
+fn stamp_of(entry: Option<&Entry>) -> Option<&Stamp> {
+    match entry? {
+        Entry::File(stamp) => Some(stamp),
+        _ => None,
+    }
+}
+
+/// Whether the file of an entry is the one with this stamp, whatever is in it.
+fn is_there(entry: Option<&Entry>, stamp: &Stamp) -> bool {
+    stamp_of(entry).is_some_and(|there| there.identity == stamp.identity)
 }
 
 /// The changes that a new entry means for a name, which may have been that of a known file.
@@ -429,7 +478,9 @@ mod tests {
 
     fn file(version: i64) -> Entry {
         let version = FileVersion { modified: version, inode: 1, size: 2, ..FileVersion::default() };
-        Entry::File(Stamp { version, elsewhere: false, lost: false })
+        let id = FileId { device: 1, inode: version.modified as u64 };
+        let identity = Identity { id, ..Identity::default() };
+        Entry::File(Stamp { version, identity, elsewhere: false, lost: false })
     }
 
     fn listing(entries: &[(&str, Entry)]) -> Listing {
@@ -439,7 +490,7 @@ mod tests {
     }
 
     fn changes(old: &mut Listing, new: &[(&str, Entry)], held: &str) -> Vec<(String, Change)> {
-        let changes = commit(old, listing(new), &|name| name == held, &Cell::new(usize::MAX));
+        let changes = commit(old, listing(new), &|name| name == held, &|_| None, &Cell::new(usize::MAX));
         changes.into_iter().map(|(name, change)| (name.into_string().unwrap(), change)).collect()
     }
 
@@ -476,7 +527,7 @@ mod tests {
         let mut counts = Vec::new();
         for new in [all(3), all(3), all(3), renamed(), renamed(), all(0), all(0), all(0)] {
             let left = Cell::new(2);
-            let changes = commit(&mut old, new, &|_| false, &left);
+            let changes = commit(&mut old, new, &|_| false, &|_| None, &left);
             assert_eq!(changes.len() + left.get(), 2);
             counts.push(changes.len());
         }
@@ -508,12 +559,27 @@ mod tests {
         assert_eq!(changes(&mut old, &now, "a.ini"), [("c.ini".to_owned(), renamed("a.ini"))]);
         // A new name that is held is reported later.
         let now = [("b.ini", file(2)), ("d.ini", file(1))];
-        assert_eq!(changes(&mut old, &now, "d.ini"), [("c.ini".to_owned(), Change::Removed)]);
-        // Renamed over another file, and with a copy.
-        let now = [("b.ini", file(3)), ("e.ini", file(2))];
+        assert_eq!(changes(&mut old, &now, "d.ini"), []);
+        // With another file under the old name.
         let to = |name: &str, change| (name.to_owned(), change);
-        let told = [to("b.ini", Change::Changed), to("e.ini", Change::Appeared)];
+        let now = [("b.ini", file(3)), ("e.ini", file(2))];
+        let told =
+            [to("e.ini", renamed("b.ini")), to("c.ini", Change::Removed), to("b.ini", Change::Appeared)];
         assert_eq!(changes(&mut old, &now, ""), told);
+        // Over another file; in exchange; and edited at once.
+        assert_eq!(changes(&mut old, &[("e.ini", file(3))], ""), [to("e.ini", renamed("b.ini"))]);
+        let mut old = listing(&[("a.ini", file(1)), ("b.ini", file(2))]);
+        let told = [to("b.ini", renamed("a.ini")), to("a.ini", renamed("b.ini"))];
+        assert_eq!(changes(&mut old, &[("a.ini", file(2)), ("b.ini", file(1))], ""), told);
+        let Entry::File(mut stamp) = file(1) else { panic!("no file") };
+        stamp.version.size = 77;
+        let now = [("a.ini", file(2)), ("c.ini", Entry::File(stamp))];
+        assert_eq!(changes(&mut old, &now, ""), [to("c.ini", renamed("b.ini"))]);
+        // Several times, with a scan in between that must leave the new name alone.
+        let now = [("a.ini", file(2)), ("d.ini", Entry::File(stamp))];
+        assert_eq!(changes(&mut old, &now, "d.ini"), []);
+        let now = [("a.ini", file(2)), ("e.ini", Entry::File(stamp))];
+        assert_eq!(changes(&mut old, &now, ""), [to("e.ini", renamed("c.ini"))]);
     }
 
     #[test]

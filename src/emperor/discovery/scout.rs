@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::directories::{Directories, FileChange};
 use super::followers::Lateness;
+use super::identity::Identity;
 use super::scan::Change;
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::vassal_file::VassalFile;
@@ -67,8 +68,8 @@ pub struct Finding {
     pub change: FileChange,
     /// The version of the file; the default for a file that is gone.
     pub version: FileVersion,
-    /// The version of the name itself, which may be a link, without the owner.
-    pub itself: FileVersion,
+    /// The identity of the name itself, which may be a link.
+    pub itself: Identity,
     /// The owner of the file, in tyrant mode, if it is known.
     pub owner: Option<u32>,
 }
@@ -236,7 +237,7 @@ impl Said {
             *number = pull(&mut rest)?;
         }
         let [kind, name_at, length, owner] = numbers;
-        let (version, itself) = (pull_version(&mut rest)?, pull_version(&mut rest)?);
+        let (version, itself) = (pull_version(&mut rest)?, Identity::pull(&mut rest)?);
         let (path, text) = rest.split_at_checked(length as usize)?;
         let change = match kind {
             APPEARED => Change::Appeared,
@@ -261,7 +262,7 @@ mod tests {
     fn packets_say_what_was_said() {
         let finding = |change, version, owner| {
             let file = Rc::new(VassalFile::new("/v/a.ini".into(), 3));
-            let itself = FileVersion { inode: 7, ..FileVersion::default() };
+            let itself = Identity { id: FileId { device: 1, inode: 7 }, born: (-1, 5) };
             Said::Found(Finding { change: FileChange { file, change }, version, itself, owner })
         };
         let owner = Some(Owner { uid: 0, gid: u32::MAX });

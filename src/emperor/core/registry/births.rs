@@ -156,6 +156,9 @@ impl Registry {
             has_them = false;
         }
         self.push(file, Effect::Remove);
+        if !self.is_ending {
+            self.begin_parked(file, now);
+        }
         if let Some(next) = named.filter(|_| !self.is_ending) {
             self.begin_turn(&next);
         }

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::Registry;
-use crate::emperor::core::effect::Effect;
+use crate::emperor::core::effect::{Decision, Effect};
+use crate::emperor::core::file_version::FileId;
 use crate::emperor::core::machine::Input;
 use crate::emperor::core::names::Renamed;
 use crate::emperor::core::text::readable;
@@ -19,27 +20,39 @@ impl Registry {
         &mut self,
         from: &Rc<VassalFile>,
         to: &Rc<VassalFile>,
+        id: FileId,
         owner: Option<u32>,
         now: Instant,
     ) {
         let (from, to) = (&self.known(from), &self.known(to));
+        let renamed = format!("file renamed to {}", named_beside(to, from));
+        let replaced = format!("file replaced by that of {}", named_beside(from, to));
         // Renamed again, while the vassal is still ending under its first name.
-        if let Some(index) = self.renamed.iter().position(|renamed| renamed.to == *from) {
+        let is_it = |renamed: &Renamed| renamed.to == *from && renamed.id == id;
+        if let Some(index) = self.renamed.iter().position(is_it) {
             let mut renamed = self.renamed.remove(index);
-            if renamed.from == *to {
+            if renamed.from == *to && renamed.parked.is_none() {
                 return self.refresh(to, "file is back");
             }
             renamed.to = Rc::clone(to);
-            return self.renamed.push(renamed);
+            self.renamed.push(renamed);
+            self.give_up(to, &replaced, now);
+            return self.begin_parked(to, now);
         }
-        if let Some(vassal) = self.vassals.get(from) {
-            let (is_held, keeps_sockets) = (vassal.is_held(), vassal.owner == owner);
-            let (from, to) = (Rc::clone(from), Rc::clone(to));
-            self.renamed.push(Renamed { from, to, owner, is_held, keeps_sockets });
-        } else {
-            self.found(to, None, false, owner);
+        let replaces = self.vassals.get(to).is_some();
+        match self.vassals.get(from) {
+            Some(vassal) if vassal.has_process() || !replaces => {
+                let (is_held, keeps_sockets) = (vassal.is_held(), vassal.owner == owner);
+                let (before, to) = (Rc::clone(from), Rc::clone(to));
+                let parked = None;
+                self.give_up(&to, &replaced, now);
+                self.renamed.push(Renamed { from: before, to, owner, id, parked, is_held, keeps_sockets });
+            }
+            // One that does not run leaves nothing to the vassal of the name that its file has now.
+            _ if replaces => self.touched(to, "file changed", None),
+            _ => self.found(to, None, false, owner),
         }
-        self.removed(from, &format!("file renamed to {}", named_beside(to, from)), now);
+        self.give_up(from, &renamed, now);
     }
 
     /// Whether a file waits until the vassal of its old name has ended.
@@ -49,18 +62,33 @@ impl Registry {
 
     /// Whether the vassal of a file will go on under another name.
     pub(super) fn has_another_name(&self, file: &VassalFile) -> bool {
-        self.renamed.iter().any(|renamed| *renamed.from == *file)
+        self.renamed.iter().any(|renamed| renamed.is_from(file))
     }
 
     /// Forgets a file that waits under its new name.
     pub(super) fn forget_new_name(&mut self, file: &VassalFile) {
-        self.renamed.retain(|renamed| *renamed.to != *file);
+        for dropped in self.renamed.extract_if(.., |renamed| *renamed.to == *file) {
+            if let Some(parked) = dropped.parked {
+                self.decisions.push_back(Decision::OfVassal(parked, Effect::Remove));
+            }
+        }
     }
 
     /// The vassal of `file` has ended: takes the entry of the file's new name, if it has one.
     pub(super) fn take_renamed(&mut self, file: &VassalFile) -> Option<Renamed> {
-        let index = self.renamed.iter().position(|renamed| *renamed.from == *file)?;
+        let index = self.renamed.iter().position(|renamed| renamed.is_from(file))?;
         Some(self.renamed.remove(index))
+    }
+
+    /// Starts vassals under this new name, unless there is one of another file still.
+    pub(super) fn begin_parked(&mut self, file: &VassalFile, now: Instant) {
+        let is_it = |renamed: &Renamed| renamed.parked.is_some() && *renamed.to == *file;
+        while self.vassals.get(file).is_none()
+            && let Some(index) = self.renamed.iter().position(is_it)
+        {
+            let renamed = self.renamed.remove(index);
+            self.go_on_as(renamed, true, now);
+        }
     }
 
     /// The instance of a vassal has ended, but the vassal goes on, with another file of the same name. Files
@@ -78,20 +106,30 @@ impl Registry {
     /// Starts a vassal under its new name after it has ended under the old one, with the same sockets if
     /// `has_them`.
     pub(super) fn go_on_as(&mut self, renamed: Renamed, has_them: bool, now: Instant) {
-        let Renamed { from, to, owner, is_held, keeps_sockets } = renamed;
-        // A vassal of that name may exist and be ending. It goes on, with its own sockets.
-        let is_new = self.vassals.get(&to).is_none();
-        self.log(&to, format!("its file was {} before", named_beside(&from, &to)));
-        self.found(&to, None, false, owner);
-        if !is_new || self.vassals.get(&to).is_none() {
-            return;
+        let has_them = has_them && renamed.keeps_sockets;
+        let Renamed { from, to, owner, parked, is_held, .. } = &renamed;
+        let source = parked.as_ref().unwrap_or(from);
+        if self.vassals.get(to).is_some() {
+            // It is ending. No file has such a path.
+            let place = Rc::new(VassalFile::new(from.join("moved"), from.name_at()));
+            if has_them {
+                self.push(&Rc::clone(source), Effect::HandOverSockets { to: Rc::clone(&place) });
+            }
+            return self.renamed.push(Renamed { parked: Some(place), ..renamed });
         }
-        for id in self.those(&to, |_| is_held) {
-            self.step(&id, Input::Hold, now);
+        self.log(to, format!("its file was {} before", named_beside(from, to)));
+        self.found(to, None, false, *owner);
+        if self.vassals.get(to).is_some() {
+            for id in self.those(to, |_| *is_held) {
+                self.step(&id, Input::Hold, now);
+            }
+            // The address was asked for, and the vassal does not start before it is known.
+            if has_them {
+                self.push(source, Effect::HandOverSockets { to: Rc::clone(to) });
+            }
         }
-        // The address was asked for, and the vassal does not start before it is known.
-        if has_them && keeps_sockets {
-            self.push(&from, Effect::HandOverSockets { to });
+        if let Some(parked) = parked {
+            self.push(parked, Effect::Remove);
         }
     }
 }

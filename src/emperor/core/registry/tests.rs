@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 
 use super::*;
+use crate::emperor::core::file_version::FileId;
 use crate::emperor::core::instance_id::FIRST;
 use crate::emperor::core::machine::{Answer, End};
 use crate::emperor::core::order::{Order, Outcome};
@@ -254,7 +255,7 @@ fn a_name_that_is_taken_is_waited_for_in_the_order_of_arrival() {
 fn a_vassal_under_another_name_begins_when_it_has_ended_under_the_old_one() {
     let mut story = Story::new();
     story.run("a");
-    let renamed = |from: &str| Event::Renamed { from: file(from), owner: None };
+    let renamed = |from: &str| Event::Renamed { from: file(from), id: FileId::default(), owner: None };
     let stops = ["a| file renamed to b.ini: stopping", "a: AskToStop"];
     assert_eq!(story.event("b", renamed("a")), stops);
     assert_eq!(story.event("b", Event::Changed("file changed")), [""; 0]);
@@ -281,12 +282,89 @@ fn a_vassal_under_another_name_begins_when_it_has_ended_under_the_old_one() {
     assert!(story.registry.is_empty());
 }
 
+/// The effects of a rename, and of the end of each of the two, without what is logged.
+fn rename(story: &mut Story, from: &str, to: &str, inode: u64) -> Vec<String> {
+    let id = FileId { device: 1, inode };
+    let mut effects = story.event(to, Event::Renamed { from: file(from), id, owner: None });
+    effects.retain(|effect| !effect.contains("| "));
+    effects
+}
+
+#[test]
+fn a_file_renamed_over_that_of_a_vassal_takes_its_sockets_along_when_both_have_ended() {
+    let hand_over = |from: &str, to: Rc<VassalFile>| format!("{from}: HandOverSockets {{ to: {to:?} }}");
+    let parked = Rc::new(VassalFile::new("/v/a.ini/moved".into(), 3));
+    let removed = "a.ini/moved: Remove".to_owned();
+    for is_first in [true, false] {
+        let mut story = Story::new();
+        story.run("a");
+        story.run("b");
+        assert_eq!(rename(&mut story, "a", "b", 1), ["b: AskToStop", "a: AskToStop"]);
+        assert_eq!(story.event("b", Event::Changed("file changed")), [""; 0]);
+        let effects = if is_first {
+            assert!(story.died("a").contains(&hand_over("a", Rc::clone(&parked))));
+            let effects = story.died("b");
+            assert!(
+                effects.ends_with(&[hand_over("a.ini/moved", file("b")), removed.clone()]),
+                "{effects:?}"
+            );
+            effects
+        } else {
+            story.died("b");
+            let effects = story.died("a");
+            assert!(effects.contains(&hand_over("a", file("b"))), "{effects:?}");
+            effects
+        };
+        assert!(effects.contains(&find("b", "file is back")), "{effects:?}");
+        assert_eq!(story.no_address("b", ""), ["b: Spawn"]);
+        assert!(story.registry.vassal(&file("a")).is_none());
+    }
+    // One that does not run leaves the other one as it is.
+    let mut story = Story::new();
+    story.run("a");
+    story.event("b", Event::Found { version: None, has_old_address: false, owner: None });
+    story.no_address("b", "");
+    story.event("b", InstanceEvent::SpawnFailed(failed("it")));
+    assert_eq!(rename(&mut story, "b", "a", 1)[..1], [find("a", "file changed")]);
+    assert!(story.registry.vassal(&file("b")).is_none());
+    // What waits can be removed.
+    let mut story = Story::new();
+    story.run("a");
+    story.run("b");
+    rename(&mut story, "a", "b", 1);
+    story.died("a");
+    story.event("b", Event::Removed("file removed"));
+    story.died("b");
+    assert!(story.registry.is_empty() && story.registry.renamed.is_empty());
+}
+
+#[test]
+fn two_files_that_exchange_their_names_exchange_their_sockets_and_others_move_up() {
+    for (count, renames) in [(2, [(0, 1), (1, 0)]), (3, [(0, 1), (1, 2)])] {
+        let names = ["a", "b", "c"];
+        let mut story = Story::new();
+        names.iter().take(count).for_each(|name| story.run(name));
+        for (from, to) in renames {
+            rename(&mut story, names[from], names[to], from as u64);
+        }
+        let all: Vec<_> = names.iter().take(count).flat_map(|name| story.died(name)).collect();
+        for (from, to) in renames {
+            let handed = format!(": HandOverSockets {{ to: {:?} }}", file(names[to]));
+            let is_it = |effect: &String| effect.starts_with(names[from]) && effect.ends_with(&handed);
+            assert!(all.iter().any(is_it), "{all:?}");
+            assert!(all.contains(&find(names[to], "file is back")), "{all:?}");
+            assert!(story.no_address(names[to], "").contains(&format!("{}: Spawn", names[to])));
+        }
+        assert!(story.registry.renamed.is_empty());
+    }
+}
+
 #[test]
 fn a_new_file_of_the_old_name_keeps_none_waiting_that_had_it_before() {
     let mut story = Story::new();
     story.run("a");
     let rename = |story: &mut Story, to: &str| {
-        story.event(to, Event::Renamed { from: file("a"), owner: None });
+        story.event(to, Event::Renamed { from: file("a"), id: FileId::default(), owner: None });
     };
     let come_back = |story: &mut Story| {
         story.event("a", Event::Found { version: None, has_old_address: false, owner: None });
@@ -315,7 +393,7 @@ fn a_vassal_that_was_stopped_by_command_is_so_under_another_name() {
     story.run("a");
     story.order(Order::Stop, "a").0.unwrap();
     story.died("a");
-    let renamed = |from: &str| Event::Renamed { from: file(from), owner: None };
+    let renamed = |from: &str| Event::Renamed { from: file(from), id: FileId::default(), owner: None };
     let effects = story.event("b", renamed("a"));
     assert_eq!(effects[0], "a| file renamed to b.ini: forgotten");
     assert_eq!(story.state("b"), State::Held);
@@ -329,7 +407,7 @@ fn a_file_that_is_moved_is_named_with_its_directory_and_leaves_its_sockets_to_it
     let mut story = Story::new();
     for (from, to, owner, takes) in [("a", "/w/b.ini", None, true), ("c", "/w/d.ini", Some(7), false)] {
         story.run(from);
-        let effects = story.event(to, Event::Renamed { from: file(from), owner });
+        let effects = story.event(to, Event::Renamed { from: file(from), id: FileId::default(), owner });
         assert_eq!(
             effects,
             [format!("{from}| file renamed to {to}: stopping"), format!("{from}: AskToStop")]
@@ -1199,7 +1277,8 @@ fn whatever_happens_in_whatever_order_fits_together() {
             (6, ..) => story.registry.apply(&file, Event::Connected, story.now),
             (7, ..) if random.below(50) == 0 => story.registry.clear_backoffs(story.now),
             (7, ..) if from != file => {
-                story.registry.apply(&file, Event::Renamed { from, owner: None }, story.now);
+                let id = FileId { device: 1, inode: random.below(3) };
+                story.registry.apply(&file, Event::Renamed { from, id, owner: None }, story.now);
             }
             (8, Some(id), _) => {
                 processes.retain(|other| *other != id);
@@ -1260,6 +1339,10 @@ fn whatever_happens_in_whatever_order_fits_together() {
             assert!((1..=8).contains(&numbers.len()) && numbers.len() == vassal.instances().len());
             assert_eq!(story.registry.names.get(file.name()), Some(file));
         }
+        for Renamed { from, to, parked, .. } in &story.registry.renamed {
+            let waits_for = if parked.is_some() { to } else { from };
+            assert!(story.registry.vassal(waits_for).is_some(), "a new name waits for ever");
+        }
         let deadlines = deadlines(&story).chain(story.registry.starts.deadline());
         let (said, deadline) = (story.registry.deadline(), deadlines.min());
         // The time at which an app became ready is over by now, and was not noticed yet.
@@ -1314,7 +1397,9 @@ fn carry_out(
                         None
                     }
                     Effect::HandOverSockets { to } => {
-                        assert!(story.registry.vassal(&to).is_some(), "sockets for no vassal");
+                        let is_parked = to.ends_with("moved");
+                        let has_vassal = story.registry.vassal(&to).is_some();
+                        assert!(is_parked || has_vassal, "sockets for no vassal");
                         assert!(!has_process(&to), "too late");
                         None
                     }
