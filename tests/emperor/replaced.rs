@@ -165,6 +165,9 @@ fn replicas_that_share_a_failing_check_are_never_all_away() {
             // What all of them need is away for long.
             fs::remove_file(&good).unwrap();
             emperor.wait_for_nth(3, "waits for its turn to be replaced");
+            until("status tells", || {
+                sandbox.control(&["status", "--json", "app"]).1.contains("\"not ready\"")
+            });
             emperor.wait_for_nth(6, "running after");
             fs::write(&good, "").unwrap();
             emperor.wait_for_nth(6, "ready to accept requests");

@@ -277,6 +277,7 @@ impl Vassal {
             _ if is_in(MountState::Blind) => Some("mount cannot be judged"),
             _ if instance.history.flaps(now) && !instance.is_held() => Some("flapping"),
             State::Running { .. } if self.refused.is_some() => Some("reload refused"),
+            _ if instance.is_unready() => Some("not ready"),
             State::Running { .. } if is_long && instance.ready_at(self.announces).is_none() => {
                 Some("not ready")
             }

@@ -18,7 +18,7 @@ impl Registry {
         instance.is_unready = match &message {
             FromVassal::Unready => true,
             FromVassal::Announced(Announcement::Ready | Announcement::Reloading) => false,
-            FromVassal::Reloading(_) => false,
+            FromVassal::Reloading(_) | FromVassal::Reloaded => false,
             _ => instance.is_unready,
         };
         let Some(process) = &mut instance.process else { return };
