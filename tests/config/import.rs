@@ -21,9 +21,13 @@ autorestart=unexpected
 stopsignal=QUIT
 stopwaitsecs=30
 stdout_logfile=/var/log/web.log
+stdout_logfile_maxbytes=1MB
 
 [program:worker]
 command=bash -c \"cd %(here)s && exec ./%(program_name)s\"
+stdout_logfile=/dev/fd/1
+stderr_logfile=NONE
+redirect_stderr=false
 
 [fcgi-program:php]
 command=php-fpm --nodaemonize
@@ -48,6 +52,9 @@ Restart=on-failure
 TimeoutStopSec=1min 30s
 LimitNOFILE=1024:65536
 CPUQuota=50%
+StandardOutput=append:/var/log/%N.log
+StandardError=journal
+SyslogIdentifier=web
 PrivateTmp=yes
 ProtectSystem=strict
 ";
@@ -96,18 +103,20 @@ fn programs_of_supervisords_become_vassals() {
                 "env = SECRET=a,b 100%%",
                 "stop-signal = QUIT",
                 "stop-timeout = 30",
+                "standard-output = file:/var/log/web.log",
             ]
         );
-        for part in [
-            "\n; autorestart=unexpected: ",
-            "\n; stdout_logfile=/var/log/web.log: ",
-            "; [supervisord] nodaemon",
-        ] {
+        for part in
+            ["\n; autorestart=unexpected: ", "\n; stdout_logfile_maxbytes=1MB: ", "; [supervisord] nodaemon"]
+        {
             assert!(web.contains(part), "{part}: {web}");
         }
         let directory = file.parent().unwrap().display();
         let command = format!("command = bash -c \"cd {directory} && exec ./worker\"");
-        assert_eq!(lines(&worker), ["[uwsgi]", "uid = root", &command]);
+        assert_eq!(
+            lines(&worker),
+            ["[uwsgi]", "uid = root", &command, "standard-output = inherit", "standard-error = null",]
+        );
         let expected =
             ["[uwsgi]", "command = php-fpm --nodaemonize", "uid = user001", "listen = /run/php.sock"];
         assert_eq!(lines(&php)[..4], expected);
@@ -138,6 +147,8 @@ fn a_service_and_its_socket_become_a_vassal() {
                 "stop-timeout = 90",
                 "limit-nofile = 65536",
                 "cpu-max = 50%",
+                "standard-output = file:/var/log/web.log",
+                "standard-error = journal",
                 "mount-as-root = tmpfs none /tmp nosuid,nodev mode=1777",
                 "listen = :8080",
                 "listen = /run/web.sock",
