@@ -252,8 +252,9 @@ fn a_relay_holds_up_neither_the_end_nor_the_end_of_what_is_left() {
     sandboxed(|sandbox| {
         let file = sandbox.path("out.txt");
         let option = "--standard-output=file:/run/scratch/out.txt";
-        // With and without a pid namespace; the app leaves one behind that ends by SIGTERM.
-        for unshare in [&["--unshare", "fs,pid"][..], &[]] {
+        // With and without a pid namespace, and where nobody but root exists; the app leaves one behind that
+        // ends by SIGTERM.
+        for unshare in [&["--unshare", "fs,pid"][..], &["--unshare", "user,fs,pid"], &[]] {
             let mut command = sandbox.program("vassal-init");
             command.args(unshare).args([
                 option,
@@ -359,4 +360,23 @@ fn uwsgi_has_the_files_that_it_would_open_as_root() {
 fn stop_uwsgi(mut vassal: Daemon) {
     vassal.signal(Signal::TERM);
     vassal.wait();
+}
+
+#[test]
+fn a_command_that_outlives_its_init_goes_on_to_write() {
+    sandboxed(|sandbox| {
+        let file = sandbox.path("out.txt");
+        let mut command = sandbox.program("vassal-init");
+        let ticks = "while :; do echo tick; sleep 0.01; done";
+        command.args(["--standard-output=file:/run/scratch/out.txt", "--", "sh", "-c", ticks]);
+        let mut init = sandbox.start("command", command);
+        until("it writes", || text(&file).contains("tick"));
+        let shell = process::only("sh").pid;
+        init.signal(Signal::KILL);
+        assert_eq!(init.wait(), 137);
+        let length = text(&file).len();
+        until("it goes on", || text(&file).len() > length + 50);
+        process::signal(shell, Signal::KILL);
+        until("the relay ends with it", || process::named("vassal-log").is_empty());
+    });
 }

@@ -13,8 +13,7 @@ use crate::names;
 /// The options with such a file.
 const FILES: &str = "daemonize logto pidfile spooler";
 /// The options by which uWSGI starts itself anew, which it cannot do here.
-const RELOADS: &str =
-    "fs-reload py-auto-reload py-autoreload python-auto-reload python-autoreload touch-reload";
+const RELOADS: &str = "fs-reload py-auto-reload py-autoreload touch-reload";
 
 /// Takes `logto` out of the options, and has PID 1 write that file, unless the file of the vassal says where
 /// the output goes, or uWSGI is to do more with the file. All other files are noted.
@@ -44,8 +43,7 @@ pub(super) fn take_over(options: &mut Vec<&Setting>, plan: &mut VassalPlan, foun
         let key = setting.key.escape_ascii();
         if names::contains(RELOADS, &setting.key) {
             let message = format!("'{key}' ends uWSGI here, and a new instance takes its place");
-            let hint = "touch the vassal's file: the app is started anew in the same jail";
-            found.warning(&setting.at, message).hint(hint);
+            found.warning(&setting.at, message).hint("touch the vassal's file instead");
         } else if is_file(setting) && setting.text().starts_with(b"/") {
             plan.output.of_uwsgi.push(setting.locate(path(setting)));
         } else if is_file(setting) && setting.key != b"spooler" && plan.chdir.is_some() {

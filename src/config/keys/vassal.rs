@@ -84,9 +84,8 @@ static OF_VASSALS: Table = table![
     key(OfApp, "standard-error", Value("PLACE"), "standard error (default: as standard-output)",
         OUTPUT, |to, it| it.set_located(&mut to.plan.output.err, values::output)),
     key(OfApp, "standard-output", Value("PLACE"), "inherit, journal, file:PATH, null (default: inherit)\n\
-        Where the app and the commands of hooks write to. inherit: where vassal-init writes. journal: under \
-        the vassal's name. file: a process of root's appends to it, and opens it anew when it was renamed. \
-        What cannot be had is told, and inherit.",
+        Of the app and the commands of hooks. journal: under the vassal's name. file: appended to, and made \
+        anew when it was renamed. What cannot be had is told, and inherit.",
         OUTPUT, |to, it| it.set_located(&mut to.plan.output.out, values::output)),
     key(OfApp, "umask", Value("MODE"), "file mode creation mask, in octal",
         NextApp, |to, it| it.set_some(&mut to.plan.umask, |text| values::octal(text, 0o777))),

@@ -9,7 +9,8 @@
 //! that one waits, so that the app never does. How many were dropped is told in the file.
 //!
 //! Nobody waits for a relay: PID 1 hears of its end neither by a signal nor by wait(2), so that it is no
-//! process of the vassal's that would have to end. It ends when PID 1 closes the link.
+//! process of the vassal's that would have to end. It ends with the last one who has the pipe: what a command
+//! leaves running goes on to write.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -29,6 +30,7 @@ use crate::error::{Cause, Context, Error, Result};
 use crate::identity::held;
 use crate::log;
 use crate::mount::ops;
+use crate::outside;
 use crate::path::{self, Walk};
 use crate::protocol::{Received, receive, send};
 use crate::sys::clone::{self, Child, Side, clone3_unheard};
@@ -46,10 +48,11 @@ const QUOTED_MAX: usize = 240;
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How long the relay itself waits for the process that writes.
 const PATIENCE_OF_RELAY: Duration = Duration::from_millis(80);
+/// How long a relay that has nothing more to do takes to end.
+const ENDING: Duration = Duration::from_millis(5);
 
-/// The questions of PID 1: for the last line; to open the file anew if it was renamed.
+/// The question of PID 1 for the last line, and the beginning of the answer.
 const LAST_LINE: &[u8] = b"?";
-const REOPEN: &[u8] = b"r";
 
 /// A running relay.
 #[derive(Debug)]
@@ -74,7 +77,7 @@ impl Relay {
         match clone3_unheard().context("start", what)? {
             Side::Parent(child) => Ok((Self { child, link, path: path.to_owned() }, to)),
             Side::Child => {
-                serve(path, &from, &theirs);
+                serve(path, from, theirs);
                 clone::exit(0)
             }
         }
@@ -101,11 +104,6 @@ impl Relay {
         }
     }
 
-    /// Has the relay open the file anew, if it was renamed. It does so by itself before it writes.
-    pub fn reopen(&self) {
-        let _ = send(&self.link, REOPEN, None);
-    }
-
     /// The last line that came through the pipe, once all that is in it was copied; empty if nothing came.
     /// `None` without an answer within 100 ms, as when the filesystem of the file does not answer.
     pub fn last_line(&self) -> Option<String> {
@@ -118,12 +116,14 @@ impl Relay {
     }
 }
 
-/// Ends the relay, once all that is in the pipe was copied. Waits up to 100 ms, as [`Relay::last_line`].
+/// Waits until all that is in the pipe was copied, up to 100 ms, as [`Relay::last_line`]. The relay ends when
+/// nobody is left who could write.
 impl Drop for Relay {
     fn drop(&mut self) {
-        let _ = shutdown(&self.link, Shutdown::Both);
+        let _ = shutdown(&self.link, Shutdown::Write);
+        is_ready(&self.link, PATIENCE);
         if let Some(pidfd) = &self.child.pidfd {
-            is_ready(pidfd, PATIENCE);
+            is_ready(pidfd, ENDING);
         }
         let unheard = WaitOptions::from_bits_retain(libc::__WALL.cast_unsigned());
         let _ = waitpid(Some(self.child.pid), WaitOptions::NOHANG | unheard);
@@ -169,9 +169,7 @@ impl File {
         if FileType::from_raw_mode(there.st_mode) != FileType::RegularFile {
             return because("it is no regular file");
         }
-        for number in 0..3 {
-            fd::place(&opened, number)?;
-        }
+        become_output(&opened)?;
         self.id = (there.st_dev, there.st_ino);
         Ok(())
     }
@@ -186,65 +184,61 @@ impl File {
 }
 
 /// The life of the relay.
-fn serve(path: &Path, from: &OwnedFd, link: &OwnedFd) {
+fn serve(path: &Path, from: OwnedFd, link: OwnedFd) {
     let _ = rustix::thread::set_name(c"vassal-log");
-    // The link to the emperor tells of the end of PID 1, and the pipe has to end with those who write.
+    // Answers are for PID 1 alone. The link to the emperor tells of the end of PID 1, and the pipe has to end
+    // with those who write.
+    outside::ask_over(None);
     fd::close_all_but([from.as_raw_fd(), link.as_raw_fd()]);
-    let answer = |result: Result<(), Cause>| {
-        let result = result.context("open", path.display());
-        let _ = send(link, &result.as_ref().map_or_else(Error::to_bytes, |()| vec![0]), None);
-        result.is_ok()
-    };
-    let (directory, name) = match Walk::default().entry(path) {
-        Ok(entry) => entry,
-        Err(cause) => {
-            answer(Err(cause));
-            return;
-        }
-    };
     let _ = rustix::process::chdir(c"/");
-    let _ = fcntl_setfl(from, OFlags::NONBLOCK);
-    if ops::mount_of(directory.as_fd()).is_some_and(|mount| mount.is_local()) {
-        let mut file = None;
-        if answer(File::open(directory, name).map(|opened| file = Some(opened))) {
-            give_up_rights();
-            copy(from, Some(link), file);
+    let _ = fcntl_setfl(&from, OFlags::NONBLOCK);
+    let entry = Walk::default().entry(path);
+    let is_local =
+        |directory: &OwnedFd| ops::mount_of(directory.as_fd()).is_some_and(|mount| mount.is_local());
+    if entry.as_ref().map_or(true, |(directory, _)| is_local(directory)) {
+        if let Some(file) = open(path, entry, &link) {
+            copy(&from, &mut Some(link), Some(file));
         }
         return;
     }
-    let Ok((from_relay, to)) = pipe_with(PipeFlags::CLOEXEC) else { return };
+    let Ok((inner, to)) = pipe_with(PipeFlags::CLOEXEC) else { return };
     match clone3_unheard() {
         Ok(Side::Child) => {
-            fd::close_all_but([from_relay.as_raw_fd(), link.as_raw_fd(), directory.as_raw_fd()]);
-            let mut file = None;
-            if answer(File::open(directory, name).map(|opened| file = Some(opened))) {
-                fd::close_all_but([
-                    from_relay.as_raw_fd(),
-                    file.as_ref().map_or(-1, |file| file.directory.as_raw_fd()),
-                ]);
-                give_up_rights();
-                copy(&from_relay, None, file);
+            drop((from, to));
+            if let Some(file) = open(path, entry, &link) {
+                drop(link);
+                copy(&inner, &mut None, Some(file));
             }
-            clone::exit(0)
         }
         Ok(Side::Parent(writer)) => {
-            drop((from_relay, directory));
-            for number in 0..3 {
-                let _ = fd::place(&to, number);
-            }
+            drop((entry, inner));
+            let _ = become_output(&to);
             drop(to);
             give_up_rights();
-            copy(from, Some(link), None);
-            fd::close_all_but([link.as_raw_fd(), writer.pidfd.as_ref().map_or(-1, AsRawFd::as_raw_fd)]);
-            for number in 0..3 {
-                let _ = fd::place(link, number);
-            }
-            if let Some(pidfd) = &writer.pidfd {
+            let mut link = Some(link);
+            copy(&from, &mut link, None);
+            if let (Some(link), Some(pidfd)) = (&link, &writer.pidfd) {
+                // Nobody has the inner pipe any more: that process ends when it has written all.
+                let _ = become_output(link);
                 is_ready(pidfd, PATIENCE_OF_RELAY);
             }
         }
         Err(_) => {}
     }
+}
+
+/// Opens the file, and tells PID 1 whether it could be opened.
+fn open(path: &Path, entry: Result<(OwnedFd, CString), Cause>, link: &OwnedFd) -> Option<File> {
+    let opened =
+        entry.and_then(|(directory, name)| File::open(directory, name)).context("open", path.display());
+    let _ = send(link, &opened.as_ref().map_or_else(Error::to_bytes, |_| vec![0]), None);
+    give_up_rights();
+    opened.ok()
+}
+
+/// Makes a file all three standard descriptors, so that nothing of the starter's stays open.
+fn become_output(file: &OwnedFd) -> rustix::io::Result<()> {
+    (0..3).try_for_each(|number| fd::place(file, number))
 }
 
 /// Keeps only the right to open the file anew in a directory of another user's. The app may be root in its
@@ -256,17 +250,19 @@ fn give_up_rights() {
     let _ = set_capabilities(None, sets);
 }
 
-/// Copies until nobody writes any more, or the link is closed.
-fn copy(from: &OwnedFd, link: Option<&OwnedFd>, mut file: Option<File>) {
+/// Copies until nobody is left who could write. Closes the link as soon as all was copied after PID 1 has
+/// shut it down.
+fn copy(from: &OwnedFd, link: &mut Option<OwnedFd>, mut file: Option<File>) {
     let (mut buffer, mut end) = (vec![0; COPIED_MAX], Vec::new());
     loop {
-        let mut fds = vec![PollFd::new(from, PollFlags::IN)];
-        fds.extend(link.map(|link| PollFd::new(link, PollFlags::IN)));
+        // Without a link, the pipe twice.
+        let mut fds = [from, link.as_ref().unwrap_or(from)].map(|fd| PollFd::new(fd, PollFlags::IN));
         let _ = poll(&mut fds, None);
-        let is_asked = fds.get(1).is_some_and(|link| !link.revents().is_empty());
+        let is_asked = link.is_some() && !fds[1].revents().is_empty();
         for _ in 0..if is_asked { TURNS_MAX } else { 1 } {
             let text = match read(from, &mut buffer) {
-                Ok(0) => return,
+                // Tells at least how many lines were lost.
+                Ok(0) => return log::copy(b""),
                 Ok(count) => buffer.get(..count).unwrap_or_default(),
                 Err(_) => break,
             };
@@ -276,18 +272,12 @@ fn copy(from: &OwnedFd, link: Option<&OwnedFd>, mut file: Option<File>) {
             end.extend_from_slice(text.get(text.len().saturating_sub(END_MAX)..).unwrap_or_default());
             end.drain(..end.len().saturating_sub(END_MAX));
         }
-        if let (true, Some(link)) = (is_asked, link) {
-            match receive(link) {
-                Ok(Received::Packet(question, _)) if question == LAST_LINE => {
-                    let _ = send(link, &[LAST_LINE, last_line(&end)].concat(), None);
-                }
-                Ok(Received::Packet(..)) => file.iter_mut().for_each(File::renew),
-                Ok(Received::Nothing) => {}
-                _ => {
-                    // Tells at least how many lines were lost.
-                    log::copy(b"");
-                    return;
-                }
+        if let (true, Some(asker)) = (is_asked, &*link) {
+            if let Ok(Received::Packet(..)) = receive(asker) {
+                let _ = send(asker, &[LAST_LINE, last_line(&end)].concat(), None);
+            } else {
+                log::copy(b"");
+                *link = None;
             }
         }
     }

@@ -193,7 +193,7 @@ fn drop_privileges(vassal: &mut Vassal) -> Result<(), Ended> {
     let kept = std::mem::take(&mut vassal.life.kept);
     let opened = step("sockets", sockets::open(&mut vassal.events, &vassal.jail, &plan, &accounts, kept));
     vassal.life.sockets = unless_interrupted(vassal, opened)?;
-    uwsgi_files::provide(&mut vassal.events, &vassal.jail, &plan)?;
+    uwsgi_files::provide(&mut vassal.events, &vassal.jail, &plan);
     vassal.events.mountpoints.note_daemons();
     vassal.jail.forbid_typing(&plan, &identity);
     if identity.is_ordinary() && vassal.jail.app_is_users(&plan) {

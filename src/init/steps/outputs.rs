@@ -19,7 +19,6 @@ use crate::init::child::relay::Relay;
 use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::jail::Jail;
 use crate::init::outcome::Ended;
-use crate::log::Elapsed;
 use crate::path::absolute;
 use crate::protocol::FromVassal;
 use crate::running_time;
@@ -75,20 +74,19 @@ fn file(events: &mut EventLoop, path: &Path) -> Result<Stream> {
     // That of 'logto' may be relative.
     let (relay, pipe) = Relay::start(&absolute(path))?;
     let deadline = running_time::now() + PATIENCE;
-    loop {
+    let why = loop {
         if let Some(opened) = relay.opened() {
             return opened.map(|()| Stream::File(pipe, relay));
         }
-        let failed = |why: &str| Err(Error::new("open", path.display(), why));
         if running_time::now() >= deadline {
-            let time = Elapsed(PATIENCE);
-            return failed(&format!("not done after {time}: does its filesystem answer?"));
+            break "not done after 2 s: does its filesystem answer?";
         }
         if let Err(interruption) = events.pause(Some(relay.link()), Some(deadline)) {
             events.put_interruption_back(*interruption);
-            return failed("interrupted while waiting for it");
+            break "interrupted while waiting for it";
         }
-    }
+    };
+    Err(Error::new("open", path.display(), why))
 }
 
 /// Whom the journal puts lines down to: the vassal; or the program, if it is a command.

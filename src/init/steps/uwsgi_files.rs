@@ -11,7 +11,6 @@ use crate::identity::Identity;
 use crate::init::child::launch::Progress;
 use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::jail::Jail;
-use crate::init::outcome::{Ended, step};
 use crate::init::steps::sockets::{PATIENCE, kill_late};
 use crate::path::Walk;
 use crate::running_time;
@@ -19,11 +18,8 @@ use crate::sys::exec::c_string;
 use crate::user_namespace;
 
 /// Makes those of the files that are missing, and says which of them the user may not write: uWSGI ends then.
-///
-/// # Errors
-/// The end of the vassal: no process can be created.
-pub fn provide(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) -> Result<(), Ended> {
-    let Some(user) = jail.identity.as_ref().filter(|user| user.is_ordinary()) else { return Ok(()) };
+pub fn provide(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
+    let Some(user) = jail.identity.as_ref().filter(|user| user.is_ordinary()) else { return };
     for Located { value: path, key, at } in &plan.output.of_uwsgi {
         let mode = if &**key == "pidfile" { 0o644 } else { 0o640 };
         let child = jail.worker(false).work(|| {
@@ -35,21 +31,16 @@ pub fn provide(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) -> Result
             let may = access(c_string(path.as_os_str()), Access::WRITE_OK);
             Ok(may.err().map_or(String::new(), |errno| Described(errno).to_string()))
         });
-        let child = step("app", child)?;
-        match events.wait_for(child.pid, running_time::now() + PATIENCE) {
-            Ok(_) => {}
-            Err(unfinished) => {
-                kill_late(events, child.pid, unfinished);
-                continue;
-            }
-        }
-        if let Progress::Said(why) = child.progress() {
+        // Without a child, there is none for uWSGI either.
+        let Ok(child) = child else { return };
+        if let Err(unfinished) = events.wait_for(child.pid, running_time::now() + PATIENCE) {
+            kill_late(events, child.pid, unfinished);
+        } else if let Progress::Said(why) = child.progress() {
             let uid = user.uid.unwrap_or_default();
             let path = path.display();
             crate::log!("{at}: {key}: uWSGI opens {path} as user {uid}: {why}: have it belong to that user");
         }
     }
-    Ok(())
 }
 
 /// Makes a file that belongs to the user, unless there is one.
