@@ -94,7 +94,7 @@ fn vassals(plan: &EmperorPlan, findings: &mut Findings) -> Vec<PathBuf> {
     for source in &plan.discovery.sources {
         let all = match &source.value {
             Source::Directory(path) => vec![Place { path: path.clone(), wanted: Wanted::All }],
-            Source::Pattern(pattern) => places(pattern).all,
+            Source::Pattern(pattern) => places(pattern, &mut |_, _| true).all,
         };
         for Place { path, wanted } in all {
             // It need not be there where the emperor's file is written.

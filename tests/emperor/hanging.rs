@@ -609,6 +609,50 @@ fn links_to_files_that_hang_cost_only_their_own_news() {
     });
 }
 
+/// As the home directories of users can be, each on a server of its own.
+#[test]
+fn a_directory_of_a_pattern_that_hangs_costs_only_its_own_news() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        let file = format!("[uwsgi]\n{STEADY}\n");
+        remote.write("far.ini", &file);
+        fs::create_dir_all("/run/near/vassals").unwrap();
+        fs::write("/run/near/vassals/near.ini", &file).unwrap();
+        let start = || {
+            let mut command = sandbox.program("emperor");
+            command.args(["--emperor", "glob:///run/*/vassals/*.ini", "--emperor-use-clone", "fs,pid"]);
+            command.args(["--emperor-freq", "1", "--emperor-throttle", "1"]);
+            sandbox.start("emperor", command)
+        };
+        let (near, far) = ("near/vassals/near", "remote/vassals/far");
+        let emperor = start();
+        let init = emperor.wait_running(1, far);
+        emperor.wait_running(1, near);
+        remote.hang();
+        let shown = "directory /run/remote/vassals does not answer since ";
+        emperor.wait_for(shown);
+        run("touch", &["/run/near/vassals/near.ini"]);
+        emperor.wait_for(&format!("emperor: {near}: reloaded after "));
+        fs::write("/run/near/vassals/new.ini", &file).unwrap();
+        emperor.wait_running(1, "near/vassals/new");
+        assert!(process::read(init).is_some());
+        remote.write("far.ini", &format!("{file}# changed\n"));
+        remote.answer();
+        emperor.wait_for("directory /run/remote/vassals answers again, after ");
+        emperor.wait_for(&format!("emperor: {far}: reloaded after "));
+        assert_eq!(emperor.pid_of(far), init);
+        end(emperor);
+        // A start while it hangs.
+        remote.hang();
+        let emperor = start();
+        emperor.wait_running(1, near);
+        emperor.wait_for(shown);
+        remote.answer();
+        emperor.wait_running(1, far);
+        end(emperor);
+    });
+}
+
 #[test]
 fn the_watchdog_of_systemd_hears_of_the_emperor_while_a_directory_hangs() {
     sandboxed(|sandbox| {

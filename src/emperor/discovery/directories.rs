@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{fcntl_dupfd_cloexec, pwrite};
 
-use super::followers::{Followers, Target};
+use super::followers::{Followers, Job, Target};
 use super::identity::Identity;
 use super::inotify::{Watch, Watched, address};
 use super::patterns::{Allowance, Place, Places, Wanted, below, fixed_part, places};
@@ -165,7 +165,7 @@ impl Directories {
         else {
             return (owned_file::version(file, owners), itself, owned_file::owner(file, owners));
         };
-        let answers = self.followers.follow(directory, vec![name.to_owned()], true);
+        let answers = self.followers.follow(directory, vec![name.to_owned()], Job::FindAll);
         match answers.into_iter().next() {
             Some((_, Some(Ok(Target { version, user, .. })))) => (version, itself, user),
             _ => (FileVersion::default(), itself, None),
@@ -229,6 +229,9 @@ impl Directories {
             let directory = self.directories.get_mut(index)?;
             directory.allowance.renew(self.rules.changes_max());
             let path = Rc::clone(&directory.path);
+            if !answers(&mut self.followers, &path, directory.names_at) {
+                return None;
+            }
             note(self.notes.as_ref(), &path);
             let before = directory.watched;
             let is_watched = self.watch.refresh(&path, &mut directory.watched).is_ok();
@@ -285,7 +288,8 @@ impl Directories {
         for directory in &mut self.directories {
             let path = &Rc::clone(&directory.path);
             // A directory without wanted names is gone, and the ends of its vassals are being reported.
-            if directory.allowance.is_spent() || directory.wanted.is_empty() {
+            if directory.allowance.is_spent() || directory.wanted.is_empty() || self.followers.waits_for(path)
+            {
                 continue;
             }
             directory.allowance.take_directory();
@@ -341,7 +345,7 @@ impl Directories {
         for SourceState { source, unread } in &mut self.sources {
             let Located { value, key, at } = source;
             note(self.notes.as_ref(), value.path());
-            let places = places_of(value);
+            let places = places_of(value, &mut |path, at| answers(&mut self.followers, path, at));
             // A directory that cannot even be opened is reported by its own scan.
             let is_news = |new: &&(PathBuf, Error)| new.1.errno() == 0 && !unread.contains(new);
             for new in places.unread.iter().filter(is_news) {
@@ -397,13 +401,26 @@ fn note(notes: Option<&OwnedFd>, directory: &Path) {
 }
 
 /// The directories of a source at present.
-fn places_of(source: &Source) -> Places {
+fn places_of(source: &Source, answers: &mut dyn FnMut(&Path, usize) -> bool) -> Places {
     match source {
         Source::Directory(path) => {
             let place = Place { path: path.clone(), wanted: Wanted::All };
             Places { names_at: below(path), all: vec![place], unread: Vec::new() }
         }
-        Source::Pattern(pattern) => places(pattern),
+        Source::Pattern(pattern) => places(pattern, answers),
+    }
+}
+
+/// Whether a directory can be looked at. One that is on another mount than the part of its path before the
+/// byte `names_at` may hang, as the home directory of a user.
+fn answers(followers: &mut Followers, path: &Path, names_at: usize) -> bool {
+    let base = path.as_os_str().as_bytes().get(..names_at).unwrap_or_default();
+    let base = Path::new(OsStr::from_bytes(base));
+    match path.strip_prefix(base) {
+        Ok(rest) if !rest.as_os_str().is_empty() && !scan::is_on_mount_of(base, rest) => {
+            followers.answers(base, rest)
+        }
+        _ => true,
     }
 }
 

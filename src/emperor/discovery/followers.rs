@@ -1,8 +1,8 @@
-//! Followers: processes that look at what links lead to, for a scout.
+//! Followers: processes that look at what is on other mounts, for a scout.
 //!
-//! A link may lead to a filesystem that hangs. A follower looks at one link after another. One that gets no
-//! answer is left waiting, and another one looks at the rest. So what hangs delays no other news of the
-//! directory of the link.
+//! A link, or a directory below a wildcard, may be on a filesystem that hangs. A follower looks at one after
+//! another. One that gets no answer is left waiting, and another one looks at the rest. So what hangs delays
+//! no other news of the scout.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{AtFlags, CWD, FileType, Statx, statx};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Statx, open, statx};
 use rustix::io::Errno;
 
 use super::identity::{Identity, MASK};
@@ -42,6 +42,17 @@ const FAILED: u64 = 2;
 const GO_ON: &[u8] = b"go on";
 /// The scout's answer: it may not, and goes on with the next link.
 const STAY: &[u8] = b"stay";
+
+/// What is done with what a link leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Job {
+    /// It is looked at.
+    Look,
+    /// Likewise, and all is found out that is in [`Target`].
+    FindAll,
+    /// It is a directory, and read.
+    Read,
+}
 
 /// What a link leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,14 +149,19 @@ impl Followers {
         ended.retain(|deputy| !deputy.is_reaped());
     }
 
-    /// Looks at what these links in a directory lead to, and finds out all that is in [`Target`] if
-    /// `with_all`.
-    pub fn follow(
-        &mut self,
-        directory: &Path,
-        links: Vec<OsString>,
-        with_all: bool,
-    ) -> Vec<(OsString, Answer)> {
+    /// Whether a directory answers whose path is relative to another one.
+    pub fn answers(&mut self, base: &Path, path: &Path) -> bool {
+        let all = self.follow(base, vec![path.as_os_str().to_owned()], Job::Read);
+        all.iter().all(|(_, answer)| answer.is_some())
+    }
+
+    /// Whether a follower waits in this directory, or above it.
+    pub fn waits_for(&self, directory: &Path) -> bool {
+        self.late.iter().any(|late| directory.starts_with(&late.place))
+    }
+
+    /// Does this with what these links in a directory lead to.
+    pub fn follow(&mut self, directory: &Path, links: Vec<OsString>, job: Job) -> Vec<(OsString, Answer)> {
         let mut answers = Vec::with_capacity(links.len());
         let mut rest = VecDeque::from(links);
         while let Some(first) = rest.front() {
@@ -160,7 +176,7 @@ impl Followers {
                 None => Deputy::start(c"emperor-follow", |link| run(owners, &link)),
             };
             match deputy {
-                Ok(deputy) => self.ask(deputy, directory, &mut rest, with_all, &mut answers),
+                Ok(deputy) => self.ask(deputy, directory, &mut rest, job, &mut answers),
                 Err(error) => {
                     let errno = received(error.errno());
                     answers.extend(rest.drain(..).map(|link| (link, Some(Err(errno)))));
@@ -176,15 +192,15 @@ impl Followers {
         deputy: Deputy,
         directory: &Path,
         rest: &mut VecDeque<OsString>,
-        with_all: bool,
+        job: Job,
         answers: &mut Vec<(OsString, Answer)>,
     ) {
         let is_late = |link: &&OsString| self.late.iter().any(|late| late.link == directory.join(link));
         let batch = rest.iter().take(BATCH).take_while(|link| !is_late(link)).count();
         let is_careful = !self.late.is_empty();
         let mut question = Vec::new();
-        for flag in [is_careful, with_all] {
-            question.extend(u64::from(flag).to_le_bytes());
+        for number in [u64::from(is_careful), job as u64] {
+            question.extend(number.to_le_bytes());
         }
         question.extend(directory.as_os_str().as_bytes());
         for link in rest.iter().take(batch) {
@@ -242,7 +258,7 @@ fn run(owners: Owners, link: &OwnedFd) {
             Ok(Received::Closed) | Err(_) => return,
         };
         let mut rest = &question[..];
-        let (Some(is_careful), Some(with_all)) = (pull(&mut rest), pull(&mut rest)) else { return };
+        let (Some(is_careful), Some(job)) = (pull(&mut rest), pull(&mut rest)) else { return };
         let mut names = rest.split(|&byte| byte == 0).map(OsStr::from_bytes);
         let directory = Path::new(names.next().unwrap_or_default());
         for name in names {
@@ -251,12 +267,21 @@ fn run(owners: Owners, link: &OwnedFd) {
                 let is_told = tell(link, &Said::LeadsTo(place.to_owned()).encode(), None);
                 is_told && (is_careful == 0 || may_go_on(link))
             };
-            if !links::follow(&path, &mut goes_on) {
+            let may_look = match job == Job::Read as u64 {
+                true => goes_on(&path),
+                false => links::follow(&path, &mut goes_on),
+            };
+            if !may_look {
                 continue;
             }
             let file = statx(CWD, &path, AtFlags::empty(), MASK);
             let mut found = file.map(|file| Target::of(&file));
-            if let (Ok(target), 1) = (&mut found, with_all) {
+            if job == Job::Read as u64 {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let entries = open(&path, flags, Mode::empty()).and_then(|fd| Dir::read_from(&fd));
+                let _ = entries.map(|mut entries| entries.next());
+            }
+            if let (Ok(target), true) = (&mut found, job == Job::FindAll as u64) {
                 target.version = owned_file::version(&path, owners);
                 target.user = owned_file::owner(&path, owners);
             }

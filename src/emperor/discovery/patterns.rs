@@ -126,8 +126,9 @@ pub struct Place {
 
 /// The directories that a pattern concerns: those with its files; and, where it has wildcards, the
 /// directories above them, in which others can appear. The names of vassals begin with the first part of the
-/// paths that differs.
-pub fn places(pattern: &Path) -> Places {
+/// paths that differs. `answers` says whether a directory can be looked at, with the byte at which that part
+/// of its path begins.
+pub fn places(pattern: &Path, answers: &mut dyn FnMut(&Path, usize) -> bool) -> Places {
     let file = pattern.file_name().unwrap_or_default().to_owned();
     let (mut all, mut unread) = (Vec::new(), Vec::new());
     let mut reached = vec![PathBuf::new()];
@@ -146,6 +147,10 @@ pub fn places(pattern: &Path) -> Places {
                 allowance = Allowance::of(&path, names_at, 0);
             }
             allowance.take_directory();
+            if !answers(&path, names_at) {
+                unread.push(silent(path));
+                continue;
+            }
             match matching(&path, part, &allowance) {
                 Ok(found) => next.extend(found),
                 Err(error) => {
@@ -163,8 +168,14 @@ pub fn places(pattern: &Path) -> Places {
     all.extend(reached.into_iter().map(|path| Place { path, wanted: Wanted::Matching(file.clone()) }));
     // A directory that a wildcard stands for may lack the rest of the path. A directory that is written out
     // is missed.
-    if names_at.is_some() {
-        all.retain(|place| is_directory(&place.path));
+    if let Some(names_at) = names_at {
+        all.retain(|place: &Place| {
+            let answers = answers(&place.path, names_at);
+            if !answers {
+                unread.push(silent(place.path.clone()));
+            }
+            answers && is_directory(&place.path)
+        });
     }
     let names_at = names_at.unwrap_or_else(|| below(pattern.parent().unwrap_or(pattern)));
     Places { names_at, all, unread }
@@ -196,6 +207,12 @@ pub fn covers(source: &Source, file: &Path) -> bool {
 /// The byte at which the file's name begins in the path of a file in a directory.
 pub fn below(directory: &Path) -> usize {
     directory.join("x").as_os_str().len() - 1
+}
+
+/// A directory that does not answer.
+fn silent(path: PathBuf) -> (PathBuf, Error) {
+    let error = Error::os("read directory", path.display(), Errno::TIMEDOUT);
+    (path, error)
 }
 
 /// The paths of the matching names in a directory, whatever type of file they are.

@@ -14,7 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::followers::{Answer, Followers, Target};
+use super::followers::{Answer, Followers, Job, Target};
 use super::identity::{Identity, MASK};
 use super::patterns::{Allowance, CHANGES_MAX};
 use crate::cli::{HIDDEN, is_hidden_vassal};
@@ -224,7 +224,7 @@ fn list_far(
         };
         Some((name, found))
     };
-    followers.follow(directory, links, false).into_iter().filter_map(entry).collect()
+    followers.follow(directory, links, Job::Look).into_iter().filter_map(entry).collect()
 }
 
 /// Whether a file is not in its directory, but behind a link to another mount.
@@ -239,6 +239,13 @@ pub fn is_far(path: &Path) -> bool {
 fn kind_of(directory: &OwnedFd, name: &CStr) -> Result<FileType, Errno> {
     let file = statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)?;
     Ok(FileType::from_raw_mode(file.stx_mode.into()))
+}
+
+/// Whether a path below a directory is on the same mount as that. Yes if it cannot be looked at.
+pub fn is_on_mount_of(base: &Path, path: &Path) -> bool {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(base, flags, Mode::empty());
+    fd.map_or(true, |fd| here(&fd, &c_string(path.as_os_str())).is_some())
 }
 
 /// What came of a look at a name.
