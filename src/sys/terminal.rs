@@ -26,22 +26,6 @@ pub fn set_foreground(terminal: impl AsFd, group: i32) -> Result<(), Errno> {
     check(unsafe { libc::tcsetpgrp(terminal.as_fd().as_raw_fd(), group) }).map(drop)
 }
 
-/// How many rows and columns a terminal has, at least one each (TIOCGWINSZ).
-///
-/// # Errors
-/// ENOTTY if it is not a terminal.
-pub fn size(terminal: impl AsFd) -> Result<(usize, usize), Errno> {
-    // SAFETY: winsize is plain data, of which a zero is a value, and the request fills it in.
-    let size = unsafe {
-        let mut size: libc::winsize = std::mem::zeroed();
-        check(libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ as _, &raw mut size))?;
-        size
-    };
-    // A terminal that does not know its size says 0.
-    let known = |count: u16, usual| if count == 0 { usual } else { usize::from(count) };
-    Ok((known(size.ws_row, 24), known(size.ws_col, 80)))
-}
-
 /// The process group of this process; 0 for a group of another pid namespace (getpgrp(2)).
 pub fn own_group() -> i32 {
     // SAFETY: it takes nothing and cannot fail.

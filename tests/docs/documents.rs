@@ -255,13 +255,14 @@ fn command_options(command: &str) -> &'static [(&'static str, &'static str)] {
         ],
         "logs" => &[("follow", "go on with what is still to come"), ("lines", "how many of the last ones")],
         "upgrade" => &[("roll", "then replace all instances, some at a time")],
-        "roll" => &[],
+        "enter" => &[("user", "as the app's user")],
+        "ps" | "roll" => &[],
         _ => &[("wait", "wait for the outcome")],
     }
 }
 
 /// Commands that take the name of a vassal.
-const OF_VASSALS: &[&str] = &["status", "logs", "reload", "stop", "start"];
+const OF_VASSALS: &[&str] = &["status", "logs", "ps", "enter", "reload", "stop", "start"];
 
 /// What the first line about a command in the usage says of it.
 fn command_doc(program: &Program, command: &str) -> &'static str {

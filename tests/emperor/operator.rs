@@ -3,8 +3,10 @@
 use std::fs;
 use std::process::Output;
 
+use crate::common::cgroups::OutermostCgroup;
 use crate::common::sandbox::vassal_path;
 use crate::common::{PATIENCE, Sandbox, run, sandboxed, until};
+use crate::rootless::{AS_USER, emperor, user};
 
 const STEADY: &str = "command = sleep 1000";
 
@@ -125,5 +127,185 @@ fn a_table_fits_the_terminal_and_is_drawn_again_until_ctrl_c() {
         let (status, _, error) = command(sandbox, &["status", "--watch"]);
         assert_eq!((status, error.as_str()), (1, "emperor: draw on standard output: it is not a terminal\n"));
         emperor.stop();
+    });
+}
+
+/// A vassal with namespaces of its own, and an app that is no root.
+const ENTERED: &str = "uid = nobody\ngid = nogroup\nenv = OF_APP=1\nchdir = /usr\nhostname = inside\n\
+                       cap = \ncommand = sleep 1000";
+
+#[test]
+fn a_command_is_run_where_the_app_is_and_its_status_is_passed_on() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", ENTERED);
+        let emperor = sandbox.emperor(&["--emperor-use-clone", "fs,pid,uts,ipc"]);
+        emperor.wait_running(1, "app");
+        let enter = |words: &[&str]| command(sandbox, &[&["enter", "app"], words].concat());
+        let (status, out, error) = enter(&["--", "sh", "-c", "echo $(hostname) $(pwd) $(id -u) $$; exit 7"]);
+        assert_eq!((status, error.as_str()), (7, ""));
+        let words: Vec<_> = out.split_whitespace().collect();
+        assert_eq!(words[..3], ["inside", "/usr", "0"], "{out}");
+        assert!(words[3].parse::<u32>().unwrap() < 20, "a pid of the vassal's: {out}");
+        // As the app's user, with its environment.
+        let (status, out, _) = enter(&["--user", "--", "sh", "-c", "echo $OF_APP $(id -un) $(id -gn)"]);
+        assert_eq!((status, out.as_str()), (0, "1 nobody nogroup\n"));
+        let (_, out, _) = enter(&["--", "sh", "-c", "echo x$OF_APP"]);
+        assert_eq!(out, "x\n", "root does not take what an app can write");
+        // Both outputs, in their places, and input.
+        let program = sandbox.program("emperor").get_program().display().to_string();
+        let shell = format!("echo in | {program} enter app -- sh -c 'cat; echo err >&2' 2>/run/scratch/err");
+        assert_eq!(run("sh", &["-c", &shell]), "in\n");
+        assert_eq!(fs::read_to_string("/run/scratch/err").unwrap(), "err\n");
+        let long = format!("head -c 3000000 /dev/zero | {program} enter app -- cat | wc -c");
+        assert_eq!(run("sh", &["-c", &long]).trim(), "3000000");
+        // No descriptor of the caller's, and no session.
+        let fds = "ls /proc/self/fd | wc -l; cut -d' ' -f6,7 /proc/self/stat";
+        let shell = format!("exec 9</etc/passwd; {program} enter app -- sh -c \"{fds}\"");
+        let out = run("sh", &["-c", &shell]);
+        let lines: Vec<_> = out.lines().collect();
+        assert!(lines[0] == "4" && lines[1].ends_with(" 0") && !lines[1].starts_with("0 "), "{out}");
+        for (words, expected) in [
+            (&["enter", "app", "--", "/no/such"][..], (127, "emperor: execute /no/such: No such file")),
+            (&["enter", "app", "--", "/etc"], (126, "emperor: execute /etc: ")),
+            (&["enter", "nobody"], (1, "emperor: there is no vassal 'nobody'")),
+            (&["enter"], (78, "the name of a vassal is missing")),
+        ] {
+            let (status, _, error) = command(sandbox, words);
+            assert!(status == expected.0 && error.contains(expected.1), "{words:?}: {status} {error}");
+        }
+        // What it starts ends with the vassal.
+        let (status, out, _) = enter(&["--", "sh", "-c", "sleep 2000 >/dev/null 2>&1 & echo started"]);
+        assert_eq!((status, out.as_str()), (0, "started\n"));
+        let stopped = command(sandbox, &["stop", "--wait", "app"]);
+        assert_eq!(stopped.0, 0, "{stopped:?}");
+        let (status, _, error) = enter(&[]);
+        assert_eq!((status, error.as_str()), (1, "emperor: enter app: it is not up: stopped\n"));
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_shell_in_a_vassal_has_a_terminal_of_its_own() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", ENTERED);
+        let emperor = sandbox.emperor(&["--emperor-use-clone", "fs,pid,uts,ipc"]);
+        emperor.wait_running(1, "app");
+        let shell = "stty cols 123; emperor enter app; echo it was $?; stty -a";
+        let steps = [
+            "?[#$] $",
+            "stty size; echo at `hostname`\r",
+            "? 123\r",
+            "?at inside",
+            // Ctrl-C is for what runs there. (A shell that starts a program loses one that comes meanwhile.)
+            r#"perl -e '$|=1; print "ru", "ns\n"; sleep 1000'"#,
+            r"\r",
+            "?runs",
+            r"\x03",
+            "?[#$] $",
+            "exit 5\r",
+            "?it was 5",
+            "? icanon .* echo ",
+        ];
+        assert_eq!(on_terminal(sandbox, shell, &steps), 0);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn processes_of_vassals_are_listed_with_both_pids() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", ENTERED);
+        sandbox.vassal("other", STEADY);
+        let emperor = sandbox.emperor(&["--emperor-use-clone", "fs,pid,uts,ipc"]);
+        let init = emperor.wait_running(1, "app");
+        emperor.wait_running(1, "other");
+        let (status, table, _) = command(sandbox, &["ps", "a*"]);
+        let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!((status, rows[0].join(" ")), (0, "NAME PID INSIDE USER MEMORY CPU COMMAND".to_owned()));
+        assert_eq!((rows.len(), rows[1][..3].join(" ")), (3, format!("app {init} 1")), "{table}");
+        assert!(rows[2][2] != "1" && rows[2][6..] == ["sleep", "1000"], "{table}");
+        assert!(rows[2][4].ends_with('K') || rows[2][4].ends_with('M'), "{table}");
+        assert!(command(sandbox, &["ps"]).1.contains("\nother "));
+        emperor.stop();
+    });
+}
+
+#[test]
+fn who_enters_is_limited_as_the_app_is() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
+        let outermost = OutermostCgroup::open();
+        // Of no other sandbox on this machine.
+        let own = fs::read_link("/proc/self/ns/pid").unwrap();
+        let group = outermost.path.join(format!("vassal-test-enter-{}", own.display()));
+        fs::copy("/usr/bin/sleep", "/run/scratch/rest").unwrap();
+        sandbox.vassal("app", &format!("{ENTERED}\nno-new-privs = true\ndrop-cap = sys_ptrace,mknod"));
+        sandbox.vassal("bare", "mount-as-root = tmpfs none /usr/bin\ncommand = /run/scratch/rest 1000");
+        let emperor = sandbox.emperor(&[
+            "--emperor-use-clone",
+            "fs,pid,uts,ipc",
+            "--emperor-cgroup",
+            group.to_str().unwrap(),
+        ]);
+        emperor.wait_running(1, "app");
+        emperor.wait_running(1, "bare");
+        let (_, table, _) = command(sandbox, &["ps", "app"]);
+        let app: i32 = table.lines().last().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+        let theirs = |file: &str| fs::read_to_string(format!("/proc/{app}/{file}")).unwrap();
+        for words in [&["enter", "app", "--user"][..], &["enter", "app"]] {
+            let ask = |file: &str| {
+                let file = format!("/proc/self/{file}");
+                let (status, out, error) = command(sandbox, &[words, &["--", "cat", &file]].concat());
+                assert_eq!((status, error.as_str()), (0, ""), "{words:?}");
+                out
+            };
+            assert_eq!(ask("cgroup"), theirs("cgroup"));
+            let (own, theirs) = (ask("status"), theirs("status"));
+            for field in ["CapBnd:", "NoNewPrivs:"] {
+                let of = |text: &str| text.lines().find(|line| line.starts_with(field)).unwrap().to_owned();
+                assert_eq!(of(&own), of(&theirs), "{words:?}");
+            }
+        }
+        let (status, _, error) = command(sandbox, &["enter", "bare"]);
+        let why = "emperor: enter bare: it has no shell: give a command behind '--'\n";
+        assert_eq!((status, error.as_str()), (127, why));
+        let (_, out, _) = command(sandbox, &["status", "app"]);
+        let is_counted = group.join("v-app/memory.current").exists();
+        assert_eq!(out.contains("\n         Memory: "), is_counted, "{out}");
+        emperor.stop();
+        run("find", &[group.to_str().unwrap(), "-depth", "-type", "d", "-delete"]);
+    });
+}
+
+#[test]
+fn an_ordinary_users_vassals_are_entered_by_that_user() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("IDs to grant") {
+            return;
+        }
+        user(sandbox);
+        for (uid, maps) in [("root", &[][..]), ("user001", &["--map-users=auto"])] {
+            sandbox.vassal("app", &format!("uid = {uid}\n{STEADY}"));
+            let emperor = emperor(sandbox, maps);
+            emperor.wait_running(1, "app");
+            let enter = |words: &[&str]| {
+                let mut command = sandbox.wrapped(AS_USER, "emperor");
+                let output = command.args(["enter", "app"]).args(words).output().unwrap();
+                String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+            };
+            let own = enter(&[
+                "--",
+                "sh",
+                "-c",
+                "id -u; readlink /proc/self/ns/user /proc/1/ns/user | uniq | wc -l",
+            ]);
+            assert!(own.ends_with("0\n1\n"), "{own}");
+            let (name, out) =
+                (if uid == "root" { "root" } else { "user001" }, enter(&["--user", "--", "id", "-un"]));
+            assert!(out.ends_with(&format!("{name}\n")), "{out}");
+            emperor.stop();
+        }
     });
 }

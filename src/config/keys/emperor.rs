@@ -40,13 +40,17 @@ pub static EMPEROR: Program = Program {
             \x20 emperor status NAME --is-up      whether it is up, as the exit status\n\
             \x20 emperor logs NAME [-f] [-n LINES]\n\
             \x20                                  what it has written, and writes\n\
+            \x20 emperor ps [NAME...]             the processes of vassals\n\
+            \x20 emperor enter NAME               run a shell in a vassal, as its root\n\
+            \x20 emperor enter NAME -- COMMAND... run a command there; exit as that does\n\
+            \x20   --user                         as the app's user, in its environment\n\
             \x20 emperor reload NAME              do what touching its file does\n\
             \x20 emperor stop NAME                stop it until it is started by command\n\
             \x20 emperor start NAME               start what is not up, at once\n\
             \x20   --wait[=TIME]                  wait for the outcome (default: up to 60s)\n\
             \x20 emperor roll                     replace all instances, some at a time\n\
             \x20 emperor upgrade [--roll]         run its new program; keep all vassals\n",
-    commands: "status logs reload stop start roll upgrade",
+    commands: "status logs ps enter reload stop start roll upgrade",
     own: &OF_EMPERORS,
     hooks_for_vassals: true,
     of_commands: None,

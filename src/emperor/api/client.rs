@@ -18,7 +18,8 @@ use super::control::{
     COMMANDS, DONE, FAILED, ILL, Kind, OUTCOME, PATIENCE_WITH_UPGRADES, PENDING, Query, usual_path,
 };
 use super::logs::Logs;
-use super::watch::watch;
+use super::watch::{size, watch};
+use super::{enter, processes};
 use crate::cli;
 use crate::config;
 use crate::config::cmdline::args::{Mistake, note_place};
@@ -28,7 +29,6 @@ use crate::emperor::core::text::later;
 use crate::error::{Context, Error, Result};
 use crate::log;
 use crate::sys::fd::write_all;
-use crate::sys::terminal;
 
 /// An emperor that does not answer for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,6 +53,10 @@ struct Request {
     wait: Option<Duration>,
     /// Whether to ask again and again.
     watch: bool,
+    /// What to run in the vassal; empty for a shell.
+    command: Vec<OsString>,
+    /// Whether to run it as the app's user.
+    as_user: bool,
     /// The question that follows if the first one is answered well.
     next: Option<&'static [u8]>,
     /// What to show of the places that the answer names.
@@ -79,7 +83,8 @@ pub fn command(words: &[OsString]) -> Option<i32> {
         }
     };
     let (_, kind) = COMMANDS.iter().find(|(name, _)| name.as_bytes() == first)?;
-    if words.iter().any(|word| word == "--help" || word == "-h") {
+    let mut own = words.iter().take_while(|word| *word != "--");
+    if own.any(|word| word == "--help" || word == "-h") {
         return None;
     }
     let mut at = 0;
@@ -102,6 +107,14 @@ pub fn command(words: &[OsString]) -> Option<i32> {
         }));
     }
     let mut answer = ask(&request, &request.question);
+    match kind {
+        Kind::Ps if answer.status == DONE => {
+            let text = processes::table(&String::from_utf8_lossy(&answer.text));
+            return Some(cli::print("emperor", text.as_bytes()));
+        }
+        Kind::Enter if answer.status == DONE => return Some(enter_it(&request, &answer)),
+        _ => {}
+    }
     if let (Some(wait), DONE) = (request.wait, answer.status) {
         answer = wait_for_outcome(&request, wait);
     }
@@ -131,6 +144,19 @@ fn wait_for_outcome(request: &Request, wait: Duration) -> Answer {
     }
 }
 
+/// Runs a command in the vassal of an answer, to its exit status.
+fn enter_it(request: &Request, answer: &Answer) -> i32 {
+    let text = String::from_utf8_lossy(&answer.text);
+    // The pids could be those of other processes by the time that they are used, but not if they are the same
+    // after that.
+    let is_still = || ask(request, &request.question).text == answer.text;
+    let task = enter::Task { command: &request.command, as_user: request.as_user };
+    enter::enter(&text, &task, &is_still).unwrap_or_else(|error| {
+        log::print_error(&format!("emperor: {error}\n"));
+        1
+    })
+}
+
 /// Prints an answer; returns the exit status.
 fn show(Answer { status, text }: Answer) -> i32 {
     if status == ILL {
@@ -156,6 +182,7 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
     let mut options = String::new();
     let (mut wait, mut next) = (None, None);
     let mut logs = Logs::default();
+    let (mut as_user, mut command) = (false, Vec::new());
     loop {
         note_place(&mut parser, words.len(), at);
         let Some(word) = parser.next()? else { break };
@@ -164,15 +191,16 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
             Arg::Long("json") => json = true,
             Arg::Long("is-up") if kind == Kind::Status => is_up = true,
             Arg::Long("watch") if kind == Kind::Status => watch = true,
-            Arg::Long("problems") if kind == Kind::Status => options = options + " " + Query::PROBLEMS,
+            Arg::Long("problems") if kind == Kind::Status => push_option(&mut options, Query::PROBLEMS, ""),
             Arg::Long("state") if kind == Kind::Status => {
                 let states = parser.value()?.into_string().map_err(|_| "states are words".to_owned())?;
                 if let Some(unknown) = states.split(',').find(|state| !STATES.contains(state)) {
                     let hint = "the states are ".to_owned() + &STATES.join(", ");
                     return Err(Mistake(format!("'{unknown}' is not a state"), Some(hint)));
                 }
-                options = options + " " + Query::STATES + &states;
+                push_option(&mut options, Query::STATES, &states);
             }
+            Arg::Long("user") if kind == Kind::Enter => as_user = true,
             // The new program has another vassal-init.
             Arg::Long("roll") if kind == Kind::Upgrade => next = Some(&b"roll"[..]),
             Arg::Long("wait") if matches!(kind, Kind::Order(_)) => {
@@ -192,14 +220,19 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
         }
         (Kind::Status, _) if !(is_up || json && watch) => {
             if json {
-                options = options + " " + Query::JSON;
-            } else if let Ok((_, columns)) = terminal::size(rustix::stdio::stdout()) {
-                options = options + " " + Query::WIDTH + &columns.to_string();
+                push_option(&mut options, Query::JSON, "");
+            } else if let Ok((_, columns)) = size(rustix::stdio::stdout()) {
+                push_option(&mut options, Query::WIDTH, &columns.to_string());
             }
-            question.insert(1, options.trim_ascii().to_owned().into_bytes());
+            question.insert(1, options.into_bytes());
+        }
+        (Kind::Ps, _) if !json => question.insert(1, Vec::new()),
+        (Kind::Enter, 2..) if !json => {
+            command = question.split_off(2).into_iter().map(OsString::from_vec).collect();
+            question.insert(1, Vec::new());
         }
         (Kind::Upgrade | Kind::Roll, 1) | (Kind::Order(_) | Kind::Logs, 2) if !json => {}
-        (Kind::Order(_) | Kind::Logs | Kind::Status, 1) if !json => {
+        (Kind::Order(_) | Kind::Logs | Kind::Status | Kind::Enter, 1) if !json => {
             return Err("the name of a vassal is missing".into());
         }
         _ => return Err("too many arguments".into()),
@@ -207,7 +240,13 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
     let patience = if kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE };
     let name = question.get(1).filter(|_| kind == Kind::Logs).cloned();
     let logs = name.map(|name| (logs, OsString::from_vec(name)));
-    Ok(Request { path, question: question.join(&0), patience, wait, watch, next, logs })
+    Ok(Request { path, question: question.join(&0), patience, wait, watch, command, as_user, next, logs })
+}
+
+fn push_option(options: &mut String, option: &str, value: &str) {
+    for part in [option, value, " "] {
+        options.push_str(part);
+    }
 }
 
 /// Asks, and returns the answer; if none comes, the reason as a failure.

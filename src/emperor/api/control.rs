@@ -1,5 +1,5 @@
-//! The commands for a running emperor: `emperor status`, `logs`, `reload`, `stop`, `start`, `upgrade` and
-//! `roll`.
+//! The commands for a running emperor: `emperor status`, `logs`, `ps`, `enter`, `reload`, `stop`, `start`,
+//! `upgrade` and `roll`.
 //!
 //! A question is the words of the command, separated by NUL bytes, which no file name contains. It ends when
 //! the client shuts down its side of the connection. The answer is `0` for success, `3` if something is wrong
@@ -48,15 +48,21 @@ pub const ILL: u8 = b'3';
 pub(super) enum Kind {
     Status,
     Logs,
+    /// The processes of vassals, as a list.
+    Ps,
+    /// A command in a vassal.
+    Enter,
     Upgrade,
     Roll,
     /// An order to one vassal.
     Order(Order),
 }
 
-pub(super) const COMMANDS: [(&str, Kind); 7] = [
+pub(super) const COMMANDS: [(&str, Kind); 9] = [
     ("status", Kind::Status),
     ("logs", Kind::Logs),
+    ("ps", Kind::Ps),
+    ("enter", Kind::Enter),
     ("reload", Kind::Order(Order::Reload)),
     ("stop", Kind::Order(Order::Stop)),
     ("start", Kind::Order(Order::Start)),
@@ -71,6 +77,8 @@ pub enum Command<'a> {
     Status(Query<'a>),
     /// Where the instances of this vassal write to, one place in a line.
     Logs(&'a OsStr),
+    /// The pids of vassals. The client does the rest.
+    Processes(Query<'a>),
     /// An order to this vassal.
     Order(Order, &'a OsStr),
     /// The question for the outcome of such an order.
@@ -115,8 +123,9 @@ impl<'a> Query<'a> {
     }
 
     /// The names and patterns.
-    pub fn names(&self) -> impl Iterator<Item = &'a OsStr> + Clone + use<'a> {
-        self.names.split(|&byte| byte == 0).map(OsStr::from_bytes).filter(|name| !name.is_empty())
+    pub fn names(&self) -> Vec<&'a OsStr> {
+        let names = self.names.split(|&byte| byte == 0).filter(|name| !name.is_empty());
+        names.map(OsStr::from_bytes).collect()
     }
 }
 
@@ -130,8 +139,9 @@ impl<'a> Command<'a> {
         let (_, kind) = COMMANDS.iter().find(|(name, _)| name.as_bytes() == command)?;
         Some(match kind {
             Kind::Order(order) if outcome.is_some() => Self::Outcome(*order, OsStr::from_bytes(argument)),
-            Kind::Status => {
-                Self::Status(Query { options: argument, names: words.next().unwrap_or_default() })
+            Kind::Status | Kind::Ps | Kind::Enter => {
+                let query = Query { options: argument, names: words.next().unwrap_or_default() };
+                if *kind == Kind::Status { Self::Status(query) } else { Self::Processes(query) }
             }
             Kind::Logs => Self::Logs(OsStr::from_bytes(argument)),
             Kind::Upgrade => Self::Upgrade,

@@ -12,11 +12,14 @@
 pub mod client;
 mod connection;
 pub mod control;
+mod enter;
 mod fields;
 mod http;
 mod logs;
 pub mod metrics;
 pub mod page;
+mod processes;
+mod relay;
 pub mod render;
 pub mod server;
 pub mod stats;

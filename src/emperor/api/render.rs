@@ -196,7 +196,7 @@ fn by_name<'a>(vassals: &'a [Status<'a>]) -> Vec<&'a Status<'a>> {
 }
 
 /// A time in short form, with the two largest units: `12s`, `4m5s`, `3d4h`.
-fn rounded(time: Duration) -> String {
+pub(super) fn rounded(time: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
     let seconds = time.as_secs();
     let largest = UNITS.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(UNITS.len() - 1);
@@ -212,7 +212,7 @@ fn rounded(time: Duration) -> String {
 }
 
 /// A number of bytes in short form: `512K`, `1.5M`, `20G`.
-pub fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let mut tenths = bytes.saturating_mul(10) / 1024;
     let mut unit = 'K';
     for larger in ['M', 'G', 'T'] {

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fd::BorrowedFd;
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::termios::tcgetwinsize;
 
 use crate::error::Error;
 use crate::running_time;
 use crate::sys::fd::write_all;
 use crate::sys::signal::{self, SignalFd};
-use crate::sys::terminal;
 
 /// The time between two answers.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -26,13 +26,24 @@ pub fn watch(ask: &mut dyn FnMut() -> String) -> Result<i32, Error> {
     let out = rustix::stdio::stdout();
     let failed = |errno| Error::os("write to", "standard output", errno);
     let no_terminal = |_| Error::new("draw on", "standard output", "it is not a terminal");
-    let (rows, _) = terminal::size(out).map_err(no_terminal)?;
+    let (rows, _) = size(out).map_err(no_terminal)?;
     // From here on every signal waits until the terminal is as it was.
     signal::block_all();
     let signals = SignalFd::new().map_err(failed)?;
     write_all(out, BEGIN).map_err(failed)?;
     let result = draw(out, rows, &signals, ask);
     write_all(out, END).and(result).map_err(failed)
+}
+
+/// How many rows and columns a terminal has.
+///
+/// # Errors
+/// ENOTTY if it is not one.
+pub fn size(terminal: impl AsFd) -> rustix::io::Result<(usize, usize)> {
+    let size = tcgetwinsize(terminal)?;
+    // A terminal that does not know its size says 0.
+    let known = |count: u16, usual| if count == 0 { usual } else { usize::from(count) };
+    Ok((known(size.ws_row, 24), known(size.ws_col, 80)))
 }
 
 fn draw(
@@ -42,7 +53,7 @@ fn draw(
     ask: &mut dyn FnMut() -> String,
 ) -> rustix::io::Result<i32> {
     loop {
-        rows = terminal::size(out).map_or(rows, |(rows, _)| rows);
+        rows = size(out).map_or(rows, |(rows, _)| rows);
         write_all(out, screen(&ask(), rows).as_bytes())?;
         let until = running_time::now() + INTERVAL;
         let _ = running_time::poll(&mut [PollFd::new(signals, PollFlags::IN)], Some(until));

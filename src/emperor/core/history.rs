@@ -128,8 +128,8 @@ impl History {
         self.instances += other.restarts();
         self.reloads += other.reloads + 1;
         self.recent = other.recent;
-        self.ends = [&*other.ends, &*self.ends].concat();
-        self.ends.drain(..self.ends.len().saturating_sub(ENDS_MAX));
+        let own = std::mem::replace(&mut self.ends, other.ends.clone());
+        own.into_iter().for_each(|end| self.ended(end));
         if let (Some(runs), Some(before)) = (&mut self.runs, other.runs) {
             runs.first = before.first;
         }

@@ -60,7 +60,7 @@ fn page_for(emperor: &Emperor, question: &Question, now: Instant) -> Vec<u8> {
 /// The status of vassals, and whether something is wrong with them where that is asked for.
 fn status(emperor: &Emperor, query: Query<'_>, now: Instant) -> Result<(bool, String), String> {
     let supervisor = &emperor.supervisor;
-    let names: Vec<_> = query.names().collect();
+    let names = query.names();
     supervisor.ask_for_mountpoints(&names);
     let mut vassals = supervisor.registry().statuses_of(&names, now)?;
     let summary = render::summary(&vassals);
@@ -106,6 +106,9 @@ fn answer_command(emperor: &mut Emperor, question: &Question, now: Instant) -> O
             let registry = emperor.supervisor.registry();
             let vassals = registry.statuses_of(&[of], now);
             vassals.map_err(printable).map(|vassals| render::places(&vassals))
+        }
+        Some(Command::Processes(query)) => {
+            emperor.supervisor.registry().processes(&query.names(), now).map_err(printable)
         }
         None => Err("this emperor does not know that command".to_owned()),
         Some(_) if emperor.stopping.is_some() => Err("the emperor is stopping".to_owned()),

@@ -281,10 +281,11 @@ impl Supervisor {
     /// Asks the instances of these vassals, or all instances if there is no name, how fast their mountpoints
     /// answer. The result is known at the next call. Instances report everything else unasked.
     pub fn ask_for_mountpoints(&self, of: &[&OsStr]) {
-        let named = of.iter().filter_map(|name| self.registry.meant(name));
-        let named: Vec<_> = named.map(|(file, _)| file).collect();
+        let named = |file: &Rc<VassalFile>| {
+            of.iter().any(|name| self.registry.meant(name).is_some_and(|(meant, _)| meant == file))
+        };
         let is_meant = |(file, vassal): &(&Rc<VassalFile>, &Vassal)| {
-            vassal.has_mountpoints() && (of.is_empty() || named.contains(file))
+            vassal.has_mountpoints() && (of.is_empty() || named(file))
         };
         for (file, vassal) in self.registry.vassals().filter(is_meant) {
             for instance in vassal.instances() {

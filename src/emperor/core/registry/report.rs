@@ -1,6 +1,7 @@
 //! Reports about the vassals, for the log, commands, stats and metrics.
 
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::Instant;
@@ -13,6 +14,7 @@ use crate::emperor::core::status::Status;
 use crate::emperor::core::text::Count;
 use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
+use crate::log::printable;
 
 impl Registry {
     /// Logs one line for every vassal.
@@ -77,39 +79,48 @@ impl Registry {
     /// # Errors
     /// There is no such vassal.
     pub fn statuses_of(&self, names: &[&OsStr], now: Instant) -> Result<Vec<Status<'_>>, String> {
-        let mut files = Vec::new();
         for name in names {
-            let known = files.len();
-            match self.meant(name) {
-                Some(one) => files.push(one),
-                None if glob::has_wildcard(name.as_bytes()) => {
-                    let is_meant = |file: &&Rc<VassalFile>| matches(name, file);
-                    let meant = self.vassals.iter().map(|(file, _)| file).filter(is_meant);
-                    files.extend(meant.map(|file| (file, None)));
-                }
-                None => {}
-            }
-            if files.len() == known {
+            if !self.vassals().any(|(file, _)| self.means(name, file).is_some()) {
                 return Err(self.unknown(name));
             }
         }
-        if files.is_empty() {
-            return Ok(self.statuses(now));
+        let mut all = Vec::new();
+        for (file, vassal) in self.vassals() {
+            for status in statuses_of(file, vassal, now) {
+                let is_it = |number: Option<u16>| number.is_none_or(|number| number == status.replica);
+                let is_meant = |name: &&OsStr| self.means(name, file).is_some_and(is_it);
+                if names.is_empty() || names.iter().any(is_meant) {
+                    all.push(status);
+                }
+            }
         }
-        files.sort_unstable();
-        files.dedup();
-        let vassals = files.into_iter().filter_map(|(file, number)| Some((file, self.vassal(file)?, number)));
-        let all = vassals.flat_map(|(file, vassal, number)| {
-            let is_meant = move |status: &Status<'_>| number.is_none_or(|number| status.replica == number);
-            statuses_of(file, vassal, now).filter(is_meant)
-        });
-        Ok(all.collect())
+        Ok(all)
     }
-}
 
-/// Whether the name of the vassal of a file matches a pattern.
-fn matches(pattern: &OsStr, file: &VassalFile) -> bool {
-    glob::matches(pattern.as_bytes(), file.name().as_bytes())
+    /// Whether a name or pattern means the vassal of a file, and which instance of it, if only one.
+    fn means(&self, name: &OsStr, file: &Rc<VassalFile>) -> Option<Option<u16>> {
+        match self.meant(name) {
+            Some((meant, number)) => (meant == file).then_some(number),
+            None => {
+                let is_it = || glob::matches(name.as_bytes(), file.name().as_bytes());
+                (glob::has_wildcard(name.as_bytes()) && is_it()).then_some(None)
+            }
+        }
+    }
+
+    /// A line for each of these instances, for `ps` and `enter`: the pid of its PID 1 and that of its app in
+    /// the vassal, each 0 if there is none; its state; and its name.
+    ///
+    /// # Errors
+    /// As [`Registry::statuses_of`].
+    pub fn processes(&self, names: &[&OsStr], now: Instant) -> Result<String, String> {
+        let mut lines = String::new();
+        for vassal in self.statuses_of(names, now)? {
+            let (pid, app) = (vassal.pid.unwrap_or_default(), vassal.app.pid.unwrap_or_default());
+            let _ = writeln!(lines, "{pid} {app} {} {}", vassal.state, printable(&vassal.name));
+        }
+        Ok(lines)
+    }
 }
 
 fn statuses_of<'a>(
