@@ -459,3 +459,24 @@ fn real_uwsgi_that_loses_its_filesystem_has_nobody_refused() {
         emperor.stop();
     });
 }
+
+#[test]
+fn replicas_that_all_start_anew_find_their_other_sockets() {
+    sandboxed(|sandbox| {
+        let lines = |word: &str, port: u16| {
+            let also = format!("replicas = 3\nreload-strategy = recreate\nlisten = 127.0.0.1:{port}");
+            sandbox.vassal("app", &server(sandbox, word, &also));
+        };
+        lines("one", 8001);
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        only(&[1, 2, 3], "one");
+        for (word, port) in [("two", 8002), ("three", 8003)] {
+            lines(word, port);
+            assert_eq!(any(3, word).len(), 3);
+        }
+        for wrong in ["already in use", "next try"] {
+            assert_eq!(emperor.lines(wrong), [""; 0]);
+        }
+        emperor.stop();
+    });
+}

@@ -7,7 +7,7 @@ use super::Registry;
 use crate::emperor::core::effect::Effect;
 use crate::emperor::core::instance::{Check, Instance};
 use crate::emperor::core::instance_id::InstanceId;
-use crate::emperor::core::machine::{Answer, Input, Output, State};
+use crate::emperor::core::machine::{Answer, Input, Output, State, Then};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
@@ -112,9 +112,19 @@ impl Registry {
     /// Carries out the final answer to a reload, if a reload was requested.
     fn conclude(&mut self, id: &InstanceId, answer: Answer, why: String, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
+        // As at the first start, one instance binds what is new, and the others follow it.
+        let is_before = |it: &Instance| match it.state() {
+            State::Starting { .. } | State::Stopping { then: Then::Respawn, .. } => it.number != id.number,
+            _ => false,
+        };
+        let binds_first = vassal.instances.iter().any(is_before);
         let Some(instance) = vassal.instance_mut(id.number) else { return };
         let (state, replication) = (instance.state(), instance.replication());
         let (State::Reloading { .. }, Some(process)) = (state, &mut instance.process) else { return };
+        if answer == Answer::NeedsRespawn && binds_first {
+            self.log_of(id, format!("needs a fresh jail: {why}: stopping until another one runs"));
+            return self.step(id, Input::Stop, now);
+        }
         let took = process.reloading_for(now);
         let history = &mut instance.history;
         if let (Answer::Reloaded, Some(runs)) = (answer, &mut history.runs) {
