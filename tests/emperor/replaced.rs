@@ -480,3 +480,35 @@ fn replicas_that_all_start_anew_find_their_other_sockets() {
         emperor.stop();
     });
 }
+
+#[test]
+fn a_vassal_on_demand_is_replaced_and_renamed_without_a_lost_connection() {
+    sandboxed(|sandbox| {
+        let lines = |word: &str| {
+            let lines = server(sandbox, word, "replicas = 2\nready-after = 50ms");
+            lines.replacen("listen = 127.0.0.1:80\n", "", 1)
+        };
+        let on_demand = |name: &str| format!("{VASSALS}/{name}.ini.sock");
+        sandbox.vassal("app", &lines("zero"));
+        fs::write(on_demand("app"), "127.0.0.1:80\n").unwrap();
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1", "--emperor-on-demand-extension", ".sock"]);
+        emperor.wait_for("waiting for a connection");
+        let count = while_connecting(|| {
+            any(2, "zero");
+            for word in ["one", "two", "three"] {
+                sandbox.vassal("app", &lines(word));
+                any(2, word);
+            }
+            // Under another name, while it is replaced.
+            let started = emperor.lines(": started (pid").len();
+            sandbox.vassal("app", &lines("four"));
+            emperor.wait_for_nth(started + 1, ": started (pid");
+            fs::rename(on_demand("app"), on_demand("other")).unwrap();
+            fs::rename(vassal_path("app"), vassal_path("other")).unwrap();
+            emperor.wait_for("its file was app");
+            any(2, "four");
+        });
+        assert!(count > 0);
+        emperor.stop();
+    });
+}
