@@ -72,7 +72,7 @@ fn the_replicas_of_a_user_are_replaced_without_a_lost_connection() {
 fn nobody_waits_for_the_end_of_a_trial_that_is_over() {
     sandboxed(|sandbox| {
         let lines = |word: &str, more: &str| {
-            let rolls = "replicas = 2\nready-after = 50ms\nready-timeout = 1s\nchmod-socket = 666";
+            let rolls = "replicas = 2\nready-after = 50ms\nchmod-socket = 666";
             let lines = server(sandbox, word, &format!("{rolls}\n{more}"));
             lines.replacen("127.0.0.1:80", "/run/scratch/app.sock", 1)
         };
@@ -81,7 +81,7 @@ fn nobody_waits_for_the_end_of_a_trial_that_is_over() {
         // Each has its PID 1, and no process that waits.
         let are = |count: usize| process::named("vassal-init").len() == count;
         until("two replicas", || get_at("/run/scratch/app.sock").is_ok() && are(2));
-        sandbox.vassal("app", &lines("bad", "ready-check = exec:false"));
+        sandbox.vassal("app", &lines("bad", "ready-check = exec:false\nready-timeout = 1s"));
         emperor.wait_for("emperor: app/3: reload refused: ");
         until("it is gone", || are(2));
         sandbox.vassal("app", &lines("two", ""));
@@ -305,7 +305,7 @@ fn whatever_comes_while_instances_are_replaced_costs_no_connection() {
 #[test]
 fn new_instances_that_hang_fork_or_freeze_cost_no_connection() {
     sandboxed(|sandbox| {
-        let rolls = "replicas = 2\nready-after = 50ms\nready-timeout = 1s";
+        let rolls = "replicas = 2\nready-after = 50ms";
         sandbox.vassal("app", &server(sandbox, "good", rolls));
         let emperor = sandbox.emperor(&["--emperor-throttle", "1", "--emperor-stop-timeout", "3"]);
         only(&[1, 2], "good");
@@ -323,7 +323,7 @@ fn new_instances_that_hang_fork_or_freeze_cost_no_connection() {
             .iter()
             .enumerate()
             {
-                let lines = format!("{rolls}\nlisten = 127.0.0.1:80\n{bad}");
+                let lines = format!("{rolls}\nready-timeout = 1s\nlisten = 127.0.0.1:80\n{bad}");
                 let lines =
                     if bad.contains("command") { lines } else { format!("{lines}\ncommand = sleep 1000") };
                 sandbox.vassal("app", &lines);

@@ -336,7 +336,7 @@ fn a_file_that_changes_again_during_a_rolling_reload_is_the_one_that_counts() {
         wait_for(&[1, 2], "one");
         let count = while_connecting(|| {
             // The first change does not work, the second one comes before that is known.
-            sandbox.vassal("app", &server(sandbox, "two", &format!("{lines}\nexec-post-app = sleep 1000")));
+            sandbox.vassal("app", &server(sandbox, "two", &format!("{lines}\nready-check = exec:false")));
             emperor.wait_for("emperor: app/3: started");
             sandbox.vassal("app", &server(sandbox, "three", lines));
             emperor.wait_for("stopping: its file has changed since");
@@ -577,7 +577,7 @@ fn the_sockets_file_stays_while_one_instance_uses_it() {
         sandbox.vassal("app", &lines("one", ""));
         let emperor = sandbox.emperor(&[]);
         emperor.wait_running(1, "app");
-        sandbox.vassal("app", &lines("two", "exec-post-app = exit 1"));
+        sandbox.vassal("app", &lines("two", "ready-check = exec:false"));
         emperor.wait_for("emperor: app/2: reload refused: ");
         assert!(Path::new("/run/scratch/one.sock").exists());
         until("what only the new one used is gone", || !Path::new("/run/scratch/two.sock").exists());
