@@ -1,6 +1,7 @@
 //! Files that are renamed: the vassal ends under its old name before it starts under the new one.
 //!
-//! If both ran at the same time, the new instance would find the ports and sockets of the old one in use.
+//! If both ran at the same time, the new instance would find the ports and sockets of the old one in use. A
+//! vassal that has the new name already ends first: its file was replaced, or has another name itself.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -27,8 +28,10 @@ impl Registry {
         let (from, to) = (&self.known(from), &self.known(to));
         let renamed = format!("file renamed to {}", named_beside(to, from));
         let replaced = format!("file replaced by that of {}", named_beside(from, to));
-        // Renamed again, while the vassal is still ending under its first name.
-        let is_it = |renamed: &Renamed| renamed.to == *from && renamed.id == id;
+        // Renamed again, while the vassal is still ending under its first name. An editor may have made
+        // another file of it in between.
+        let has_own = self.vassals.get(from).is_some();
+        let is_it = |renamed: &Renamed| renamed.to == *from && (renamed.id == id || !has_own);
         if let Some(index) = self.renamed.iter().position(is_it) {
             let mut renamed = self.renamed.remove(index);
             if renamed.from == *to && renamed.parked.is_none() {

@@ -319,6 +319,12 @@ fn a_file_renamed_over_that_of_a_vassal_takes_its_sockets_along_when_both_have_e
         assert_eq!(story.no_address("b", ""), ["b: Spawn"]);
         assert!(story.registry.vassal(&file("a")).is_none());
     }
+    // Renamed again when an editor has made another file of it.
+    let mut story = Story::new();
+    story.run("a");
+    rename(&mut story, "a", "b", 1);
+    assert_eq!(rename(&mut story, "b", "c", 9), [""; 0]);
+    assert!(story.died("a").contains(&hand_over("a", file("c"))));
     // One that does not run leaves the other one as it is.
     let mut story = Story::new();
     story.run("a");
