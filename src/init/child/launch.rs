@@ -22,6 +22,7 @@ use crate::init::child::listen_fds::{self, Socket};
 use crate::init::child::outputs::Outputs;
 use crate::init::child::resources;
 use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
+use crate::shell;
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Script, Strings, exec_in_path};
 use crate::sys::seccomp::{self, Instruction};
@@ -137,15 +138,32 @@ impl Launch<'_> {
     /// # Errors
     /// No process or pipe can be created. A later failure, in the child, is told by [`Launched::progress`].
     pub fn program(&self, argv: &[OsString]) -> Result<Launched> {
-        let program = argv.first().map(OsString::as_os_str).unwrap_or_default();
-        let (argv, envp) = (Strings::new(argv), self.environment.strings());
-        if self.needs_nothing() {
-            return self.spawn(program, &argv, &envp);
+        self.start(&[(argv.first().map(OsString::as_os_str).unwrap_or_default(), Strings::new(argv))])
+    }
+
+    /// Creates a child that runs a command of a shell's. The shell is left out if it would only start the one
+    /// program.
+    ///
+    /// # Errors
+    /// As [`Launch::program`].
+    pub fn command(&self, command: &OsStr) -> Result<Launched> {
+        let (words, plain) = (shell::words(command), shell::plain_words(command));
+        let by_shell = (words[0], Strings::new(words));
+        match plain.first() {
+            // The shell tells what is wrong with what cannot be executed, or runs a script without `#!`.
+            Some(first) => self.start(&[(first, Strings::new(&plain)), by_shell]),
+            None => self.start(&[by_shell]),
         }
-        self.create(program, true, &|| {
-            let errno = self.become_program(&argv, &envp, program);
-            Err(self.unexecuted(program, errno))
-        })
+    }
+
+    /// Creates a child that executes the first of these programs that can be executed.
+    fn start(&self, programs: &[(&OsStr, Strings)]) -> Result<Launched> {
+        let envp = self.environment.strings();
+        if self.needs_nothing() {
+            return self.spawn(programs, &envp);
+        }
+        let last = programs.last().map(|(program, _)| *program).unwrap_or_default();
+        self.create(last, true, &|| Err(self.become_one_of(programs, &envp)))
     }
 
     /// Whether the child does nothing before the exec that could fail or wait.
@@ -166,18 +184,18 @@ impl Launch<'_> {
 
     /// Creates a child that shares the memory of this process until the exec. To copy the memory would be
     /// most of the cost of a start.
-    fn spawn(&self, program: &OsStr, argv: &Strings, envp: &Strings) -> Result<Launched> {
+    fn spawn(&self, programs: &[(&OsStr, Strings)], envp: &Strings) -> Result<Launched> {
         let mut known = Ok(());
         let pid = spawn::spawn(true, || {
             self.take_stand();
             self.signals.restore_beside_parent();
-            let errno = self.become_program(argv, envp, program);
-            let failure = self.unexecuted(program, errno);
+            let failure = self.become_one_of(programs, envp);
             let status = failure.status;
             known = Err(failure);
             status
         });
-        let pid = pid.context("start", program.display())?;
+        let last = programs.last().map(|(program, _)| *program).unwrap_or_default();
+        let pid = pid.context("start", last.display())?;
         Ok(Launched { pid, report: Report::Known(known) })
     }
 
@@ -308,13 +326,19 @@ impl Launch<'_> {
         self.environment.path().unwrap_or_else(|| DEFAULT_PATH.into())
     }
 
-    /// Executes the program; returns only on failure.
-    fn become_program(&self, argv: &Strings, envp: &Strings, program: &OsStr) -> Errno {
+    /// Executes the first of these programs that can be executed; returns only on failure, with that of the
+    /// last one.
+    fn become_one_of(&self, programs: &[(&OsStr, Strings)], envp: &Strings) -> Failure {
         let path = self.path();
         self.heard.into_iter().for_each(signal::set_default);
         let script = if self.stand.is_some() { Script::ForShell } else { Script::Refused };
         let of_child = if self.is_named { self.environment.strings_of_child() } else { None };
-        exec_in_path(program, &path, script, argv, of_child.as_ref().unwrap_or(envp))
+        let mut failure = (OsStr::new(""), Errno::NOENT);
+        for (program, argv) in programs {
+            let errno = exec_in_path(program, &path, script, argv, of_child.as_ref().unwrap_or(envp));
+            failure = (program, errno);
+        }
+        self.unexecuted(failure.0, failure.1)
     }
 }
 

@@ -21,7 +21,6 @@ use crate::mount::request::Fuse;
 use crate::path::Walk;
 use crate::protocol::{EXIT_SETUP, SetupFailure, WaitStatus};
 use crate::running_time;
-use crate::shell;
 use crate::sys::{child, fd, signal};
 
 /// Why a phase was not completed.
@@ -149,8 +148,7 @@ fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Ho
     match &hook.action {
         Action::Exec(command) => {
             jail.note_command();
-            let argv = shell::words(command).map(OsStr::to_owned);
-            let child = child_for(jail, plan, hook.phase).program(&argv)?;
+            let child = child_for(jail, plan, hook.phase).command(command)?;
             wait_for_child(events, plan, hook, &child)?;
         }
         Action::Fuse(fuse) => {
@@ -211,7 +209,6 @@ fn run_fuse(
     let place = fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).context("reserve", "a descriptor")?;
     let number = place.as_raw_fd();
     let command = fuse.command.join(OsStr::new(&format!("/dev/fd/{number}")));
-    let argv = shell::words(&command).map(OsStr::to_owned);
     let user = jail.identity.as_ref().filter(|_| hook.phase >= Phase::AsUser);
     let uid = user.and_then(|user| user.uid).unwrap_or_else(|| rustix::process::geteuid().as_raw());
     let gid = user.and_then(|user| user.gid).unwrap_or_else(|| rustix::process::getegid().as_raw());
@@ -221,7 +218,7 @@ fn run_fuse(
     };
     let passed = [place.as_fd()];
     let launch = Launch { first: Some(&mount), passed: &passed, ..child_for(jail, plan, hook.phase) };
-    let child = launch.program(&argv)?;
+    let child = launch.command(&command)?;
     drop(place);
     wait_for_child(events, plan, hook, &child)
 }

@@ -1,7 +1,5 @@
 //! Starts a ready check, in a child that is as the commands of the user's hooks.
 
-use std::ffi::OsStr;
-
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
 
 use crate::config::plan::{Phase, ReadyCheck, VassalPlan};
@@ -14,7 +12,6 @@ use crate::init::event_loop::ready_check::Check;
 use crate::init::jail::Jail;
 use crate::init::steps::hooks;
 use crate::place::Place;
-use crate::shell;
 
 /// Starts the check of the plan. If that fails, the check has failed.
 pub fn start(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
@@ -33,10 +30,9 @@ fn launch(jail: &Jail, plan: &VassalPlan, check: &ReadyCheck) -> Result<Check> {
                 socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                     .context("create", "a link to the check")?;
             let first = || enclose(&theirs);
-            let argv = shell::words(command).map(OsStr::to_owned);
             let own = Outputs::default();
             let launch = Launch { first: Some(&first), outputs: &own, dies_with_us: false, ..child };
-            let launched = launch.program(&argv)?;
+            let launched = launch.command(command)?;
             Ok(Check { launched, link: Some(link) })
         }
         ReadyCheck::Connect(address) => {
