@@ -47,6 +47,10 @@ fn app_and_hooks_write_to_their_files_and_pid_1_to_the_stream() {
         assert!(log.contains("app started: sh") && !log.contains("errs\n"), "{log}");
         assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(fs::metadata(&err).unwrap().permissions().mode() & 0o777, 0o644);
+        // Also by name.
+        let lines = "standard-output = file:/run/scratch/name.txt\nuid = user001\n\
+                     command = sh -c 'echo 1 >/dev/stdout; echo 2 >>/dev/stderr'";
+        assert_eq!((ended(sandbox, lines).0, &*text(&sandbox.path("name.txt"))), (0, "1\n2\n"));
         // Without a key of its own, standard error is where standard output is, in the order of the lines.
         let lines =
             "standard-output = file:/run/scratch/both.txt\ncommand = sh -c 'echo 1; echo 2 >&2; echo 3'";

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fcntl_setfl, fstat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fcntl_setfl, fstat, statat};
 use rustix::io::{Errno, read};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
@@ -74,6 +74,8 @@ impl Relay {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .context("create a link to", what)?;
         let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("create a pipe for", what)?;
+        // The app's user may open /dev/stderr by name.
+        let _ = fchmod(&to, Mode::from_raw_mode(0o622));
         match clone3_unheard().context("start", what)? {
             Side::Parent(child) => Ok((Self { child, link, path: path.to_owned() }, to)),
             Side::Child => {
