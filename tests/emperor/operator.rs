@@ -309,3 +309,25 @@ fn an_ordinary_users_vassals_are_entered_by_that_user() {
         }
     });
 }
+
+#[test]
+fn an_app_that_does_not_stop_is_told_of_and_killed_by_a_second_command() {
+    sandboxed(|sandbox| {
+        sandbox.vassal(
+            "app",
+            "stop-timeout = 50s\n\
+             command = perl -e '$SIG{TERM} = \"IGNORE\"; print STDERR \"deaf\\n\"; sleep 1000'",
+        );
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_running(1, "app");
+        emperor.wait_for("deaf");
+        assert_eq!(command(sandbox, &["stop", "app"]).1, "app: stopping\n");
+        emperor.wait_for("emperor: app: still stopping after 5.");
+        let (_, table, _) = command(sandbox, &["status", "--problems"]);
+        assert!(table.contains("stopping for long"), "{table}");
+        assert_eq!(command(sandbox, &["stop", "app"]).1, "app: stopping: its app is killed\n");
+        emperor.wait_for("the emperor again: SIGKILL to the app");
+        assert_eq!(command(sandbox, &["stop", "--wait", "app"]).0, 0);
+        emperor.stop();
+    });
+}

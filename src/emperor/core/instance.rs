@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::history::{Ended, Failures, History};
-use super::machine::{Input, Machine, State, Then, next};
+use super::machine::{End, Input, Machine, State, Then, next};
 use super::mountpoints::Mountpoints;
 use super::owner::Owner;
 use super::replicas::{Member, Stage};
 use super::rolls::SLOW;
+use super::status::LONG;
 use super::text::later;
 use crate::log::Elapsed;
 use crate::protocol::{EXIT_CONFIG, ExitReason, Replication, WaitStatus};
@@ -32,6 +33,8 @@ pub struct Instance {
     pub(super) is_unready: bool,
     /// Its state machine.
     pub(super) machine: Machine,
+    /// Whether it was told of that its end takes long.
+    pub(super) is_late: bool,
     /// The pid of the last app of its process, as PID 1 sees it.
     pub(super) app: Option<i32>,
     /// Its process, if there is one.
@@ -56,6 +59,7 @@ impl Instance {
             is_unproven: false,
             is_unready: false,
             machine: Machine::new(backoff),
+            is_late: false,
             app: None,
             process: None,
             check: None,
@@ -95,6 +99,25 @@ impl Instance {
             State::Running { .. } => None,
             _ => self.history.ends.last().map(|end| end.at),
         }
+    }
+
+    /// When its end has taken long, if it was asked to end and nobody was told yet.
+    pub(super) fn late_at(&self) -> Option<Instant> {
+        let process = self.process.as_ref().filter(|_| !self.is_late)?;
+        match self.state() {
+            State::Stopping { end: End::Asked | End::Announced, .. } => Some(process.asked_to_stop? + LONG),
+            _ => None,
+        }
+    }
+
+    /// The line for the log that its end takes long, once.
+    pub(super) fn tell_late(&mut self, now: Instant) -> Option<String> {
+        self.late_at().filter(|at| *at <= now)?;
+        self.is_late = true;
+        let State::Stopping { kill_at, .. } = self.state() else { return None };
+        let took = since(self.process.as_ref()?.asked_to_stop, now);
+        let left = Elapsed(kill_at.saturating_duration_since(now));
+        Some(format!("still stopping after {took}; it is given {left} more"))
     }
 
     /// Whether its app runs.

@@ -340,6 +340,9 @@ impl Registry {
         }
         let Some(instance) = self.of(id) else { return self.timers.set(id, None) };
         if instance.has_ended() || instance.machine.deadline().is_none_or(|at| at > now) {
+            if let Some(line) = instance.tell_late(now) {
+                self.log_of(id, line);
+            }
             return self.set_timer(id, now);
         }
         if self.has_more_time(id, is_frozen, now) {

@@ -24,7 +24,7 @@ impl Registry {
         let is_doubtful = !is_only && (refused.is_some() || vassal.is_rolling());
         let Some(instance) = vassal.instance_mut(id.number) else { return };
         let pid = process.pid;
-        (instance.process, instance.app) = (Some(process), None);
+        (instance.process, instance.app, instance.is_late) = (Some(process), None, false);
         instance.is_unproven = is_doubtful && !instance.is_on_trial;
         instance.is_unready = false;
         instance.machine.step(Input::Spawned, now);

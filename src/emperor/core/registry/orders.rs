@@ -1,15 +1,20 @@
 //! Orders to vassals, and their outcomes.
 
 use std::ffi::OsStr;
-use std::time::Instant;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use super::Registry;
+use crate::emperor::core::effect::InstanceEffect;
 use crate::emperor::core::instance::Instance;
-use crate::emperor::core::machine::{Input, State};
+use crate::emperor::core::machine::{End, Input, State};
 use crate::emperor::core::order::{Order, Outcome};
 use crate::emperor::core::text::readable;
 use crate::emperor::core::vassal::Vassal;
-use crate::emperor::core::vassal_file::vassal_name;
+use crate::emperor::core::vassal_file::{VassalFile, vassal_name};
+
+/// A request to stop that comes so much later is a second one, also for PID 1.
+const AGAIN: Duration = Duration::from_secs(1);
 
 impl Registry {
     /// Carries out an order, and returns the first answer to it.
@@ -20,6 +25,7 @@ impl Registry {
         let Some(file) = self.names.get(name).cloned() else {
             return Err(self.unknown(name));
         };
+        let insists = order == Order::Stop && self.insists(&file, now);
         let Some(vassal) = self.vassals.get(&file) else { return Ok(String::new()) };
         let (is_up, is_held) = (vassal.has_process(), vassal.is_held());
         let how = match order {
@@ -34,6 +40,7 @@ impl Registry {
                 return Ok(format!("{}: told to reload", file.shown()));
             }
             Order::Stop if is_held && !is_up => "stopped already",
+            Order::Stop if insists => "stopping: its app is killed",
             Order::Stop if is_up => "stopping",
             Order::Stop => "stopped",
             Order::Start if vassal.has(|state| matches!(state, State::Starting { .. })) => "started already",
@@ -61,6 +68,20 @@ impl Registry {
         self.reduce(&file, now);
         self.settle(&file, now);
         Ok(format!("{}: {how}", file.shown()))
+    }
+
+    /// Asks the instances once more that a command has stopped a while ago: their PID 1s then kill their
+    /// apps. Returns whether there is one.
+    fn insists(&mut self, file: &Rc<VassalFile>, now: Instant) -> bool {
+        let is_asked = |instance: &Instance| {
+            let asked = instance.process().and_then(|process| process.asked_to_stop);
+            instance.is_held()
+                && matches!(instance.state(), State::Stopping { end: End::Asked | End::Announced, .. })
+                && asked.is_some_and(|at| now.saturating_duration_since(at) > AGAIN)
+        };
+        let late = self.those(file, is_asked);
+        late.iter().for_each(|id| self.push_to(id, InstanceEffect::AskToStop));
+        !late.is_empty()
     }
 
     /// The outcome of an order that was [given](Self::handle_order), and the status of the vassal.

@@ -1057,7 +1057,8 @@ fn no_vassal_puts_off_the_end_for_longer_than_the_emperor_grants() {
         story.registry.end(false, story.now);
         assert!(story.effects().contains(&format!("{name}: AskToStop")));
         assert_eq!(story.said(name, FromVassal::Stopping(Duration::from_secs(seconds))), [""; 0]);
-        assert_eq!(story.pass(last - 1), [""; 0], "{name}");
+        let told = story.pass(last - 1);
+        assert!(told.iter().all(|line| line.contains("| still stopping after ")), "{name}: {told:?}");
         assert!(story.pass(1).contains(&format!("{name}: Kill")), "{name}");
         story.died(name);
     }
@@ -1924,7 +1925,8 @@ fn an_instance_that_does_not_end_keeps_no_later_file_from_being_rolled_out() {
     // It is waited for, as its number is used again.
     assert_eq!(touch(&mut story).len(), 1);
     story.said("a", FromVassal::Stopping(Duration::from_secs(60)));
-    assert_eq!((story.pass(9), story.pass(1)), (vec![], vec!["a#3: Spawn".to_owned()]));
+    let told = vec!["a/1| still stopping after 9.0 s; it is given 52.0 s more".to_owned()];
+    assert_eq!((story.pass(9), story.pass(1)), (told, vec!["a#3: Spawn".to_owned()]));
     // Nor do processes that it has left behind.
     let mut story = Story::new();
     run_set(&mut story, 1);
@@ -2227,4 +2229,21 @@ fn vassals_are_found_by_names_and_patterns() {
     assert_eq!(found(&["b", "?[bc]", "b"]), Ok("ab ac b".to_owned()));
     assert_eq!(found(&[]), Ok("ab ac b".to_owned()));
     assert_eq!(found(&["b", "c*"]), Err("there is no vassal 'c*'".to_owned()));
+}
+
+#[test]
+fn a_stop_that_takes_long_is_told_and_a_second_one_insists() {
+    let mut story = Story::new();
+    story.run("a");
+    story.order(Order::Stop, "a").0.unwrap();
+    story.said("a", FromVassal::Stopping(Duration::from_secs(50)));
+    // Twice within a moment is once.
+    let (told, effects) = story.order(Order::Stop, "a");
+    assert_eq!((told, effects.len()), (Ok("a: stopping".to_owned()), 1), "only a line");
+    assert_eq!(story.pass(4), [""; 0]);
+    assert_eq!(story.pass(2), ["a| still stopping after 6.0 s; it is given 45.0 s more"]);
+    assert_eq!(story.pass(2), [""; 0]);
+    let (told, effects) = story.order(Order::Stop, "a");
+    assert_eq!(told, Ok("a: stopping: its app is killed".to_owned()));
+    assert_eq!(effects, ["a: AskToStop", "a| stop by command: stopping: its app is killed"]);
 }

@@ -140,6 +140,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
                     is_unproven: index.is_multiple_of(2),
                     is_unready: index.is_multiple_of(3),
                     machine,
+                    is_late: false,
                     app: Some(5),
                     process: has_process.then_some(facts),
                     check: None,
