@@ -103,7 +103,7 @@ impl Instance {
 
     /// When its end has taken long, if it was asked to end and nobody was told yet.
     pub(super) fn late_at(&self) -> Option<Instant> {
-        let process = self.process.as_ref().filter(|_| !self.is_late)?;
+        let process = self.process.as_ref().filter(|process| !self.is_late && !process.has_ended)?;
         match self.state() {
             State::Stopping { end: End::Asked | End::Announced, .. } => Some(process.asked_to_stop? + LONG),
             _ => None,
