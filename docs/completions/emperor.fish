@@ -11,7 +11,7 @@ complete -c emperor -n 'not __fish_seen_subcommand_from status logs ps enter rel
 complete -c emperor -n '__fish_seen_subcommand_from logs' -l follow -d 'go on with what is still to come'
 complete -c emperor -n '__fish_seen_subcommand_from logs' -l lines -d 'how many of the last ones'
 complete -c emperor -n '__fish_seen_subcommand_from logs' -f -a '(emperor status 2>/dev/null | sed "1d;/^\$/,\$d;s/ .*//;s|/[0-9]*\$||")'
-complete -c emperor -n 'not __fish_seen_subcommand_from status logs ps enter reload stop start roll upgrade help' -a ps -d 'the processes of vassals'
+complete -c emperor -n 'not __fish_seen_subcommand_from status logs ps enter reload stop start roll upgrade help' -a ps -d 'what runs in the vassals'
 complete -c emperor -n '__fish_seen_subcommand_from ps' -f -a '(emperor status 2>/dev/null | sed "1d;/^\$/,\$d;s/ .*//;s|/[0-9]*\$||")'
 complete -c emperor -n 'not __fish_seen_subcommand_from status logs ps enter reload stop start roll upgrade help' -a enter -d 'run a shell in a vassal, as its root'
 complete -c emperor -n '__fish_seen_subcommand_from enter' -l user -d 'as the app\'s user'

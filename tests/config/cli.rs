@@ -393,8 +393,8 @@ fn a_misspelt_option_is_suggested() {
                 &["nothing"],
                 "unknown command",
                 "nothing\n            ^",
-                "commands are status, logs, reload, stop, start, roll, upgrade, help; a file here is \
-                 './FILE'",
+                "commands are status, logs, ps, enter, reload, stop, start, roll, upgrade, help; a file \
+                 here is './FILE'",
             ),
             (
                 "emperor",

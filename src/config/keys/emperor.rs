@@ -40,7 +40,7 @@ pub static EMPEROR: Program = Program {
             \x20 emperor status NAME --is-up      whether it is up, as the exit status\n\
             \x20 emperor logs NAME [-f] [-n LINES]\n\
             \x20                                  what it has written, and writes\n\
-            \x20 emperor ps [NAME...]             the processes of vassals\n\
+            \x20 emperor ps [NAME...]             what runs in the vassals\n\
             \x20 emperor enter NAME               run a shell in a vassal, as its root\n\
             \x20 emperor enter NAME -- COMMAND... run a command there; exit as that does\n\
             \x20   --user                         as the app's user, in its environment\n\
