@@ -161,7 +161,14 @@ mod tests {
     fn this_process_is_in_the_table_with_its_command() {
         let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-        let text = table(&format!("{own} 0 running my app\n0 0 backoff other\n"));
+        // Between fork and exec the child has no command line.
+        let text = (0..1000)
+            .map(|_| {
+                std::thread::sleep(Duration::from_millis(10));
+                table(&format!("{own} 0 running my app\n0 0 backoff other\n"))
+            })
+            .find(|text| text.contains("  sleep 1000"))
+            .unwrap();
         let status = child.kill();
         child.wait().unwrap();
         assert!(status.is_ok() && !text.contains("other"), "{text}");
