@@ -20,6 +20,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     subject: String,
     cause: Cause,
+    clue: Option<Box<str>>,
 }
 
 /// Why an operation failed.
@@ -50,29 +51,41 @@ impl Error {
     }
 
     fn build(operation: &str, object: &dyn fmt::Display, cause: Cause) -> Self {
-        Self(Box::new(Inner { subject: format!("{operation} {object}"), cause }))
+        Self(Box::new(Inner { subject: format!("{operation} {object}"), cause, clue: None }))
     }
 
     /// Encodes the error for another process of this program, which reads it with [`Error::from_bytes`].
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.errno().to_le_bytes().to_vec();
         bytes.extend(self.0.subject.as_bytes());
-        if let Cause::Because(reason) = &self.0.cause {
+        let text = match &self.0.cause {
+            Cause::Because(reason) => Some(reason),
+            Cause::Os(_) => self.0.clue.as_ref(),
+        };
+        if let Some(text) = text {
             bytes.push(0);
-            bytes.extend(reason.as_bytes());
+            bytes.extend(text.as_bytes());
         }
         bytes
+    }
+
+    /// Adds what is known about the refusal of the kernel: who has the address, which directory is closed.
+    #[must_use]
+    pub fn with_clue(mut self, clue: Option<String>) -> Self {
+        self.0.clue = clue.map(Into::into);
+        self
     }
 
     /// Reads the bytes of [`Error::to_bytes`]; `None` if they are too short.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (errno, text) = bytes.split_first_chunk::<4>()?;
         let text = String::from_utf8_lossy(text);
-        let (subject, cause) = match (i32::from_le_bytes(*errno), text.split_once('\0')) {
-            (0, Some((subject, reason))) => (subject, Cause::Because(reason.into())),
-            (errno, _) => (&*text, Cause::Os(received(errno))),
+        let (subject, cause, clue) = match (i32::from_le_bytes(*errno), text.split_once('\0')) {
+            (0, Some((subject, reason))) => (subject, Cause::Because(reason.into()), None),
+            (errno, Some((subject, clue))) => (subject, Cause::Os(received(errno)), Some(clue.into())),
+            (errno, None) => (&*text, Cause::Os(received(errno)), None),
         };
-        Some(Self(Box::new(Inner { subject: subject.to_owned(), cause })))
+        Some(Self(Box::new(Inner { subject: subject.to_owned(), cause, clue })))
     }
 
     /// The kernel's error number; 0 if the kernel did not refuse.
@@ -86,7 +99,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0.subject, self.0.cause)
+        write!(f, "{}: {}", self.0.subject, self.0.cause)?;
+        self.0.clue.as_ref().map_or(Ok(()), |clue| write!(f, ": {clue}"))
     }
 }
 
@@ -236,6 +250,9 @@ mod tests {
             assert_eq!(received(number), Errno::IO);
         }
         assert_eq!(received(libc::ENOENT), Errno::NOENT);
+        let error = Error::os("listen on", ":80", Errno::ADDRINUSE).with_clue(Some("pid 5 does".into()));
+        assert_eq!(error.to_string(), "listen on :80: Address already in use (EADDRINUSE): pid 5 does");
+        assert_eq!(Error::from_bytes(&error.to_bytes()), Some(error));
         let error = Error::new("read", "x.ini", "larger than 1 MiB");
         assert_eq!(Error::from_bytes(&error.to_bytes()).as_ref(), Some(&error));
         assert_eq!((error.to_string().as_str(), error.errno()), ("read x.ini: larger than 1 MiB", 0));

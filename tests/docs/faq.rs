@@ -12,6 +12,8 @@ const MESSAGES: &[(&str, &str)] = &[
     ("app exited with status 1", "exited with status "),
     ("killed by SIGKILL", "killed by "),
     ("is in no database, so it has no primary group: 'gid' is missing", "so it has no primary group"),
+    (" may not search ", " may not search "),
+    (", its mode is ", ", its mode is "),
     ("nothing is mounted there", "nothing is mounted there"),
     ("reload refused", "reload refused"),
     ("`backoff`", "\"backoff\""),

@@ -1,7 +1,10 @@
 //! A child that fails between its creation and its work: the key that asked for what failed is told, and no
 //! other.
 
-use crate::common::{Sandbox, sandboxed};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use crate::common::{Sandbox, run, sandboxed};
 
 /// A vassal whose start fails, run by `wrapper`; the line that says so ends with the place of `line` and its
 /// key.
@@ -37,6 +40,40 @@ fn a_directory_that_is_not_there_is_the_fault_of_who_chose_it() {
         blames(&hooks, hooks[1]);
         let hooks = ["uid = user001", "hook-pre-app = chdir:/", "hook-pre-app = chdir:/none", APP];
         blames(&hooks, hooks[2]);
+    });
+}
+
+#[test]
+fn a_directory_that_the_user_may_not_search_is_named() {
+    sandboxed(|sandbox| {
+        let private = sandbox.path("private");
+        fs::create_dir_all(private.join("bin")).unwrap();
+        fs::set_permissions(&private, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::copy("/usr/bin/true", private.join("bin/true")).unwrap();
+        fs::set_permissions(&*sandbox.file("plain", "#!/bin/sh\n"), fs::Permissions::from_mode(0o644))
+            .unwrap();
+        // A link to a link, as a venv has it.
+        symlink(private.join("bin"), sandbox.path("bin")).unwrap();
+        fs::create_dir(sandbox.path("venv")).unwrap();
+        symlink("../python3.11", sandbox.path("venv/python")).unwrap();
+        symlink("bin/true", sandbox.path("python3.11")).unwrap();
+        let script = sandbox.file("script", "#!/run/scratch/venv/python -u\n");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let uid = run("id", &["-u", "user001"]);
+        let closed = format!("user {} may not search /run/scratch/private", uid.trim());
+        let mode = format!("for user {}, its mode is 644", uid.trim());
+        for (line, object, why) in [
+            ("command = /run/scratch/private/bin/true", "execute /run/scratch/private/bin/true", &closed),
+            ("command = /run/scratch/venv/python", "execute /run/scratch/venv/python", &closed),
+            ("command = /run/scratch/script", "its interpreter /run/scratch/venv/python", &closed),
+            ("chdir = /run/scratch/bin/..\ncommand = true", "chdir /run/scratch/bin/..", &closed),
+            ("chdir = /run/scratch/private\ncommand = true", "chdir /run/scratch/private", &closed),
+            ("command = /run/scratch/plain", "execute /run/scratch/plain", &mode),
+        ] {
+            let (_, log) = sandbox.outcome(&format!("uid = user001\n{line}"));
+            let says = format!("{object}: Permission denied (EACCES): {why}");
+            assert!(log.contains(&says), "{says}\n{log}");
+        }
     });
 }
 

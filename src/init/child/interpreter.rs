@@ -1,11 +1,14 @@
-//! Finds the missing file when a program exists but cannot be executed: execve(2) has the same error for the
-//! program itself, for the interpreter in its first line, and for the loader of a dynamic program.
+//! Finds what is to blame when a program cannot be executed. execve(2) has the same error for the program
+//! itself, for the interpreter in its first line, for the loader of a dynamic program, and for a directory on
+//! the way to one of them.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, CWD, Mode, OFlags, access, openat};
-use rustix::io::pread;
+use rustix::fs::{Access, CWD, Mode, OFlags, access, openat, readlink, stat};
+use rustix::io::{Errno, pread};
+use rustix::process::geteuid;
 
 /// The first bytes of a program: the kernel reads 256 of them for the first line, and the program headers of
 /// a dynamic program usually end before this.
@@ -13,6 +16,9 @@ const HEAD: usize = 1024;
 
 /// The longest name of a loader.
 const NAME_MAX: usize = 256;
+
+/// How many symbolic links are followed, as many as the kernel follows.
+const LINKS_MAX: usize = 40;
 
 /// The file by which the program is executed and which is missing: its kind and its path.
 pub fn culprit(program: &OsStr, path: &OsStr) -> Option<(&'static str, OsString)> {
@@ -28,8 +34,31 @@ pub fn look(program: &OsStr, path: &OsStr) {
     by.and_then(|(_, name)| named_in(OsStr::from_bytes(&name)));
 }
 
+/// Why this user is refused at `path` (EACCES): the first directory on the way, or behind a symbolic link on
+/// the way, that the user may not search; else the mode of what is there.
+pub fn refusal(path: &Path) -> Option<String> {
+    let user = geteuid();
+    if let Some(closed) = closed_directory(path) {
+        return Some(format!("user {user} may not search {}", closed.display()));
+    }
+    let there = stat(path).ok()?;
+    Some(format!("for user {user}, its mode is {:o}", there.st_mode & 0o7777))
+}
+
+fn closed_directory(path: &Path) -> Option<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let parts: Vec<_> = path.ancestors().collect();
+        let closed = |part: &&&Path| stat(part.join(".")).err() == Some(Errno::ACCESS);
+        let first = parts.iter().rev().find(closed)?;
+        let Ok(link) = readlink(*first, Vec::new()) else { return Some(first.to_path_buf()) };
+        path = first.parent()?.join(OsString::from_vec(link.into_bytes()));
+    }
+    None
+}
+
 /// The path that was to be executed.
-fn found(program: &OsStr, path: &OsStr) -> Option<OsString> {
+pub fn found(program: &OsStr, path: &OsStr) -> Option<OsString> {
     if program.as_bytes().contains(&b'/') {
         return Some(program.to_owned());
     }

@@ -45,7 +45,12 @@ impl Workdir {
     /// In the child: enters the directory.
     fn enter(&self) -> Result<()> {
         match self {
-            Self::Chosen(path) => rustix::process::chdir(path).context("chdir", path.display()),
+            Self::Chosen(path) => {
+                let entered = rustix::process::chdir(path);
+                let why = entered.err().filter(|errno| *errno == Errno::ACCESS);
+                let clue = |error: Error| error.with_clue(why.and_then(|_| interpreter::refusal(path)));
+                entered.context("chdir", path.display()).map_err(clue)
+            }
             Self::Inherited(path) => {
                 let root = |_| rustix::process::chdir(c"/");
                 rustix::process::chdir(path).or_else(root).context("chdir", "/")
@@ -201,17 +206,20 @@ impl Launch<'_> {
 
     fn unexecuted(&self, program: &OsStr, errno: Errno) -> Failure {
         let of_another = [Errno::NOENT, Errno::ACCESS].contains(&errno);
-        let mut object = program.to_owned();
+        let (mut object, mut blamed) = (program.to_owned(), interpreter::found(program, &self.path()));
         if let Some((what, name)) = of_another.then(|| interpreter::culprit(program, &self.path())).flatten()
         {
             let is_from_dos = name.as_bytes().ends_with(b"\r");
             for text in [", its ", what, " "] {
                 object.push(text);
             }
-            object.push(name);
+            object.push(&name);
             object.push(if is_from_dos { " (a carriage return at its end)" } else { "" });
+            blamed = Some(name);
         }
-        let error = Error::os("execute", object.display(), errno);
+        let blamed = blamed.filter(|_| errno == Errno::ACCESS);
+        let clue = blamed.and_then(|file| interpreter::refusal(Path::new(&file)));
+        let error = Error::os("execute", object.display(), errno).with_clue(clue);
         Failure { step: Step::Work, error, status: self.status_for(errno) }
     }
 
