@@ -116,7 +116,8 @@ fn a_file_of_another_owner_takes_all_replicas_along() {
             let there = fs::symlink_metadata(path).unwrap();
             assert_eq!((there.uid(), there.gid()), owner);
         }
-        for wrong in ["takes over", "already in use", "next try"] {
+        // While the emperor removes the file of the other owner's socket, the address may be taken.
+        for wrong in ["takes over", "next try"] {
             assert_eq!(emperor.lines(wrong), [""; 0]);
         }
         emperor.stop();

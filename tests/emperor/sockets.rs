@@ -819,8 +819,10 @@ fn another_user_can_have_the_address_in_a_directory_with_the_sticky_bit() {
         fs::set_permissions(&socket, PermissionsExt::from_mode(0o777)).unwrap();
         let (status, log) = sandbox.outcome(&others);
         assert_eq!(status, 71, "{log}");
-        let says =
-            format!("remove the old socket /run/scratch/app.sock (of user {}): Operation not", users[0]);
+        let says = format!(
+            "listen on /run/scratch/app.sock (of user {}), left over, and not ours to remove: Address",
+            users[0]
+        );
         assert!(log.contains(&says), "{log}");
     });
 }

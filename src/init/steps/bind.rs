@@ -68,9 +68,9 @@ impl Binding<'_> {
             // The file may be left over from another instance, or from another emperor.
             if socket.is_none() && (kept.is_some() || is_left_over(path)) {
                 match rustix::fs::unlink(path) {
-                    // The file belongs to another user, in a directory with the sticky bit. The emperor will
-                    // remove it.
-                    Err(Errno::PERM) if kept.is_some() => {}
+                    // The file belongs to another user, in a directory with the sticky bit. If it was the
+                    // emperor's, that is about to remove it; else the address is taken.
+                    Err(Errno::PERM) => name += ", left over, and not ours to remove",
                     removed => removed.context("remove the old socket", &name)?,
                 }
             }
