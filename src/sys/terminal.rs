@@ -1,4 +1,5 @@
-//! The controlling terminal: which process group is in its foreground, and which session it belongs to.
+//! Sessions and process groups, and the controlling terminal: which group is in its foreground, and which
+//! session it belongs to.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -32,10 +33,23 @@ pub fn own_group() -> i32 {
     unsafe { libc::getpgrp() }
 }
 
-/// Whether this process leads its session (getsid(2)).
+/// The session of a process, 0 for this one (getsid(2)). It is 0 itself if it began in another pid namespace,
+/// and -1 if there is no such process.
+pub fn session_of(pid: i32) -> i32 {
+    // SAFETY: a plain integer.
+    unsafe { libc::getsid(pid) }
+}
+
+/// The process group of a process (getpgid(2)), as in [`session_of`].
+pub fn group_of(pid: i32) -> i32 {
+    // SAFETY: a plain integer.
+    unsafe { libc::getpgid(pid) }
+}
+
+/// Whether this process leads its session.
 pub fn leads_session() -> bool {
-    // SAFETY: plain integers.
-    unsafe { libc::getsid(0) == libc::getpid() }
+    // SAFETY: it takes nothing and cannot fail.
+    session_of(0) == unsafe { libc::getpid() }
 }
 
 /// Gives up the terminal on `fd`, if it is the controlling one (TIOCNOTTY, ioctl_tty(2)). If the leader of a

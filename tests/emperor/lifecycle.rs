@@ -502,6 +502,26 @@ fn of_hundreds_of_processes_that_a_killed_pid_1_leaves_none_stays() {
     });
 }
 
+#[test]
+fn what_a_killed_pid_1_leaves_ends_also_if_the_emperors_session_began_outside_its_pid_namespace() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", "command = sh -c 'setsid sleep 1001 & sleep 1002 & exec sleep 1000'");
+        let mut emperor =
+            sandbox.wrapped(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"], "emperor");
+        emperor.args(["--emperor", "/etc/uwsgi/vassals", "--emperor-use-clone", "fs"]);
+        let mut emperor = sandbox.start("emperor", emperor);
+        emperor.wait_for("emperor: app: running after ");
+        until("all are there", || process::named("sleep").len() == 3);
+        let old: Vec<_> = process::named("sleep").iter().map(|process| Handle::of(process.pid)).collect();
+        process::signal(process::only("vassal-init").pid, Signal::KILL);
+        emperor.wait_for("emperor: app: killed what pid ");
+        assert!(old.iter().all(Handle::is_gone));
+        emperor.wait_for_nth(2, "emperor: app: running after ");
+        process::signal(process::only("emperor").pid, Signal::TERM);
+        assert_eq!(emperor.wait(), 0);
+    });
+}
+
 /// Each process starts another one all the time, and ends; each of every other one has a session of its own.
 const HOPPERS: &str = r#"
 import os, time

@@ -7,14 +7,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, getpgid, getpid, getsid};
+use rustix::process::{Pid, getpid};
 
 use crate::emperor::core::event::InstanceEvent;
 use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::instance::mark::instance_of;
 use crate::files;
 use crate::log::{self, Elapsed};
-use crate::sys::signal;
+use crate::sys::{signal, terminal};
 
 /// For processes that remain for longer than this no next instance waits.
 const GIVE_UP: Duration = Duration::from_secs(2);
@@ -152,17 +152,15 @@ impl Leftovers {
 /// Kills a process and what is below it, with their process groups: no process is born in a group while that
 /// is signalled.
 fn kill_tree(proc: &OwnedFd, root: i32) {
-    let own = getsid(None);
+    let own = terminal::session_of(0);
     let (mut found, mut next) = (vec![root], 0);
     while let Some(&pid) = found.get(next) {
         next += 1;
-        let process = Pid::from_raw(pid);
-        // Each instance has a session of its own, so the group has no process of anybody else's.
-        if let (Ok(session), Ok(group)) = (getsid(process), getpgid(process))
-            && Ok(session) != own
-            && group != Pid::INIT
-        {
-            let _ = signal::kill(-group.as_raw_pid(), libc::SIGKILL);
+        let (session, group) = (terminal::session_of(pid), terminal::group_of(pid));
+        // Each instance has a session of its own, so the group has no process of anybody else's. A session or
+        // group without a number here may be the emperor's.
+        if session > 0 && session != own && group > 1 {
+            let _ = signal::kill(-group, libc::SIGKILL);
         }
         let _ = signal::kill(pid, libc::SIGKILL);
         if next < LOOKS_PER_TURN {
