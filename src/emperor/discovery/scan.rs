@@ -430,7 +430,8 @@ fn renamed<'a>(
     for is_by_name in [false, true] {
         let mut find = |(before, identity): &(OsString, Identity)| {
             let is_it = |(name, other): &(OsString, Identity)| match is_by_name {
-                true => name_before(name) == Some(before),
+                // One that has its own name back, as after a change of mind, was replaced.
+                true => name != before && name_before(name) == Some(before),
                 false => other == identity,
             };
             let index = fresh.iter().position(is_it).filter(|_| found.len() < max)?;
@@ -587,6 +588,15 @@ mod tests {
         assert_eq!(changes(&mut old, &now, "d.ini"), []);
         let now = [("a.ini", file(2)), ("e.ini", Entry::File(stamp))];
         assert_eq!(changes(&mut old, &now, ""), [to("e.ini", renamed("c.ini"))]);
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_after_it_has_its_name_back_is_changed() {
+        let mut old = listing(&[("a.ini", file(1))]);
+        let before = |name: &OsStr| (name == "a.ini").then_some(OsStr::new("a.ini"));
+        let new = listing(&[("a.ini", file(2))]);
+        let told = commit(&mut old, new, &|_| false, &before, &Cell::new(usize::MAX));
+        assert_eq!(told, [("a.ini".into(), Change::Changed)]);
     }
 
     #[test]

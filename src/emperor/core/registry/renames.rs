@@ -26,6 +26,9 @@ impl Registry {
         now: Instant,
     ) {
         let (from, to) = (&self.known(from), &self.known(to));
+        if from == to {
+            return self.touched(to, "file changed", None);
+        }
         let renamed = format!("file renamed to {}", named_beside(to, from));
         let replaced = format!("file replaced by that of {}", named_beside(from, to));
         // Renamed again, while the vassal is still ending under its first name. An editor may have made

@@ -409,6 +409,14 @@ fn a_vassal_that_was_stopped_by_command_is_so_under_another_name() {
 }
 
 #[test]
+fn a_vassal_whose_file_has_its_own_name_back_is_not_stopped() {
+    let mut story = Story::new();
+    story.run("a");
+    let renamed = Event::Renamed { from: file("a"), id: FileId::default(), owner: None };
+    assert_eq!(story.event("a", renamed), [find("a", "file changed")]);
+}
+
+#[test]
 fn a_file_that_is_moved_is_named_with_its_directory_and_leaves_its_sockets_to_its_owner() {
     let mut story = Story::new();
     for (from, to, owner, takes) in [("a", "/w/b.ini", None, true), ("c", "/w/d.ini", Some(7), false)] {
