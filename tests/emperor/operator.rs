@@ -112,11 +112,21 @@ fn a_table_fits_the_terminal_and_is_drawn_again_until_ctrl_c() {
             on_terminal(sandbox, "stty cols 80; emperor status", &[r"?字\\u\{202e\}  running", "?…"]),
             0
         );
-        let watch = "trap : INT; stty rows 5 cols 40; emperor status --watch && echo it is over; stty -a";
+        sandbox.vassal("fails", "command = sh -c 'echo the disk is full >&2; exit 7'");
+        emperor.wait_for("emperor: fails: app exited with status 7");
+        // A row for what is wrong, and why below it, on the most usual terminal.
+        let problems = "stty cols 80; emperor status --problems";
+        let cause = r"?\n    app exited with status 7";
+        on_terminal(sandbox, problems, &[r"?STATE +PROBLEM", r"?fails +backoff +not up", cause]);
+        let few_rows = "trap : INT; stty rows 4 cols 80; emperor status --watch; stty -a";
+        assert_eq!(on_terminal(sandbox, few_rows, &["?… 2 more", r"\x03", r"?\[\?1049l", "? echo "]), 0);
+        let stop = command(sandbox, &["stop", "fails", "--wait"]);
+        assert_eq!(stop.0, 0, "{stop:?}");
+        let watch = "trap : INT; stty rows 6 cols 40; emperor status --watch && echo it is over; stty -a";
         let steps = [
             r"?\[\?1049h",
             "?a very long",
-            "?1 running, no problem",
+            "?1 running, 1 stopped",
             "?a very long",
             r"\x03",
             r"?\[\?1049l",

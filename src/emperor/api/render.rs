@@ -13,27 +13,54 @@ use crate::protocol::MountReport;
 
 /// A wider cell moves the rest of its own line, but not the columns of the other lines.
 const WIDTH_MAX: usize = 40;
+/// In front of a line that goes on with the row above.
+pub(super) const INDENT: &str = "    ";
 
 /// A table for people, with one line for each vassal, none longer than so many columns of a terminal. With
-/// `problems` a column says what is wrong with each.
+/// `problems` a column says what is wrong with each; if a line is too long, LAST is told below, whole.
 pub fn table(vassals: &[Status<'_>], problems: bool, columns: usize) -> String {
     if vassals.is_empty() && problems {
         return String::new();
     }
-    let headings = FIELDS.iter().filter_map(|field| field.column);
-    let headings = headings.chain(problems.then_some(PROBLEM)).chain([LAST]);
+    let headings = FIELDS.iter().filter_map(|field| field.column).chain([LAST]);
     let mut rows = vec![headings.map(str::to_owned).collect::<Vec<_>>()];
+    let mut told = vec![PROBLEM];
     for vassal in by_name(vassals) {
-        rows.push(cells(vassal, problems));
+        rows.push(cells(vassal));
+        told.push(vassal.problem.unwrap_or("-"));
     }
+    if problems {
+        for (row, told) in rows.iter_mut().zip(told) {
+            row.insert(row.len().min(2), told.to_owned());
+        }
+    }
+    let mut lines = aligned(&rows);
+    let mut below = Vec::new();
+    if problems && lines.iter().any(|line| columns_of(line) > columns) {
+        below = rows.iter_mut().filter_map(Vec::pop).collect();
+        lines = aligned(&rows);
+    }
+    let mut text = String::new();
+    for (index, line) in lines.iter().enumerate() {
+        push_cut(&mut text, line, columns);
+        text.push('\n');
+        if let Some(last) = below.get(index).filter(|last| index > 0 && *last != "-") {
+            push_wrapped(&mut text, last, columns);
+        }
+    }
+    text
+}
+
+/// Rows of the same number of cells as lines, the cells of a column below each other.
+fn aligned(rows: &[Vec<String>]) -> Vec<String> {
     let mut widths = Vec::new();
-    for row in &rows {
+    for row in rows {
         widths.resize(row.len(), 0);
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(columns_of(cell)).min(WIDTH_MAX);
         }
     }
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for row in rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
@@ -41,10 +68,10 @@ pub fn table(vassals: &[Status<'_>], problems: bool, columns: usize) -> String {
             let blanks = width.saturating_sub(columns_of(cell)) + 2;
             let _ = write!(line, "{:blanks$}", "");
         }
-        push_cut(&mut text, line.trim_ascii_end(), columns);
-        text.push('\n');
+        line.truncate(line.trim_ascii_end().len());
+        lines.push(line);
     }
-    text
+    lines
 }
 
 /// One line with the number of instances, and how many are in which state, and have a problem.
@@ -226,7 +253,7 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
-fn cells(vassal: &Status<'_>, problems: bool) -> Vec<String> {
+fn cells(vassal: &Status<'_>) -> Vec<String> {
     let none = || "-".to_owned();
     let mut cells = Vec::new();
     for field in FIELDS.iter().filter(|field| field.column.is_some()) {
@@ -238,9 +265,6 @@ fn cells(vassal: &Status<'_>, problems: bool) -> Vec<String> {
             Value::Said(flag, true) => if flag { "yes" } else { "no" }.to_owned(),
             Value::Mountpoints(mountpoints) => mountpoints.counts(),
         });
-    }
-    if problems {
-        cells.push(vassal.problem.map_or_else(none, str::to_owned));
     }
     cells.push(last(vassal));
     cells
@@ -320,6 +344,30 @@ fn push_cut(out: &mut String, line: &str, columns: usize) {
         out.push(c);
     }
     out.push('…');
+}
+
+/// Appends a text in lines of so many columns, each with [`INDENT`] in front.
+fn push_wrapped(out: &mut String, text: &str, columns: usize) {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (mut taken, mut end, mut blank) = (columns_of(INDENT), rest.len(), None);
+        for (at, c) in rest.char_indices() {
+            taken += columns_of_one(c);
+            if c == ' ' {
+                blank = Some(at);
+            }
+            // Where there is no room at all, one character is in each line.
+            if taken > columns && at > 0 {
+                end = blank.unwrap_or(at);
+                break;
+            }
+        }
+        let (line, further) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        for part in [INDENT, line, "\n"] {
+            out.push_str(part);
+        }
+        rest = further.trim_ascii_start();
+    }
 }
 
 #[cfg(test)]
@@ -455,8 +503,33 @@ mod tests {
         let [up, down] = vassals(&files);
         assert_eq!(summary(&[up, down.clone()]), "2 instances: 1 running, 1 backoff, 1 with a problem\n");
         let text = table(&[down], true, usize::MAX);
-        assert!(text.contains("MOUNTS  PROBLEM  LAST\n") && text.contains("-       not up   -\n"), "{text}");
+        assert_eq!(
+            text,
+            "NAME        STATE    PROBLEM  PID  FOR  RESTARTS  HOUR  NEXT TRY  READY  MOUNTS  LAST\n\
+             long\\nname  backoff  not up   -    5s   0         0     59s       -      -       -\n"
+        );
         assert_eq!(table(&[], true, 80), "");
+    }
+
+    #[test]
+    fn a_narrow_terminal_shows_problem_and_cause_of_each() {
+        let mut files = files();
+        files[1].1.last_end = Some("execute /srv/字字字字字字字字字/run: No such file (ENOENT)".to_owned());
+        let [up, down] = vassals(&files);
+        let text = table(&[up.clone(), down.clone()], true, 36);
+        assert_eq!(
+            text,
+            "NAME        STATE    PROBLEM  PID  …\n\
+             app         running  -        42   …\n    stopped; reload refused:\n    app.ini:1: no\n\
+             long\\nname  backoff  not up   -    …\n    execute\n\
+             \x20   /srv/字字字字字字字字字/run: No\n    such file (ENOENT)\n"
+        );
+        // A row, and an end, as wide as the terminal.
+        let wide = table(&[up.clone(), down.clone()], true, usize::MAX);
+        let columns = wide.lines().map(columns_of).max().unwrap();
+        assert_eq!(table(&[up.clone(), down.clone()], true, columns), wide);
+        assert_ne!(table(&[up, down.clone()], true, columns - 1), wide);
+        assert!(table(&[down], true, 1).contains("\n    e\n    x\n"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::termios::tcgetwinsize;
 
+use super::render::INDENT;
 use crate::error::Error;
 use crate::running_time;
 use crate::sys::fd::write_all;
@@ -72,13 +73,20 @@ fn draw(
     }
 }
 
-/// The text for a screen with so many rows. What is behind an empty line is shown in any case.
+/// The text for a screen with so many rows. What is behind an empty line is shown in any case, and how many
+/// vassals there was no room for.
 fn screen(text: &str, rows: usize) -> String {
     let lines: Vec<_> = text.lines().collect();
     let footer = lines.len() - lines.iter().rposition(|line| line.is_empty()).unwrap_or(lines.len());
     let head = rows.saturating_sub(footer).min(lines.len() - footer);
+    let (table, behind) = lines.split_at_checked(lines.len() - footer).unwrap_or_default();
+    let is_cut = head > 0 && head < table.len();
+    let drawn = if is_cut { head - 1 } else { head };
+    let left_out = table.iter().skip(drawn.max(1)).filter(|line| !line.starts_with(INDENT));
+    let note = format!("… {} more", left_out.count());
     let mut screen = "\x1b[H".to_owned();
-    let shown = lines.iter().take(head).chain(lines.iter().skip(lines.len() - footer)).take(rows);
+    let note = is_cut.then_some(&*note);
+    let shown = table.iter().take(drawn).copied().chain(note).chain(behind.iter().copied()).take(rows);
     for (index, line) in shown.enumerate() {
         // The last line has no line break, which would scroll.
         screen = screen + if index > 0 { "\r\n" } else { "" } + line + "\x1b[K";
@@ -92,8 +100,15 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_left_out_above_the_summary() {
-        assert_eq!(screen("a\nb\nc\n\nsum\n", 4), "\x1b[Ha\x1b[K\r\nb\x1b[K\r\n\x1b[K\r\nsum\x1b[K\x1b[J");
-        assert_eq!(screen("a\nb\n", 1), "\x1b[Ha\x1b[K\x1b[J");
+        let whole = "\x1b[HNAME\x1b[K\r\na\x1b[K\r\n    why\x1b[K\r\nb\x1b[K\r\n\x1b[K\r\nsum\x1b[K\x1b[J";
+        let table = "NAME\na\n    why\nb\n\nsum\n";
+        assert_eq!(screen(table, 6), whole);
+        assert_eq!(
+            screen(table, 5),
+            "\x1b[HNAME\x1b[K\r\na\x1b[K\r\n… 1 more\x1b[K\r\n\x1b[K\r\nsum\x1b[K\x1b[J"
+        );
+        assert_eq!(screen(table, 3), "\x1b[H… 2 more\x1b[K\r\n\x1b[K\r\nsum\x1b[K\x1b[J");
+        assert_eq!(screen("a\nb\n", 1), "\x1b[H… 1 more\x1b[K\x1b[J");
         assert_eq!(screen("", 3), "\x1b[H\x1b[J");
         assert_eq!(screen("a\n\nb\n", 1), "\x1b[H\x1b[K\x1b[J");
     }
