@@ -115,18 +115,25 @@ pub fn open_proc() -> Result<OwnedFd, Errno> {
 /// The children of a process, by the numbers of a procfs (`PID/task/TID/children`, CONFIG_PROC_CHILDREN). A
 /// child belongs to the thread that has created it.
 pub fn children_of(proc: BorrowedFd<'_>, pid: i32) -> Vec<i32> {
-    /// For the names of threads, in bytes.
-    const ROOM: usize = 1024;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(threads) = openat(proc, format!("{pid}/task"), flags, Mode::empty()) else { return Vec::new() };
-    let (mut text, mut room) = (Vec::new(), Vec::with_capacity(ROOM));
-    let mut entries = RawDir::new(&threads, room.spare_capacity_mut());
-    while let Some(Ok(entry)) = entries.next() {
-        let name = entry.file_name().to_string_lossy();
-        text.extend(read_file_at(&threads, &format!("{name}/children")).unwrap_or_default());
-    }
+    let read = |thread: i32| read_file_at(proc, &format!("{pid}/task/{thread}/children")).unwrap_or_default();
+    let text: Vec<u8> = numbers_in(proc, &format!("{pid}/task")).into_iter().flat_map(read).collect();
     let text = String::from_utf8_lossy(&text);
     text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// The entries of a directory of a procfs that are numbers: processes, threads or descriptors. Empty if it
+/// cannot be read.
+pub fn numbers_in(proc: BorrowedFd<'_>, path: &str) -> Vec<i32> {
+    /// For names, in bytes.
+    const ROOM: usize = 1024;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(directory) = openat(proc, path, flags, Mode::empty()) else { return Vec::new() };
+    let (mut numbers, mut room) = (Vec::new(), Vec::with_capacity(ROOM));
+    let mut entries = RawDir::new(&directory, room.spare_capacity_mut());
+    while let Some(Ok(entry)) = entries.next() {
+        numbers.extend(entry.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()));
+    }
+    numbers
 }
 
 /// Reads [`MOUNTINFO`].

@@ -13,6 +13,8 @@ const MESSAGES: &[(&str, &str)] = &[
     ("killed by SIGKILL", "killed by "),
     ("is in no database, so it has no primary group: 'gid' is missing", "so it has no primary group"),
     (" may not search ", " may not search "),
+    (") listens there", ") listens there"),
+    ("a process of user ", "a process of user "),
     (", its mode is ", ", its mode is "),
     ("nothing is mounted there", "nothing is mounted there"),
     ("reload refused", "reload refused"),

@@ -178,7 +178,9 @@ fn a_port_in_use_is_told_with_the_line_that_asks_for_it() {
         let _taken = TcpListener::bind("0.0.0.0:9090").unwrap();
         let make = || changed_tutorial(sandbox, "app001", "app001");
         let place = ".ini:10:15: http-socket: listen on :9090: Address already in use (EADDRINUSE)";
-        assert_one_line(sandbox, make, &["setup failed in sockets: ", place]);
+        // Its /proc shows no process of others, but the sockets of the network that it shares with them.
+        let holder = "(EADDRINUSE): a process of user 0 listens there";
+        assert_one_line(sandbox, make, &["setup failed in sockets: ", place, holder]);
     });
 }
 

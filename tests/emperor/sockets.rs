@@ -577,16 +577,15 @@ fn an_address_that_is_taken_is_one_clear_line() {
         let _taken = std::net::TcpListener::bind("127.0.0.1:7000").unwrap();
         let _file = std::os::unix::net::UnixListener::bind("/run/scratch/taken.sock").unwrap();
         fs::write("/run/scratch/file", "").unwrap();
+        let taken = "Address already in use (EADDRINUSE)";
+        let of_root = format!("{taken}: a process of user 0 listens there");
         for (lines, says) in [
-            (
-                "listen = 127.0.0.1:7000",
-                ":2:10: listen: listen on 127.0.0.1:7000: Address already in use (EADDRINUSE)",
-            ),
+            ("listen = 127.0.0.1:7000", &*format!(":2:10: listen: listen on 127.0.0.1:7000: {of_root}")),
             (
                 "http-socket = 127.0.0.1:7000\nplugin = psgi",
-                ":2:15: http-socket: listen on 127.0.0.1:7000: Address already in use (EADDRINUSE)",
+                &format!(":2:15: http-socket: listen on 127.0.0.1:7000: {of_root}"),
             ),
-            ("listen = /run/scratch/taken.sock", "listen on /run/scratch/taken.sock: Address already in use"),
+            ("listen = /run/scratch/taken.sock", &format!("listen on /run/scratch/taken.sock: {taken}")),
             (
                 "listen = /run/scratch/file",
                 "listen on /run/scratch/file: something that is no socket is there",
@@ -606,6 +605,15 @@ fn an_address_that_is_taken_is_one_clear_line() {
             assert!(told.len() == 1 && told[0].contains(says), "'{says}' is not in: {log}");
         }
         assert!(UnixStream::connect("/run/scratch/taken.sock").is_ok());
+        // With a /proc that shows who it is.
+        for address in ["127.0.0.1:7000", "/run/scratch/taken.sock"] {
+            let ini = sandbox.ini("bare", &format!("listen = {address}\ncommand = true"));
+            let mut command = sandbox.program("vassal-init");
+            command.arg(ini);
+            let mut vassal = sandbox.start("bare", command);
+            assert_eq!(vassal.wait(), 71);
+            vassal.wait_for(&format!("listen on {address}: {taken}: pid {} (", std::process::id()));
+        }
     });
 }
 

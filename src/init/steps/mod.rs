@@ -14,6 +14,7 @@ pub mod app;
 pub mod bind;
 pub mod capabilities;
 pub mod cgroups;
+pub mod holder;
 pub mod hooks;
 pub mod outputs;
 pub mod owner;

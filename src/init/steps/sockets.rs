@@ -21,6 +21,7 @@ use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::event_loop::wakeup::Unfinished;
 use crate::init::jail::Jail;
 use crate::init::steps::bind::{self, Binding, backlog};
+use crate::init::steps::holder;
 use crate::listen::{Listening, listen_at};
 use crate::log::Elapsed;
 use crate::place::Place;
@@ -84,7 +85,8 @@ pub fn open(
         let old = usable.iter().position(|socket| is_for(&listen.value, &socket.id));
         let old = old.map(|index| usable.swap_remove(index));
         let opened = opener.open_patiently(events, &listen.value, old.as_ref(), &mut keep);
-        let opened = opened.map_err(|error| written(&error, listen))?;
+        let opened =
+            opened.map_err(|error| written(&opener.with_holder(events, error, &listen.value), listen))?;
         if opened.is_some() && plan.keep_sockets && outlives(&listen.value) {
             fresh.push(sockets.len());
         }
@@ -159,6 +161,23 @@ impl Opener<'_> {
                     return opened;
                 }
             }
+        }
+    }
+
+    /// Adds who has an address that is in use. A child looks, for a tenant may have covered `/proc`.
+    fn with_holder(&self, events: &mut EventLoop, error: Error, listen: &Listen) -> Error {
+        if error.errno() != Errno::ADDRINUSE.raw_os_error() {
+            return error;
+        }
+        let place = &listen.address.place;
+        let looks = || Ok(holder::who_listens(place).unwrap_or_default());
+        let Ok(launched) = self.jail.worker(false).work(looks) else { return error };
+        if let Err(unfinished) = events.wait_for(launched.pid, running_time::now() + PATIENCE) {
+            kill_late(events, launched.pid, unfinished);
+        }
+        match launched.progress() {
+            Progress::Said(holder) => error.with_clue(Some(holder)),
+            _ => error,
         }
     }
 
