@@ -103,7 +103,7 @@ complete -c vassal-init -l pivot_root -x -d 'make the mount NEW_ROOT the root, t
 complete -c vassal-init -l privileged-binary-patch -r -F -d 'the app in uWSGI\'s place, privileges kept'
 complete -c vassal-init -l privileged-binary-patch-arg -x -d 'the same, with arguments'
 complete -c vassal-init -l proc -x -a '(__fish_append , full safe)' -d 'safe: a /proc that changes nothing (default: full)'
-complete -c vassal-init -l ready-after -x -d 'an app that says nothing is ready then (default: 1s)'
+complete -c vassal-init -l ready-after -x -d 'be ready for so long beside the old one (default: 1s)'
 complete -c vassal-init -l ready-check -x -a '(__fish_append , exec: notify tcp://)' -d 'what tells whether the app is ready'
 complete -c vassal-init -l ready-check-failures -x -d 'replace it after so many in a row (default: 3)'
 complete -c vassal-init -l ready-check-interval -x -d 'time between two checks (default: 1s)'

@@ -301,6 +301,29 @@ fn a_file_that_does_not_work_costs_nothing_and_the_next_one_is_tried() {
 }
 
 #[test]
+fn an_app_that_ends_soon_after_it_was_ready_costs_nothing() {
+    sandboxed(|sandbox| {
+        let lines = "reload-strategy = rolling\nready-check = exec:true";
+        for replicas in [1, 2] {
+            let lines = format!("{lines}\nreplicas = {replicas}");
+            sandbox.vassal("app", &server(sandbox, "good", &lines));
+            let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+            wait_for(&[1, 2][..replicas], "good");
+            let count = while_connecting(|| {
+                let bad = format!("{lines}\nlisten = 127.0.0.1:80\ncommand = sh -c 'sleep 0.3; exit 3'");
+                sandbox.vassal("app", &bad);
+                let (status, text) = sandbox.control(&["reload", "--wait", "app"]);
+                assert_eq!((status, text.contains("exited with status 3")), (1, true), "{text}");
+            });
+            assert!(count > 0);
+            wait_for(&[1, 2][..replicas], "good");
+            assert!(emperor.lines("ready to accept requests").len() > replicas, "{}", emperor.log());
+            emperor.stop();
+        }
+    });
+}
+
+#[test]
 fn the_number_of_replicas_follows_the_file_up_and_down() {
     sandboxed(|sandbox| {
         let with = |replicas: u32| {

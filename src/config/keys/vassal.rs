@@ -224,8 +224,9 @@ static OF_VASSALS: Table = table![
     key(Sockets, "reuse-port", Flag, "let others bind the same ports",
         SOCKETS, |to, it| it.set(&mut to.sockets.reuse_port, values::boolean)),
 
-    key(Replicas, "ready-after", Value("TIME"), "an app that says nothing is ready then (default: 1s)\n\
-        So long after its start, if its mountpoints answer. uWSGI says it.",
+    key(Replicas, "ready-after", Value("TIME"), "be ready for so long beside the old one (default: 1s)\n\
+        Then the old one is stopped. An app that does not say that it is ready, as uWSGI does, counts as \
+        ready when it has been up for so long and its mountpoints answer.",
         Live, |to, it| it.set(&mut to.plan.replication.ready_after, values::duration)),
     key(Replicas, "ready-check", Value("CHECK"), "what tells whether the app is ready\n\
         exec:COMMAND, a shell command that ends with status 0; tcp://ADDRESS, written as for listen, where \

@@ -167,6 +167,15 @@ impl Instance {
         }
     }
 
+    /// From when on others may be stopped for it: its app has been ready for `ready-after` then. One that
+    /// says that it is ready may still end at once, as a server does whose workers cannot load their program.
+    /// `announces` as in [`Instance::ready_at`].
+    pub(super) fn relied_on_at(&self, announces: bool) -> Option<Instant> {
+        let ready_at = self.ready_at(announces)?;
+        let said = self.process.as_ref()?.ready;
+        Some(said.map_or(ready_at, |said| later(said, self.replication().ready_after)))
+    }
+
     /// Whether its app is ready. `announces` as in [`Instance::ready_at`].
     pub(super) fn is_ready(&self, announces: bool, now: Instant) -> bool {
         self.ready_at(announces).is_some_and(|at| at <= now)
@@ -183,10 +192,13 @@ impl Instance {
         Some(later(since, self.replication().ready_timeout))
     }
 
-    /// When it is given up because it is not ready, if it is on trial or its file is.
+    /// When it is given up because it is not ready, if it is on trial or its file is. One that became ready
+    /// in time has `ready-after` in any case.
     pub(super) fn trial_until(&self) -> Option<Instant> {
         let process = self.process.as_ref().filter(|_| self.is_on_trial || self.is_unproven)?;
-        Some(later(process.born, self.replication().ready_timeout))
+        let replication = self.replication();
+        let until = later(process.born, replication.ready_timeout);
+        Some(process.ready.map_or(until, |said| later(said, replication.ready_after).max(until)))
     }
 
     /// Until when others wait for its end, if it is ending for good.
@@ -200,7 +212,7 @@ impl Instance {
         let stage = match self.state() {
             _ if self.waited_for_until().is_some_and(|at| at <= now) => Stage::Stuck,
             _ if self.is_leaving() => Stage::Leaving,
-            State::Running { .. } if !self.is_ready(announces, now) => Stage::Up,
+            State::Running { .. } if self.relied_on_at(announces).is_none_or(|at| at > now) => Stage::Up,
             State::Running { .. } | State::Reloading { .. } => Stage::Ready,
             // Nothing is wanted of it before something happens.
             State::Idle | State::Waiting | State::Held => Stage::Resting,

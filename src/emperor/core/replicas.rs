@@ -23,9 +23,9 @@ pub struct Member {
 pub enum Stage {
     /// It is not up.
     Down,
-    /// Its app runs, and is not known to accept requests yet.
+    /// Its app runs, and is not known to accept requests yet, or not for long enough.
     Up,
-    /// Its app accepts requests.
+    /// Its app accepts requests, and has done so for long enough that others may be stopped for it.
     Ready,
     /// It is not up, and is not wanted to be at present.
     Resting,

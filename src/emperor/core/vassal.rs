@@ -156,10 +156,17 @@ impl Vassal {
             }
             _ => at,
         });
-        let ready_at = instance.ready_at(self.announces).filter(|at| *at > now && self.is_set());
+        let relied_on_at = instance.relied_on_at(self.announces).filter(|at| *at > now && self.is_set());
         let turn = instance.not_ready_until().filter(|at| *at > now);
         let turn = turn.filter(|_| self.instances.iter().any(Instance::is_unready));
-        earliest(&[of_machine, instance.late_at(), ready_at, not_waited_for, turn, instance.trial_until()])
+        earliest(&[
+            of_machine,
+            instance.late_at(),
+            relied_on_at,
+            not_waited_for,
+            turn,
+            instance.trial_until(),
+        ])
     }
 
     /// The owner of its file; `None` if owners do not matter.

@@ -1702,6 +1702,58 @@ fn a_new_file_that_does_not_work_stops_nobody() {
 }
 
 #[test]
+fn an_app_that_says_that_it_is_ready_has_to_stay_up_before_another_one_is_stopped() {
+    for replicas in 1..=2 {
+        let mut story = Story::new();
+        run_set(&mut story, replicas);
+        let says = |story: &mut Story, number: u16, what| {
+            story.said(&id_name(number), FromVassal::Announced(what));
+        };
+        (1..=replicas).for_each(|number| says(&mut story, number, Announcement::Ready));
+        // It ends a moment later.
+        let (new, name) = (replicas + 1, id_name(replicas + 1));
+        touch(&mut story);
+        run_one(&mut story, new, rolling(replicas));
+        story.pass(59);
+        says(&mut story, new, Announcement::Ready);
+        assert_eq!((story.pass(0), story.outcome(Order::Reload, "a")), (vec![], Outcome::Pending));
+        assert!(story.died(&name)[1].contains("reload refused: "));
+        assert_eq!(
+            (numbers(&story).len(), story.outcome(Order::Reload, "a")),
+            (replicas.into(), Outcome::Failed)
+        );
+        // It begins anew and ends; and at last it stays, though it was ready in the last moment.
+        touch(&mut story);
+        run_one(&mut story, new, rolling(replicas));
+        story.pass(59);
+        says(&mut story, new, Announcement::Ready);
+        says(&mut story, new, Announcement::Reloading);
+        assert!(story.pass(1)[0].contains("not ready after 60.0 s (ready-timeout)"));
+        story.died(&name);
+        touch(&mut story);
+        run_one(&mut story, new, rolling(replicas));
+        story.now += Duration::from_millis(59_500);
+        says(&mut story, new, Announcement::Ready);
+        story.now -= Duration::from_millis(500);
+        assert_eq!(story.pass(1), [""; 0], "its time is over, but it has become ready");
+        story.now += Duration::from_millis(500);
+        assert!(story.pass(0)[0].ends_with("takes over 60.5 s after its start"));
+        // One that comes back meanwhile has to stay up as well.
+        if replicas == 2 {
+            story.died("a#2");
+            run_one(&mut story, 2, rolling(replicas));
+            story.died("a#3");
+            run_one(&mut story, 3, rolling(replicas));
+            story.pass(5);
+            says(&mut story, 2, Announcement::Ready);
+            says(&mut story, 3, Announcement::Ready);
+            assert_eq!(story.pass(0), [""; 0]);
+            assert!(story.pass(1).contains(&"a: AskToStop".to_owned()));
+        }
+    }
+}
+
+#[test]
 fn a_replica_that_comes_back_with_a_refused_file_costs_the_others_nothing() {
     let mut story = Story::new();
     run_set(&mut story, 2);
