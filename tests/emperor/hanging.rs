@@ -37,7 +37,7 @@ impl Remote {
     }
 
     /// Writes a file behind the back of the daemon.
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         fs::write(Path::new("/run/real/vassals").join(name), text).unwrap();
     }
 
@@ -69,7 +69,7 @@ impl Drop for Remote {
 }
 
 /// Ends an emperor; the daemon of the directory goes only when no vassal has its mount any more.
-fn end(mut emperor: Daemon) {
+pub fn end(mut emperor: Daemon) {
     emperor.signal(Signal::TERM);
     assert_eq!(emperor.wait(), 0);
 }
@@ -807,6 +807,42 @@ fn includes_that_hang_when_they_are_compared_keep_no_vassal_beside_them_waiting(
         }
         end(emperor);
     });
+}
+
+/// The processes of a name that wait for a filesystem.
+pub fn hanging(comm: &str) -> Vec<i32> {
+    let all = process::named(comm).into_iter().map(|process| process.pid);
+    all.filter(|pid| process::waits_for_fuse(*pid)).collect()
+}
+
+#[test]
+fn upgrades_while_a_directory_hangs_leave_none_behind_who_waits_for_it() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        remote.write("far.ini", &format!("[uwsgi]\n{STEADY}\n"));
+        sandbox.vassal("healthy", STEADY);
+        symlink("/run/remote/vassals/far.ini", vassal_path("link")).unwrap();
+        let emperor = emperor(sandbox, &remote, &[]);
+        for name in ["healthy", "far", "link"] {
+            emperor.wait_running(1, name);
+        }
+        let all = || ["scout", "follow", "reader"].map(|name| hanging(&format!("emperor-{name}")).len());
+        remote.hang();
+        run_command(sandbox, &["reload", "far"]);
+        until("all of them hang", || all() == [1, 1, 1]);
+        for _ in 0..2 {
+            run_command(sandbox, &["upgrade"]);
+            until("only those of the new program hang", || all() == [1, 1, 0]);
+            assert_eq!(process::named("emperor-scout").len(), 2);
+        }
+        remote.answer();
+        others_are_served(sandbox, &emperor);
+        end(emperor);
+    });
+}
+
+fn run_command(sandbox: &Sandbox, words: &[&str]) {
+    assert!(sandbox.program("emperor").args(words).status().unwrap().success(), "{words:?}");
 }
 
 #[test]

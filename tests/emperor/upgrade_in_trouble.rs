@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::common::process::{self, Handle};
 use crate::common::sandbox::VASSALS;
-use crate::common::{Daemon, Sandbox, run, sandboxed, until};
+use crate::common::{Daemon, Sandbox, eventually, run, sandboxed, until};
+use crate::hanging::{Remote, end, hanging};
 use crate::upgrade::{STEADY, command, installed, replace, start, wrap};
 use rustix::process::Signal;
 
@@ -295,6 +296,33 @@ fn an_upgrade_whose_exec_fails_leaves_everything_as_it_was() {
         replace(&program, &good);
         assert_eq!(command(sandbox, &["upgrade"]).0, 0);
         emperor.stop();
+    });
+}
+
+#[test]
+fn an_upgrade_whose_exec_fails_while_a_directory_hangs_has_that_looked_at_anew() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        let program = installed(sandbox);
+        sandbox.vassal("app", STEADY);
+        remote.write("far.ini", &format!("[uwsgi]\n{STEADY}\n"));
+        let emperor = start(sandbox, &program, &["--emperor", remote.path, "--emperor-freq", "1"]);
+        let inits = ["app", "far"].map(|name| emperor.wait_running(1, name));
+        wrap(&program, "rm \"$0\"\nexec REAL \"$@\"");
+        remote.hang();
+        emperor.wait_for("directory /run/remote/vassals does not answer since ");
+        let scout = Handle::of(eventually("it hangs", || hanging("emperor-scout").pop()));
+        emperor.signal(Signal::USR2);
+        emperor.wait_for(&format!("emperor: upgrade refused: execute {}: ", program.display()));
+        scout.wait();
+        until("another one hangs", || hanging("emperor-scout").len() == 1);
+        remote.write("new.ini", &format!("[uwsgi]\n{STEADY}\n"));
+        remote.answer();
+        emperor.wait_running(1, "new");
+        run("touch", &["/run/remote/vassals/far.ini"]);
+        emperor.wait_for("emperor: far: reloaded after ");
+        assert_eq!(["app", "far"].map(|name| emperor.pid_of(name)), inits);
+        end(emperor);
     });
 }
 

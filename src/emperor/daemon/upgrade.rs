@@ -253,8 +253,8 @@ impl Upgrade {
     }
 
     /// Becomes the program that was tried. Returns only after a failure, with everything unchanged. It is a
-    /// failure, too, if the program file has been replaced again.
-    pub fn exec(&self, state: &[u8], kept: &[i32]) -> Error {
+    /// failure, too, if the program file has been replaced again. `before` is called right before the exec.
+    pub fn exec(&self, state: &[u8], kept: &[i32], before: &dyn Fn()) -> Error {
         let (program, file) = match (&self.program, memory_file(state)) {
             (Ok(program), Ok(file)) => (program, file),
             (Err(error), _) => return error.clone(),
@@ -268,6 +268,7 @@ impl Upgrade {
         let program = program.path();
         let all = || kept.iter().copied().chain([file.as_raw_fd()]);
         log::finish();
+        before();
         // The signals stay blocked: one that comes now is for the new program.
         self.origin.restore_dispositions();
         // While SIGCHLD is ignored, the kernel reaps children without telling their parent.

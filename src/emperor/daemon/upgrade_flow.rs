@@ -79,7 +79,12 @@ pub(super) fn go_on(emperor: &mut Emperor, now: Instant) {
         if reason != Reason::Stale {
             log!("upgrade: handing {} over to the new program", emperor.supervisor.registry().count());
         }
-        let error = emperor.upgrades.upgrade.exec(&encode(&saved, running_time::now()), &kept);
+        // Nobody would ever end them: an emperor's children end with it, and it does not end at an exec.
+        let before = &|| {
+            emperor.discovery.kill_hanging();
+            emperor.supervisor.kill_hanging();
+        };
+        let error = emperor.upgrades.upgrade.exec(&encode(&saved, running_time::now()), &kept, before);
         refuse(emperor, &error.to_string(), now);
     }
 }

@@ -275,6 +275,13 @@ impl Discovery {
         lines
     }
 
+    /// Kills the scouts that may hang, before an exec. The others find their links closed then, and end; the
+    /// followers end with their scouts. If the exec fails, others take their places.
+    pub fn kill_hanging(&self) {
+        let looking = self.scouts.iter().filter(|scout| scout.looks.is_some());
+        looking.filter_map(|scout| scout.deputy.as_ref()).for_each(Deputy::kill);
+    }
+
     /// Stops the scouts.
     pub fn stop(&mut self) {
         self.stopped = true;

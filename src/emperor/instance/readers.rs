@@ -320,6 +320,12 @@ impl Readers {
         self.told.pop_front()
     }
 
+    /// Kills the readers that may hang, before an exec. An idle one finds its link closed then, and ends. If
+    /// the exec fails, what they were to read is read anew.
+    pub fn kill_hanging(&self) {
+        self.busy.iter().for_each(|(deputy, _)| deputy.kill());
+    }
+
     /// Stops all readings.
     pub fn stop(&mut self) {
         self.waiting.clear();

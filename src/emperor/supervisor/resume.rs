@@ -30,6 +30,11 @@ impl Supervisor {
         self.registry.vassals().map(save).collect()
     }
 
+    /// Kills the readers that may hang, before an exec.
+    pub fn kill_hanging(&self) {
+        self.readers.kill_hanging();
+    }
+
     /// Takes over the vassals of the program before the upgrade.
     pub fn take_over(&mut self, saved: Vec<SavedVassal>, now: Instant) {
         for SavedVassal { file, vassal, processes, sockets } in saved {
