@@ -987,3 +987,43 @@ fn a_connection_that_tells_nothing_of_the_app_is_told_of() {
         assert_eq!(found, Vec::from_iter(expected), "{listen} {asked}");
     }
 }
+
+#[test]
+fn a_check_that_another_instance_may_answer_is_told_of() {
+    let hint = "ask at an address of the instance's own, as 'listen = /run/app/check-%(replica).sock'";
+    let [port, path, uwsgi] = ["listen = 127.0.0.1:80", "listen = /run/s", "http-socket = :80"];
+    let own = "listen = /run/check-%(replica).sock";
+    for (lines, command, shared) in [
+        (port, "curl http://127.0.0.1:80/", Some("127.0.0.1:80")),
+        (port, "curl localhost:80", Some("127.0.0.1:80")),
+        (uwsgi, "curl http://[::1]:80/health", Some(":80")),
+        (path, "curl --unix-socket /run/s http://x/", Some("/run/s")),
+        (path, "nc -zU /run/s", Some("/run/s")),
+        // Another address, its own, also with the shared one, or none that can be seen.
+        (port, "curl http://127.0.0.1:8080/", None),
+        (path, "test -e /run/s.good -a -e /run/s1", None),
+        ("listen = :80\nlisten = :%(replica + 8000)", "curl http://127.0.0.1:%(replica + 8000)/", None),
+        (own, "curl --unix-socket /run/check-%(replica).sock http://x:80/", None),
+        (own, "curl --unix-socket /run/check-1.sock http://x:80/", None),
+        (
+            "listen = :80\nlisten = /run/check-%(replica).sock",
+            "curl --unix-socket /run/check-1.sock x:80",
+            None,
+        ),
+        (port, "/usr/bin/is-well", None),
+        ("listen = 127.0.0.1:80\nunshare = net", "curl http://127.0.0.1:80/", None),
+    ] {
+        let app = if lines == uwsgi { "uid = 1" } else { "command = x" };
+        let found = |several: &str| {
+            let lines = format!("ready-check = exec:{command}\n{several}\n{app}\n{lines}");
+            findings_of(&[Input::Replica(1), file(&lines)])
+        };
+        let message = "2:15: warning: another instance may answer this check: all accept from";
+        let told = |name: &str| format!("{message} '{name}' | {hint}");
+        let expected = Vec::from_iter(shared.map(told));
+        assert_eq!(found("replicas = 2"), expected, "{lines} {command}");
+        assert_eq!(found("reload-strategy = rolling"), expected, "{lines} {command}");
+        // Only one of them runs at a time.
+        assert_eq!(found("nice = 1"), [""; 0], "{lines} {command}");
+    }
+}

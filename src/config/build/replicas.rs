@@ -1,5 +1,5 @@
 //! Warns of what two instances of a vassal cannot share: directories that a union or an overlay writes to,
-//! and addresses that the app binds itself, or PID 1 with `keep-sockets = false`.
+//! addresses that the app binds itself, or PID 1 with `keep-sockets = false`, and the one that a check asks.
 //!
 //! A value counts as shared if another instance has the same one, that is, if no `%(replica)` has led to it.
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::diagnostic::Diagnostics;
 use crate::config::keys::hooks::HookKey;
-use crate::config::plan::{Action, Listen, Located, VassalPlan};
+use crate::config::plan::{Action, Listen, Located, ReadyCheck, VassalPlan};
 use crate::config::setting::{Setting, State};
 use crate::names;
 use crate::place::Place;
@@ -63,17 +63,48 @@ pub(super) fn warn_of_address(setting: &Setting, reuses_ports: bool, found: &mut
 
 /// Warns of an address that PID 1 binds in each instance, because no socket is kept that they could share.
 pub(super) fn warn_of_unkept(settings: &[Setting], plan: &VassalPlan, found: &mut Diagnostics) {
-    let has_own_network = plan.jail.unshare & libc::CLONE_NEWNET as u64 != 0;
     let Some(off) = settings.iter().rfind(|setting| setting.key == b"keep-sockets") else { return };
     let is_shared = |listen: &&Located<Listen>| {
         let is_port = matches!(listen.value.address.place, Place::Internet(_));
-        !(is_port && (listen.value.reuse_port || has_own_network))
-            && settings.iter().any(|setting| setting.value_at == listen.at && setting.is_shared())
+        !(is_port && listen.value.reuse_port) && is_shared(listen, settings, plan)
     };
     if let Some(listen) = plan.listen.iter().find(is_shared).filter(|_| !plan.keep_sockets) {
         let message = format!("two instances would bind '{}'", listen.value.address.name);
         found.warning(&off.value_at, message).hint("they share the sockets that the emperor keeps");
     }
+}
+
+/// Warns of a check that another instance may answer, because it asks at an address that all accept from.
+pub(super) fn warn_of_check(settings: &[Setting], plan: &VassalPlan, found: &mut Diagnostics) {
+    let Some(Located { value: ReadyCheck::Exec(command), at, .. }) = &plan.readiness.check else { return };
+    let asked = || plan.listen.iter().filter(|it| names_place(command.as_bytes(), &it.value.address.place));
+    // A command may ask at one of the instance's own as well.
+    if let Some(first) = asked().next().filter(|_| asked().all(|it| is_shared(it, settings, plan))) {
+        let name = &first.value.address.name;
+        let message = format!("another instance may answer this check: all accept from '{name}'");
+        let hint = "ask at an address of the instance's own, as 'listen = /run/app/check-%(replica).sock'";
+        found.warning(at, message).hint(hint);
+    }
+}
+
+/// Whether another instance has the same address, which is not one in a network of its own.
+fn is_shared(listen: &Located<Listen>, settings: &[Setting], plan: &VassalPlan) -> bool {
+    let has_own_network = plan.jail.unshare & libc::CLONE_NEWNET as u64 != 0;
+    !(has_own_network && matches!(listen.value.address.place, Place::Internet(_)))
+        && settings.iter().any(|setting| setting.value_at == listen.at && setting.is_shared())
+}
+
+/// Whether the text of a command has the path of a socket in it, or its port, as in `http://localhost:80/`.
+fn names_place(command: &[u8], place: &Place) -> bool {
+    let name = match place {
+        Place::File(path) => path.as_os_str().as_bytes().to_vec(),
+        Place::Internet(address) => format!(":{}", address.port()).into_bytes(),
+        Place::Abstract(_) => return false,
+    };
+    let is_whole =
+        |rest: &[u8]| rest.first().is_none_or(|next| !next.is_ascii_alphanumeric() && !b"-_.".contains(next));
+    let mut rests = (0..command.len()).filter_map(|at| command.get(at..)?.strip_prefix(name.as_slice()));
+    rests.any(is_whole)
 }
 
 /// Whether it is an option of uWSGI for an address that nobody but uWSGI can bind, and that is no socket of

@@ -141,6 +141,7 @@ pub(crate) fn plan(
     if replicas::are_there(&plan) {
         replicas::warn_of_directories(settings, &plan, found);
         replicas::warn_of_unkept(settings, &plan, found);
+        replicas::warn_of_check(settings, &plan, found);
     }
     warn_of_own_socket(&plan, found);
     // uWSGI says that it is ready. Nobody asks as long as one instance is stopped before the next one starts.
