@@ -111,6 +111,14 @@ impl Report {
         error.or(self.0.first()).map(Diagnostic::summary).unwrap_or_default()
     }
 
+    /// The first finding, and how many more there are; empty without one.
+    pub fn in_short(&self) -> String {
+        match self.0.len() {
+            0 | 1 => self.first(),
+            count => format!("{}; {} more", self.first(), count - 1),
+        }
+    }
+
     /// Adds all findings to a JSON array, an object each, in the order of the text.
     pub fn write_json(&self, json: &mut Json) {
         for found in &self.0 {

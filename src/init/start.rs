@@ -23,7 +23,7 @@ use crate::init::life::run::run;
 use crate::init::life::shutdown::EXIT_STOPPED;
 use crate::init::unshare;
 use crate::init::vassal::{Setup, start_failed};
-use crate::protocol::{self, EXIT_CONFIG, ExitReason, LINK_VARIABLE};
+use crate::protocol::{self, EXIT_CONFIG, ExitReason, FromVassal, LINK_VARIABLE};
 use crate::sys::{creds, environment, fd, signal};
 use crate::world::{self, Machine};
 
@@ -219,6 +219,10 @@ fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
         }
         Ok(loaded) => {
             crate::log::lines(&loaded.warnings);
+            let warnings = loaded.warnings.in_short();
+            if !warnings.is_empty() {
+                let _ = protocol::send(&link, &FromVassal::Warnings(warnings).encode(), None);
+            }
             live(Setup {
                 plan: Rc::new(loaded.plan),
                 inputs,

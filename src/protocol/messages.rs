@@ -148,6 +148,9 @@ pub enum FromVassal {
     /// Where the output goes, as the key has it (`file:PATH`), and in a second line that of errors, if that
     /// is another place. Not sent if both go where PID 1 writes.
     Output(String),
+    /// The first warning about its file, and how many more there are; empty if there are none. Sent at a
+    /// start with warnings, and at each reload.
+    Warnings(String),
     /// The sockets that are in use. Other kept ones can be closed.
     Sockets(Vec<SocketId>),
     /// A socket to be kept for the next instance, which comes with the message.

@@ -143,6 +143,7 @@ impl FromVassal {
                 sockets.iter().fold(count, Packet::socket).done()
             }
             Self::Output(place) => Packet::new(28).text(place.as_bytes()).done(),
+            Self::Warnings(text) => Packet::new(31).text(text.as_bytes()).done(),
             Self::Keep(socket) => Packet::new(15).socket(socket).done(),
             Self::Mountpoints(reports) => {
                 let reports = reports.get(..REPORTS_MAX).unwrap_or(reports);
@@ -184,6 +185,7 @@ impl FromVassal {
             14 => Self::Sockets(fields.list(Fields::socket)?),
             15 => Self::Keep(fields.socket()?),
             28 => Self::Output(fields.string()?),
+            31 => Self::Warnings(fields.string()?),
             16 => Self::Mountpoints(fields.list(Fields::report)?),
             17 => Self::Announced(Announcement::Heartbeat),
             18 => Self::Announced(Announcement::Status(fields.string()?)),

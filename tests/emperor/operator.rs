@@ -93,6 +93,19 @@ fn all_that_is_known_of_one_is_told_with_its_last_ends() {
         emperor.wait_for("emperor: app: running after ");
         let (status, text, _) = command(sandbox, &["status", "app"]);
         assert!(status == 3 && text.contains("\n        Problem: flapping\n"), "{text}");
+        let warned = "app.ini:1:1: warning: the app runs as root, as there is no 'uid'; 1 more\n";
+        assert!(
+            text.contains("app.ini:1:1: warning: the app runs as root, as there is no 'uid'\n"),
+            "{text}"
+        );
+        sandbox.vassal("app", "exec-asap = true\nenv = A=\u{201c}2\u{201d}\ncommand = sleep 1000");
+        emperor.wait_for("emperor: app: reloaded after ");
+        let (_, text, _) = command(sandbox, &["status", "app"]);
+        assert!(text.contains(warned), "{text}");
+        sandbox.vassal("app", "exec-asap = true\nuid = root\ncommand = sleep 1000");
+        emperor.wait_for_nth(2, "emperor: app: running after ");
+        let (_, text, _) = command(sandbox, &["status", "app"]);
+        assert!(!text.contains("warning"), "{text}");
         emperor.stop();
     });
 }

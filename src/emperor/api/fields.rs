@@ -37,7 +37,7 @@ const fn field(
 }
 
 /// The keys in JSON and the columns have this order.
-pub(super) static FIELDS: [Field; 18] = [
+pub(super) static FIELDS: [Field; 19] = [
     field("name", Some("NAME"), |vassal| Value::Text(Some((*vassal.name).into()))),
     field("file", None, |vassal| Value::Text(Some(readable(vassal.path.as_os_str())))),
     field("replica", None, |vassal| Value::Number(Some(vassal.replica.into()))),
@@ -56,6 +56,7 @@ pub(super) static FIELDS: [Field; 18] = [
     field("status", None, |vassal| text(vassal.app.status)),
     field("last", None, |vassal| text(vassal.history.last_end.as_deref())),
     field("output", None, |vassal| text(Some(&*vassal.history.output).filter(|place| !place.is_empty()))),
+    field("warnings", None, |vassal| text(Some(&*vassal.history.warnings).filter(|text| !text.is_empty()))),
     field("reload_refused", None, |vassal| text(vassal.refused)),
     field("problem", None, |vassal| text(vassal.problem)),
     field("mountpoints", Some("MOUNTS"), |vassal| Value::Mountpoints(vassal.mountpoints)),

@@ -128,6 +128,7 @@ pub fn detail(vassal: &Status<'_>, memory: Option<u64>, now: Instant) -> String 
     for place in vassal.history.output.lines() {
         line("Output", Some(place.to_owned()));
     }
+    line("Warnings", Some(vassal.history.warnings.clone()).filter(|text| !text.is_empty()));
     line("Reload refused", vassal.refused.map(str::to_owned));
     for (MountReport { path, fs_type, daemon, state, round_trip, last, .. }, lost) in vassal.mountpoints.all()
     {
@@ -450,11 +451,12 @@ mod tests {
             r#""vassals":[{"name":"app","file":"/v/app.ini","replica":1,"state":"running","pid":42,"#,
             r#""uptime":3725.500,"in_state":3725.500,"restarts":1,"restarts_hour":0,"next_try":null,"#,
             r#""ready":false,"on_demand":"127.0.0.1:80","status":"at\nwork","#,
-            r#""last":"stopped","output":null,"reload_refused":"app.ini:1: no","problem":null,"#,
+            r#""last":"stopped","output":null,"#,
+            r#""warnings":null,"reload_refused":"app.ini:1: no","problem":null,"#,
             r#""mountpoints":[],"ends":[]},"#,
             r#"{"name":"long\nname","file":"/v/long\nname.ini","replica":1,"state":"backoff","#,
             r#""pid":null,"uptime":null,"in_state":5.000,"restarts":0,"restarts_hour":0,"next_try":59.000,"#,
-            r#""ready":false,"on_demand":null,"status":null,"last":null,"output":null,"#,
+            r#""ready":false,"on_demand":null,"status":null,"last":null,"output":null,"warnings":null,"#,
             r#""reload_refused":null,"problem":"not up","mountpoints":[],"ends":[]}]}"#,
         ]
         .concat();

@@ -27,6 +27,9 @@ pub struct History {
     /// Where the output of the last process goes, as PID 1 has told it; empty for where that of the emperor
     /// goes.
     pub output: String,
+    /// The first warning about the file that its app was started with, and how many more there are; empty if
+    /// there are none.
+    pub warnings: String,
     /// The last ends, the latest one last.
     pub ends: Vec<Ended>,
     /// The restarts of the last hour.

@@ -166,6 +166,7 @@ fn verdict(vassal: &Vassal, inputs: &[Input]) -> Verdict {
         Ok(loaded) if let Some(missing) = missing(vassal, &loaded.plan) => Verdict::Refused(missing),
         Ok(loaded) => {
             crate::log::lines(&loaded.warnings);
+            vassal.events.send(&FromVassal::Warnings(loaded.warnings.in_short()));
             Verdict::Accepted { plan: Rc::new(loaded.plan), fresh: Rc::new(fresh) }
         }
         Err(unread) => unread.into(),

@@ -18,7 +18,7 @@ use crate::init::jail::Jail;
 use crate::init::outcome::{End, Ended, step};
 use crate::init::source::source::Source;
 use crate::init::watch::mountpoints::Mountpoints;
-use crate::protocol::FileOwner;
+use crate::protocol::{FileOwner, FromVassal};
 use crate::running_time;
 use crate::sys::environment;
 use crate::world::NoCommands;
@@ -53,6 +53,7 @@ pub fn become_owner(
             End::Invalid(report.first())
         })?;
     crate::log::lines(&warnings);
+    events.send(&FromVassal::Warnings(warnings.in_short()));
     step("emperor-tyrant", check(&plan, jail.missing_namespaces(&plan)))?;
     let procfs = Rc::clone(&jail.procfs);
     events.check_mountpoints(Mountpoints::new(&plan.mountpoints, procfs, running_time::now()));

@@ -31,6 +31,7 @@ fn from_vassal() -> Vec<FromVassal> {
         FromVassal::Exiting(ExitReason::AppSaid(WaitStatus::Signaled(9), String::new())),
         FromVassal::Exiting(ExitReason::AppSaid(WaitStatus::Dumped(11), "\u{fffd}".into())),
         FromVassal::Output("file:/a b\njournal".into()),
+        FromVassal::Warnings("a.ini:2:1: no; 2 more".into()),
         FromVassal::Exiting(ExitReason::Config("a.ini:3:1: unknown".into())),
         FromVassal::Exiting(ExitReason::Setup(failure)),
         FromVassal::Exiting(ExitReason::MountLost("mountpoint /app lost: ENOTCONN".into())),

@@ -38,6 +38,7 @@ impl Registry {
         }
         history.instances += 1;
         history.output.clear();
+        history.warnings.clear();
         history.runs = Some(Runs { first: history.runs.map_or(now, |runs| runs.first), last: now });
         if is_only {
             vassal.refused = None;

@@ -68,6 +68,11 @@ impl Registry {
                     instance.history.output = place;
                 }
             }
+            FromVassal::Warnings(text) => {
+                if let Some(instance) = self.of(id) {
+                    instance.history.warnings = text;
+                }
+            }
             // The supervisor keeps the sockets.
             FromVassal::Sockets(_) | FromVassal::Keep(_) => {}
         }

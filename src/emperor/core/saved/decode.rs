@@ -187,6 +187,7 @@ impl Reader<'_> {
             }),
             last_end: self.maybe(Self::text),
             output: self.text(),
+            warnings: self.text(),
             ends: self
                 .list(|input| Some(Ended { at: input.time(), why: input.text(), is_asked: input.flag() })),
             recent: Recent { since: self.maybe(Self::time), counts: std::array::from_fn(|_| self.small()) },

@@ -147,6 +147,7 @@ impl Writer {
         });
         self.maybe_text(history.last_end.as_ref());
         self.bytes(history.output.as_bytes());
+        self.bytes(history.warnings.as_bytes());
         self.list(&history.ends, |out, end| {
             out.time(end.at);
             out.bytes(end.why.as_bytes());

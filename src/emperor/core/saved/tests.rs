@@ -157,6 +157,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
                         }),
                         last_end: Some("stopped".to_owned()),
                         output: "file:/a\njournal".to_owned(),
+                        warnings: "1 warning".to_owned(),
                         ends: vec![Ended { at: past, why: "stopped".to_owned(), is_asked: has_process }],
                         recent: Recent { since: Some(past), counts: [1, 2, 3, 4, 5, 6] },
                     },
