@@ -56,7 +56,7 @@ const RUN: &[(&str, &str, &str, &str)] = &[
     // No device plugin was run: it is held to the schemas.
     ("docs/containers.md", "squat.ai/fuse", "scripts/kubernetes.py", "def check_part_of_pod"),
     ("docs/guide.md", "emperor-cgroup = ", "scripts/vm-guide.py", "memory-max"),
-    ("docs/guide.md", "jq -r", "tests/docs/night.rs", "docs/guide.md"),
+    ("docs/guide.md", "jq -c", "tests/docs/night.rs", "docs/guide.md"),
     ("docs/monitoring/README.md", "curl -s 'http", "tests/docs/monitoring.rs", "/api/v1/query"),
     ("docs/operating.md", "install dist/emperor", "scripts/vm-guide.py", "\"To begin with\""),
     ("docs/operating.md", "emperor upgrade --roll", "scripts/vm-guide.py", "\"From day to day\""),

@@ -35,7 +35,10 @@ fn output(sandbox: &Sandbox, command: &str) -> String {
 fn shown(sandbox: &Sandbox, command: &str) -> Vec<String> {
     let text = output(sandbox, command);
     let rows = text.lines().take_while(|line| !line.is_empty());
-    let names = rows.filter_map(|line| line.split_whitespace().next());
+    let names = rows.filter_map(|line| match line.strip_prefix("{\"name\":\"") {
+        Some(json) => json.split('"').next(),
+        None => line.split_whitespace().next(),
+    });
     names.filter(|name| *name != "NAME").map(str::to_owned).collect()
 }
 
@@ -80,7 +83,10 @@ fn the_first_commands_of_the_night_show_every_ill_vassal_and_no_healthy_one() {
             ("running-too", "sleep 1000"),
             // Killed again and again: it runs when it is asked.
             ("flaps", "sleep 2222"),
-            ("fails", "sh -c 'exit 3'"),
+            (
+                "fails",
+                "sh -c 'printf \"\\033[31mit is red\\n\" >&2; exit 3'\nstandard-error = file:/run/fails.log",
+            ),
             ("refused", "sleep 1000"),
             ("held", "sleep 1000"),
         ] {
@@ -116,8 +122,13 @@ fn the_first_commands_of_the_night_show_every_ill_vassal_and_no_healthy_one() {
         assert!(stop.success());
         let ill = ["fails", "flaps", "hangs", "mistaken", "refused"];
         let night = command("docs/operating.md", "--problems");
-        for command in night.lines().chain([command("docs/guide.md", "jq -r").as_str()]) {
+        for command in night.lines().chain([command("docs/guide.md", "jq -c").as_str()]) {
             until(command, || shown(sandbox, command) == ill);
+            let text = output(sandbox, command);
+            for why in ["[31mit is red", "'exec-as-rot'"] {
+                assert!(text.contains(why), "{command} has no cause '{why}': {text}");
+            }
+            assert!(!text.contains('\x1b'), "{command} lets an app write to the terminal: {text:?}");
         }
         emperor.stop();
     });
