@@ -142,6 +142,8 @@ pub enum FromVassal {
     /// The app was ready and fails its ready check (`ready-check-failures`): the instance waits for its turn
     /// to be replaced ([`ToVassal::GiveUp`]). If the check succeeds again, [`Announcement::Ready`] follows.
     Unready,
+    /// The app is not ready, and its ready check fails for this reason. Sent when there is another reason.
+    NotReady(String),
     /// How many instances the vassal is to have, and how they are replaced. Sent before
     /// [`FromVassal::Running`] and [`FromVassal::Reloaded`] if it is not the default.
     Replication(Replication),

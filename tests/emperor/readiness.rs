@@ -458,3 +458,39 @@ fn an_app_that_ends_does_not_wait_for_the_hooks_of_its_start() {
         }
     });
 }
+
+#[test]
+fn why_an_app_is_not_ready_is_told_to_who_asks_or_waits() {
+    sandboxed(|sandbox| {
+        go(sandbox);
+        let check = "exec:test -e /run/scratch/go || { echo the database is gone; exit 1; }";
+        let lines = format!("ready-check = {check}\nready-check-interval = 20ms\ncommand = sleep 1000");
+        sandbox.vassal("app", &format!("uid = user001\n{lines}"));
+        let emperor = sandbox.emperor(&["--metrics", "/run/metrics"]);
+        let ask = |words: &[&str]| {
+            let output = sandbox.program("emperor").args(words).output().unwrap();
+            String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+        };
+        let metric = || run("/usr/bin/curl", &["-sS", "--unix-socket", "/run/metrics", "http://x/"]);
+        emperor.wait_for("emperor: app: ready to accept requests after ");
+        assert!(metric().contains("\nvassal_ready{vassal=\"app\"} 1\n"), "{}", metric());
+        fs::remove_file(sandbox.path("go")).unwrap();
+        let why = "ready-check: exited with status 1: the database is gone";
+        until("the reload waits in vain, and says why", || {
+            let told = ask(&["reload", "app", "--wait=1s"]);
+            assert!(told.contains("not done in time: app: ") || told.contains("failures in a row"), "{told}");
+            told.contains(&format!(", says: {why}"))
+        });
+        until("it is a problem", || {
+            let table = ask(&["status", "--problems"]);
+            table.contains(" not ready ") && table.contains(&format!("  {why}"))
+        });
+        assert!(ask(&["status", "app"]).contains(&format!("           Says: {why}\n")));
+        assert!(ask(&["status", "--json"]).contains(&format!("\"status\":\"{why}\"")));
+        assert!(metric().contains("\nvassal_ready{vassal=\"app\"} 0\n"), "{}", metric());
+        go(sandbox);
+        emperor.wait_for_nth(2, "emperor: app: ready to accept requests after ");
+        assert!(ask(&["status", "--json"]).contains("\"status\":null"));
+        emperor.stop();
+    });
+}

@@ -65,7 +65,7 @@ const fn metric(name: &'static str, kind: &'static str, help: &'static str, valu
     Metric { name, kind, help, value }
 }
 
-static METRICS: [Metric; 18] = [
+static METRICS: [Metric; 19] = [
     metric(
         "emperor_uptime_seconds",
         "gauge",
@@ -104,6 +104,14 @@ static METRICS: [Metric; 18] = [
         Source::Vassal(|vassal, _| Some(Value::Number(vassal.uptime.is_some().into()))),
     ),
     metric("vassal_state", "gauge", "What the vassal does.", Source::State),
+    metric(
+        "vassal_ready",
+        "gauge",
+        "Whether the app is ready, where it says so or a check decides.",
+        Source::Vassal(|vassal, _| {
+            Some(Value::Number(vassal.app.ready.is_some().into())).filter(|_| vassal.app.announces)
+        }),
+    ),
     metric(
         "vassal_restarts_total",
         "counter",

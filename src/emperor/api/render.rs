@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::fields::{FIELDS, Field, LAST, PROBLEM, Value};
 use crate::emperor::core::mountpoints::Mountpoints;
-use crate::emperor::core::status::{AWAITS_TURN, STATES, Status};
+use crate::emperor::core::status::{AWAITS_TURN, NOT_READY, STATES, Status};
 use crate::emperor::core::text::{Count, readable};
 use crate::json::Json;
 use crate::log::{Date, Elapsed, printable};
@@ -278,8 +278,8 @@ fn last(vassal: &Status<'_>) -> String {
     let losses = Some(vassal.mountpoints.losses()).filter(|losses| !losses.is_empty());
     let parts = [
         ("", Some(AWAITS_TURN).filter(|_| vassal.awaits_turn)),
-        // Its app does not run yet, so this is not the app's word.
-        ("", vassal.app.status.filter(|_| vassal.state == "starting")),
+        // Either its app does not run yet, or is to say why it is not ready, if its check does not.
+        ("", vassal.app.status.filter(|_| vassal.state == "starting" || vassal.problem == Some(NOT_READY))),
         ("", ended),
         ("reload refused: ", vassal.refused),
         ("mountpoint ", losses.as_deref()),
@@ -477,6 +477,8 @@ mod tests {
         assert_eq!(last(&up), "stopped; reload refused: app.ini:1: no", "without the app's own words");
         let waits = App { status: Some("waits for /a"), ..App::default() };
         assert_eq!(last(&Status { state: "starting", app: waits, ..down.clone() }), "waits for /a");
+        let unready = Status { problem: Some(NOT_READY), app: waits, ..up };
+        assert_eq!(last(&unready), "waits for /a; stopped; reload refused: app.ini:1: no");
         assert_eq!(last(&Status { refused: Some("no"), ..down }), "reload refused: no");
     }
 

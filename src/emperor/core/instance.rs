@@ -291,7 +291,8 @@ pub struct ProcessFacts {
     pub is_half: bool,
     /// The present activity of its app, in the app's own words; empty if the app has not said.
     pub status: String,
-    /// The file that PID 1 was waiting for during the setup: `waits for FILE`.
+    /// The file that PID 1 was waiting for during the setup: `waits for FILE`. Of an app that runs and is not
+    /// ready, why its ready check fails.
     pub waits: Option<String>,
     /// Whether it waited for nothing at the last look, but did at the one before.
     pub was_moving: bool,

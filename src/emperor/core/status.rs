@@ -14,6 +14,9 @@ use crate::log::Elapsed;
 /// The text about a vassal that waits until others have set up.
 pub const AWAITS_TURN: &str = "waits for its turn (emperor-max-starts)";
 
+/// The problem of an app that is to say that it is ready, or to show it, and does not.
+pub const NOT_READY: &str = "not ready";
+
 /// The words for the states of an instance.
 pub const STATES: [&str; 11] = [
     "idle",

@@ -9,7 +9,7 @@ use super::history::History;
 use super::instance::Instance;
 use super::instance_id::FIRST;
 use super::machine::{End, Input, Output, State, Then};
-use super::status::{App, LONG, Status};
+use super::status::{App, LONG, NOT_READY, Status};
 use super::text::later;
 use super::vassal_file::VassalFile;
 use crate::config::plan::Address;
@@ -284,9 +284,9 @@ impl Vassal {
             _ if is_in(MountState::Blind) => Some("mount cannot be judged"),
             _ if instance.history.flaps(now) && !instance.is_held() => Some("flapping"),
             State::Running { .. } if self.refused.is_some() => Some("reload refused"),
-            _ if instance.is_unready() => Some("not ready"),
+            _ if instance.is_unready() => Some(NOT_READY),
             State::Running { .. } if is_long && instance.ready_at(self.announces).is_none() => {
-                Some("not ready")
+                Some(NOT_READY)
             }
             _ => None,
         }

@@ -506,6 +506,9 @@ impl EventLoop {
         if news.contains(&Announcement::Reloading) {
             self.check.begin_anew(running_time::now());
         }
+        if let Some(why) = self.check.take_reason() {
+            self.send(&FromVassal::NotReady(why));
+        }
         if let Some(verdict) = self.check.take_news()
             && let Some(app) = self.app.as_mut().filter(|app| app.status.is_none())
         {

@@ -50,8 +50,10 @@ struct OfApp {
     news: Option<Verdict>,
     /// Whether the emperor decides when the app is given up.
     takes_turns: bool,
-    /// Why it is given up, or will be.
+    /// Why it is not ready, or is given up, or will be.
     why: String,
+    /// Whether that is another reason than the emperor knows.
+    is_new: bool,
     is_given_up: bool,
 }
 
@@ -68,6 +70,7 @@ impl Checking {
                 news: None,
                 takes_turns: plan.takes_turns && has_emperor,
                 why: String::new(),
+                is_new: false,
                 is_given_up: false,
             }),
             Some(Located { value: ReadyCheck::Notify, .. }) | None => None,
@@ -89,6 +92,7 @@ impl Checking {
     pub fn begin_anew(&mut self, now: Instant) {
         if let Some(app) = &mut self.of_app {
             (app.since, app.is_told, app.news) = (now, false, None);
+            app.why.clear();
             app.readiness.begin_anew(now);
             self.kill();
         }
@@ -138,6 +142,12 @@ impl Checking {
         self.of_app.as_mut()?.news.take()
     }
 
+    /// Why the app is not ready, if the emperor does not know that yet.
+    pub fn take_reason(&mut self) -> Option<String> {
+        let app = self.of_app.as_mut()?;
+        std::mem::take(&mut app.is_new).then(|| app.why.clone())
+    }
+
     /// The turn of the app has come, which fails its check.
     pub fn give_up(&mut self) {
         if let Some(app) = &mut self.of_app {
@@ -181,6 +191,7 @@ impl OfApp {
                 if waited >= SLOW && !std::mem::replace(&mut self.is_told, true) {
                     crate::log!("{key}: {why}; the app is not ready {} after its start", Elapsed(waited));
                 }
+                self.fails(format!("{key}: {why}"));
             }
             Verdict::Recovered(failures) => {
                 crate::log!("{key}: good again, after {failures} in a row failed");
@@ -190,7 +201,7 @@ impl OfApp {
             Verdict::GivenUp(failures) => {
                 let in_a_row =
                     if failures > 1 { format!(", {failures} failures in a row") } else { String::new() };
-                self.why = format!("{key}: {why}{in_a_row} ({})", self.source.at);
+                self.fails(format!("{key}: {why}{in_a_row} ({})", self.source.at));
                 self.is_given_up = !self.takes_turns;
                 if self.takes_turns {
                     crate::log!("{}: waits for its turn to be replaced", self.why);
@@ -199,6 +210,11 @@ impl OfApp {
             }
             Verdict::StillReady | Verdict::Failing(_) => {}
         }
+    }
+
+    fn fails(&mut self, why: String) {
+        self.is_new |= self.why != why;
+        self.why = why;
     }
 }
 

@@ -42,6 +42,7 @@ fn from_vassal() -> Vec<FromVassal> {
         FromVassal::NeedsRespawn("uid has changed".into()),
         FromVassal::Announced(Announcement::Ready),
         FromVassal::Unready,
+        FromVassal::NotReady("ready-check: no".into()),
         FromVassal::Announced(Announcement::Loyal),
         FromVassal::Announced(Announcement::Leave),
         FromVassal::Announced(Announcement::Reloading),

@@ -50,9 +50,10 @@ impl Registry {
                 instance.down_since.get_or_insert(now);
             }
             FromVassal::Unready => process.ready = None,
+            FromVassal::NotReady(why) => process.waits = Some(why),
             FromVassal::Announced(announcement) => self.announced(id, announcement, now),
             FromVassal::Reloading(within) => {
-                process.ready = None;
+                (process.ready, process.waits) = (None, None);
                 self.step(id, Input::Reloading(within), now);
             }
             FromVassal::Reloaded => self.answered(id, Answer::Reloaded, String::new(), now),
@@ -155,7 +156,7 @@ impl Registry {
                 self.step(id, Input::Quiet, now);
             }
             Announcement::Ready => {
-                process.ready = Some(now);
+                (process.ready, process.waits) = (Some(now), None);
                 if let Some(vassal) = self.vassals.get_mut(&id.file) {
                     vassal.announces = true;
                 }

@@ -2253,8 +2253,13 @@ fn what_is_wrong_with_a_vassal_is_known() {
     story.said("a", FromVassal::Announced(Announcement::Reloading));
     story.pass(6);
     assert_eq!(problem(&story, "a"), Some("not ready"));
+    let says = |story: &Story| story.registry.statuses(story.now)[0].app.status.map(str::to_owned);
+    story.said("a", FromVassal::Announced(Announcement::Status("at work".to_owned())));
+    story.said("a", FromVassal::NotReady("ready-check: no".to_owned()));
+    assert_eq!(says(&story).as_deref(), Some("ready-check: no"), "the app may say what it likes");
     story.said("a", FromVassal::Announced(Announcement::Ready));
     assert_eq!(problem(&story, "a"), None);
+    assert_eq!(says(&story).as_deref(), Some("at work"));
     story.died("a");
     assert_eq!(problem(&story, "a"), None, "it is started again at once");
     for _ in 0..2 {
