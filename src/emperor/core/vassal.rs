@@ -279,6 +279,7 @@ impl Vassal {
             State::Stopping { end: End::Killed, .. } if is_long => Some("does not end"),
             State::Stopping { .. } if is_long => Some("stopping for long"),
             State::Starting { .. } if is_long => Some("starting for long"),
+            State::Starting { .. } if instance.history.failures.is_some() => Some("not up"),
             State::Reloading { .. } if is_long => Some("reloading for long"),
             _ if is_in(MountState::Lost) => Some("mount lost"),
             _ if is_in(MountState::Blind) => Some("mount cannot be judged"),

@@ -2267,6 +2267,7 @@ fn what_is_wrong_with_a_vassal_is_known() {
         story.died("a");
         assert_eq!(problem(&story, "a"), Some("not up"));
         story.pass(60);
+        assert_eq!(problem(&story, "a"), Some("not up"), "it has not been up since, and starts");
     }
     story.spawned("a");
     story.said("a", FromVassal::Running);
