@@ -104,7 +104,7 @@ fn vassals(plan: &EmperorPlan, findings: &mut Findings) -> Vec<PathBuf> {
             let allowance = Allowance::of(&path, 0, rules.changes_max());
             match list(&path, &rules, |name| wanted.includes(name), &mut followers, &allowance) {
                 Err(error) => refuse(&path, error.to_string()),
-                Ok(listing) => {
+                Ok((_, listing)) => {
                     for (name, entry) in listing.iter() {
                         let file = path.join(name);
                         match entry {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -537,6 +537,53 @@ fn the_emperors_own_names_on_a_filesystem_that_hangs_delay_nobody() {
         assert!(String::from_utf8_lossy(&status.stdout).contains("healthy"));
         remote.hang();
         ends_soon(emperor);
+    });
+}
+
+#[test]
+fn what_is_unmounted_stops_no_vassal_and_what_is_mounted_again_reloads_none() {
+    sandboxed(|sandbox| {
+        let mount = |name: &str| {
+            run("bindfs", &[&format!("/run/real/{name}"), &format!("/run/{name}")]);
+            fs::metadata(format!("/run/{name}")).unwrap().dev()
+        };
+        let [one, two] = ["/run/one/a.ini", "/run/two/vassals/b.ini"].map(Path::new);
+        for path in ["/run/real/one", "/run/real/two/vassals", "/run/one", "/run/two"] {
+            fs::create_dir_all(path).unwrap();
+        }
+        let before = ["one", "two"].map(mount);
+        for path in [one, two] {
+            fs::write(path, format!("[uwsgi]\n{STEADY}\n")).unwrap();
+        }
+        let sources = ["--emperor", "/run/one", "--emperor", "/run/t*/vassals/*.ini"];
+        let emperor = sandbox.emperor(&[&sources[..], &["--emperor-freq", "1"]].concat());
+        let names = ["a", "two/vassals/b"];
+        let pids = names.map(|name| emperor.wait_running(1, name));
+        run("umount", &["-l", "/run/one", "/run/two"]);
+        emperor.wait_for("read directory /run/one: another filesystem without vassals' files is there now: ");
+        emperor.wait_for("open directory /run/two/vassals: No such file or directory (ENOENT); keeping ");
+        let after = ["one", "two"].map(mount);
+        assert!(after.iter().all(|device| !before.contains(device)), "{before:?} {after:?}");
+        for (path, new) in [(one, "c"), (two, "two/vassals/c")] {
+            let directory = path.parent().unwrap();
+            emperor.wait_for(&format!("{} can be read again", directory.display()));
+            // Found after what else has changed.
+            fs::copy(path, directory.join("c.ini")).unwrap();
+            emperor.wait_running(1, new);
+        }
+        assert_eq!((emperor.lines("keeping what runs").len(), emperor.lines(": file ").len()), (2, 0));
+        assert_eq!(names.map(|name| emperor.pid_of(name)), pids);
+        run("touch", &[one.to_str().unwrap()]);
+        emperor.wait_for("emperor: a: reloaded after ");
+        // What is deleted ends its vassals, and so does a mountpoint.
+        fs::remove_file(one).unwrap();
+        emperor.wait_for("emperor: a: file removed: stopping");
+        run("umount", &["-l", "/run/one", "/run/two"]);
+        emperor.wait_for_nth(2, "open directory /run/two/vassals: ");
+        assert!(emperor.lines("two/vassals/b: file removed").is_empty());
+        fs::remove_dir("/run/two").unwrap();
+        emperor.wait_for("emperor: two/vassals/b: file removed: stopping");
+        end(emperor);
     });
 }
 

@@ -47,6 +47,13 @@ impl FileVersion {
         }
     }
 
+    /// Whether this is the version of `before`, on a filesystem that was mounted anew and has another device
+    /// number. A time without nanoseconds proves nothing: images give one time to all their files.
+    pub fn is_remounted(&self, before: &Self) -> bool {
+        let device = self.device;
+        device != before.device && self.modified_nanos != 0 && *self == Self { device, ..*before }
+    }
+
     /// The identity of the file.
     pub fn id(&self) -> FileId {
         FileId { device: self.device, inode: self.inode }

@@ -399,7 +399,9 @@ impl Registry {
             return;
         }
         let is_known = self.vassals.get_mut(file).is_some_and(|vassal| {
-            std::mem::take(&mut vassal.is_unclaimed) && version == Some(vassal.file_version)
+            let is_it = |version| version == vassal.file_version || vassal.is_remounted(version);
+            let is_known = version.is_some_and(is_it);
+            std::mem::take(&mut vassal.is_unclaimed) && is_known
         });
         match (is_known, has_old_address) {
             (false, _) => self.touched(file, "file is back", None),
@@ -407,6 +409,12 @@ impl Registry {
             (true, false) => {}
         }
         self.note_owner(file, owner);
+    }
+
+    /// Whether a new version of a file is the one of before, only on a filesystem that was mounted anew. From
+    /// then on that is the vassal's.
+    pub fn is_remounted(&mut self, file: &VassalFile, version: FileVersion) -> bool {
+        self.vassals.get_mut(file).is_some_and(|vassal| vassal.is_remounted(version))
     }
 
     /// The vassal is to run as its file says now: start, reload or restart it, once its address is known.

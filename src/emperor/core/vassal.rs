@@ -198,6 +198,15 @@ impl Vassal {
         self.instances.iter().all(|instance| text(instance) == Some(first)).then_some(first)
     }
 
+    /// Whether a version is that of its file on a filesystem that was mounted anew; if so, takes it over.
+    pub(super) fn is_remounted(&mut self, version: FileVersion) -> bool {
+        let is_remounted = version.is_remounted(&self.file_version);
+        if is_remounted {
+            self.file_version = version;
+        }
+        is_remounted
+    }
+
     /// Whether new instances are taking the place of others.
     pub(super) fn is_rolling(&self) -> bool {
         self.instances.iter().any(|instance| instance.is_old || instance.is_on_trial)

@@ -14,7 +14,7 @@ use super::followers::{Followers, Job, Target};
 use super::identity::Identity;
 use super::inotify::{Watch, Watched, address};
 use super::patterns::{Allowance, Place, Places, Wanted, below, fixed_part, places};
-use super::scan::{self, Change, Entry, Listing, Rules, directory_id};
+use super::scan::{self, Change, Entry, Listing, Mount, Rules, directory_id, mount_at};
 use crate::config::plan::{Located, Source};
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::text::later;
@@ -32,6 +32,10 @@ const REST: u32 = 4;
 
 /// How many files a scan may look at alone. For more, all are listed.
 const FEW: usize = 64;
+
+/// Why a directory is not taken for one whose files were deleted.
+const COVERED: &str = "another filesystem without vassals' files is there now: mount that of before, or \
+                       stop each vassal with 'emperor stop'";
 
 /// The shortest time between two reads of events.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -103,6 +107,9 @@ struct Directory {
     /// Which names counted at the previous scan.
     before: Vec<Wanted>,
     listing: Listing,
+    /// Which mount it was on then, and where that is mounted.
+    mount: Mount,
+    mount_point: PathBuf,
     watched: Watched,
     /// Why the last look failed. It is logged once, and not with every scan.
     trouble: Option<Error>,
@@ -297,6 +304,7 @@ impl Directories {
             let watched = self.watch.refresh(path, &mut directory.watched);
             let wanted = |name: &OsStr| directory.wants(name);
             let listed = scan::list(path, &self.rules, wanted, &mut self.followers, &directory.allowance);
+            let listed = listed.and_then(|(mount, new)| directory.unless_covered(mount, new));
             // The listing may or may not have changes that happened until now, so names with events are held
             // until the next scan.
             if let Err(error) = self.watch.read(Instant::now()) {
@@ -358,12 +366,13 @@ impl Directories {
         self.drop_unwanted()
     }
 
-    /// Drops directories without wanted names, except below a directory that could not be read.
+    /// Drops directories without wanted names, except below a directory that could not be read, and on a
+    /// filesystem that was unmounted.
     fn drop_unwanted(&mut self) -> Vec<FileChange> {
         let mut changes = Vec::new();
         self.directories.retain_mut(|directory| {
             let is_missed = || self.sources.iter().any(|source| source.has_missed(&directory.path));
-            let stays = !directory.wanted.is_empty() || is_missed();
+            let stays = !directory.wanted.is_empty() || is_missed() || directory.is_unmounted();
             if !stays {
                 let left = &directory.allowance.changes;
                 let gone =
@@ -390,6 +399,10 @@ pub fn anchored(source: &Located<Source>, cwd: &Path) -> Located<Source> {
         Source::Pattern(path) => Source::Pattern(cwd.join(path)),
     };
     Located { value, ..source.clone() }
+}
+
+fn has_files(listing: &Listing) -> bool {
+    listing.iter().any(|(_, entry)| matches!(entry, Entry::File(_)))
 }
 
 /// Notes which directory is looked at.
@@ -474,6 +487,8 @@ impl Directory {
             wanted,
             before,
             listing: Listing::default(),
+            mount: Mount::default(),
+            mount_point: PathBuf::new(),
             watched: Watched::default(),
             trouble: None,
             blind: None,
@@ -493,6 +508,25 @@ impl Directory {
     /// Whether the last scan has read the whole directory.
     fn is_read(&self) -> bool {
         self.trouble.is_none() && !self.allowance.is_spent()
+    }
+
+    /// The listing of a scan, unless the directory has no file any more and is on another mount: the one with
+    /// its files was unmounted, or another one is over it.
+    fn unless_covered(&mut self, mount: Mount, new: Listing) -> Result<Listing> {
+        if mount != self.mount {
+            if has_files(&self.listing) && !has_files(&new) {
+                return Err(Error::new("read directory", self.path.display(), COVERED));
+            }
+            let is_on_it = |above: &&Path| mount_at(above) == Some(mount);
+            let all = self.path.ancestors().take_while(is_on_it);
+            (self.mount, self.mount_point) = (mount, all.last().unwrap_or(&self.path).to_owned());
+        }
+        Ok(new)
+    }
+
+    /// Whether another mount is where the one with its files was.
+    fn is_unmounted(&self) -> bool {
+        has_files(&self.listing) && mount_at(&self.mount_point).is_some_and(|mount| mount != self.mount)
     }
 
     fn wants(&self, name: &OsStr) -> bool {

@@ -131,8 +131,24 @@ pub fn directory_id(path: &Path) -> Option<FileId> {
     Some(FileId { device: makedev(there.stx_dev_major, there.stx_dev_minor), inode: there.stx_ino })
 }
 
+/// Which mount something is on: its device and, since Linux 5.8, the number of the mount.
+pub type Mount = (u64, u64);
+
+/// The mount of an open directory.
+fn mount_of(directory: &OwnedFd) -> Result<Mount, Errno> {
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::EMPTY_PATH;
+    let there = statx(directory, c"", flags, StatxFlags::MNT_ID)?;
+    Ok((makedev(there.stx_dev_major, there.stx_dev_minor), there.stx_mnt_id))
+}
+
+/// The mount of the directory at a path, if there is one.
+pub fn mount_at(path: &Path) -> Option<Mount> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    mount_of(&rustix::fs::open(path, flags, Mode::empty()).ok()?).ok()
+}
+
 /// Reads a directory completely and looks at the files whose names are `wanted`, with `followers` at those
-/// that links lead to.
+/// that links lead to. Returns also which mount it is on.
 ///
 /// # Errors
 /// open(2), getdents(2), or too many names. Nothing is known about any file then.
@@ -142,10 +158,11 @@ pub fn list(
     wanted: impl Fn(&OsStr) -> bool,
     followers: &mut Followers,
     allowance: &Allowance,
-) -> Result<Listing> {
+) -> Result<(Mount, Listing)> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let failed = || directory.display();
     let fd = rustix::fs::open(directory, flags, Mode::empty()).context("open directory", failed())?;
+    let mount = mount_of(&fd).context("look at directory", failed())?;
     let entries = Dir::read_from(&fd).context("read directory", failed())?;
     let (mut files, mut far) = (Vec::new(), Vec::new());
     for entry in entries {
@@ -178,7 +195,7 @@ pub fn list(
     files.extend(list_far(directory, &fd, far, rules, followers));
     let mut listing = Listing::default();
     listing.add(files);
-    Ok(listing)
+    Ok((mount, listing))
 }
 
 /// Looks at vassals' files of a directory that were listed before, as [`list`] does. `None` if one of them is

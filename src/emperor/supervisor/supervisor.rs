@@ -181,6 +181,9 @@ impl Supervisor {
 
     /// A scan has found a new version of a file.
     pub fn changed(&mut self, file: &Rc<VassalFile>, version: FileVersion, now: Instant) {
+        if self.registry.is_remounted(file, version) {
+            return;
+        }
         self.apply(file, Event::Touched("file changed", version.owner), now);
         self.registry.apply(file, Event::Seen(version), now);
     }

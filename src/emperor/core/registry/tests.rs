@@ -706,6 +706,35 @@ fn only_what_has_no_process_is_used_in_the_version_that_a_scan_has_seen() {
 }
 
 #[test]
+fn a_file_on_a_filesystem_that_was_mounted_anew_is_the_one_of_before() {
+    let mut story = Story::new();
+    let first = FileVersion { modified_nanos: 1, device: 1, inode: 2, ..FileVersion::default() };
+    let [second, third] = [2, 3].map(|device| FileVersion { device, ..first });
+    story.run("a");
+    story.event("a", Event::Reading(first));
+    for (version, is_it) in [
+        (first, false),
+        (second, true),
+        (second, false),
+        (first, true),
+        (FileVersion { inode: 3, ..second }, false),
+        (FileVersion { size: 3, ..second }, false),
+        (FileVersion { modified: 3, ..second }, false),
+        (FileVersion { owner: Some(Owner { uid: 3, gid: 3 }), ..second }, false),
+    ] {
+        assert_eq!(story.registry.is_remounted(&file("a"), version), is_it, "{version:?}");
+    }
+    // An image that has one time for all its files may be another release.
+    story.event("a", Event::Reading(FileVersion { modified_nanos: 0, ..first }));
+    assert!(!story.registry.is_remounted(&file("a"), FileVersion { modified_nanos: 0, ..second }));
+    // During an upgrade.
+    story.event("a", Event::Reading(second));
+    story.registry.unclaim(&[file("a")]);
+    let found = Event::Found { version: Some(third), has_old_address: false, owner: None };
+    assert_eq!(story.event("a", found), [""; 0]);
+}
+
+#[test]
 fn where_only_what_it_says_counts_a_touched_file_is_read_first() {
     let mut story = Story::new();
     let compared = |story: &mut Story, text| {
