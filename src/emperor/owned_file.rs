@@ -49,8 +49,11 @@ pub fn open(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
         Error::new("run", look(), whose)
     };
     let refused = |rule| Err(whose(rule));
-    if uid == 0 || status.st_gid == 0 {
+    if uid == 0 {
         return refused("runs nothing as root");
+    }
+    if status.st_gid == 0 {
+        return refused("runs nothing with root's group: set its group (chgrp)");
     }
     if uid == ours {
         return refused("runs nothing as the emperor's own user");

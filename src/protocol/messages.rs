@@ -323,7 +323,8 @@ impl MountState {
 pub enum ExitReason {
     /// The app ended, with this wait status.
     App(WaitStatus),
-    /// It failed, with this wait status; the text has the last line of its output, or where that is.
+    /// The same. The text has the last line of its output, or where that is; after status 0, the processes
+    /// that it has left.
     AppSaid(WaitStatus, String),
     /// It was told to stop, and did.
     Stopped,
@@ -337,6 +338,13 @@ pub enum ExitReason {
     NotReady(String),
     /// The kernel killed the app because memory ran out, and so many processes of its cgroup.
     OutOfMemory(u64),
+}
+
+impl ExitReason {
+    /// Whether the app has ended by itself with status 0.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::App(WaitStatus::Exited(0)) | Self::AppSaid(WaitStatus::Exited(0), _))
+    }
 }
 
 /// The step of the setup that failed.

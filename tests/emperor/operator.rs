@@ -111,6 +111,19 @@ fn all_that_is_known_of_one_is_told_with_its_last_ends() {
 }
 
 #[test]
+fn what_goes_into_the_background_is_told_of_with_what_it_left() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", "command = sh -c 'sleep 1000 & exit 0'");
+        sandbox.vassal("done", "command = sh -c 'exit 0'");
+        let emperor = sandbox.emperor(&["--emperor-throttle", "100000"]);
+        let line = emperor.wait_for("emperor: app: app exited with status 0, processes left (1): pid ");
+        assert!(line.contains(")): does it go into the background?; "), "{line}");
+        emperor.wait_for("emperor: done: app exited with status 0: does it go into the background?; ");
+        emperor.stop();
+    });
+}
+
+#[test]
 fn a_table_fits_the_terminal_and_is_drawn_again_until_ctrl_c() {
     sandboxed(|sandbox| {
         let name = "a very long name with blanks 字\u{202e}";

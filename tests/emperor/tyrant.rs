@@ -155,7 +155,7 @@ fn files_of_root_and_of_everybody_are_refused_by_name_and_rule() {
             ));
         };
         refused("root", "user 0, group 4242", "runs nothing as root");
-        refused("group", "user 4242, group 0", "runs nothing as root");
+        refused("group", "user 4242, group 0", "runs nothing with root's group: set its group (chgrp)");
         refused("open", "user 4242, group 4242", "runs no file that everybody may write to");
         // Put right, it is tried at once: a change of owner counts as a change of the file.
         lchown(vassal_path("root"), Some(OWNER), None).unwrap();

@@ -386,7 +386,7 @@ impl ProcessFacts {
         match (&self.exit_reason, status) {
             (Some(ExitReason::Config(_)), _) | (None, WaitStatus::Exited(EXIT_CONFIG)) => Input::DiedInvalid,
             (Some(ExitReason::MountLost(_)), _) => Input::DiedOfLoss,
-            (Some(ExitReason::App(WaitStatus::Exited(0))), _) => Input::Left,
+            (Some(reason), _) if reason.is_done() => Input::Left,
             _ if self.asked_to_stop.is_some() => Input::Left,
             _ => Input::Died,
         }
@@ -409,7 +409,7 @@ impl ProcessFacts {
     /// into the background.
     pub(super) fn seems_to_have_left(&self, now: Instant) -> bool {
         let is_new = self.running.is_some_and(|running| now.saturating_duration_since(running) < LEAVING);
-        let is_done = matches!(self.exit_reason, Some(ExitReason::App(WaitStatus::Exited(0))));
+        let is_done = self.exit_reason.as_ref().is_some_and(ExitReason::is_done);
         is_new && is_done && self.asked_to_stop.is_none()
     }
 

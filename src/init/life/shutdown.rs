@@ -64,7 +64,7 @@ pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
     let (reason, request) = match end {
         End::App(status) => match (status, events.take_oom_kills()) {
             (WaitStatus::Signaled(libc::SIGKILL), kills @ 1..) => (ExitReason::OutOfMemory(kills), None),
-            _ => (reason_of(jail, status), None),
+            _ => (reason_of(events, jail, plan, status), None),
         },
         End::Hook(status) => (ExitReason::App(WaitStatus::Exited(status)), None),
         End::Stopped(request) => (ExitReason::Stopped, request),
@@ -97,9 +97,17 @@ pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
 }
 
 /// Why the vassal ends after its app. If that has failed, with the last line of its output, or with where
-/// that is, as far as it does not go where ours goes.
-fn reason_of(jail: &Jail, status: WaitStatus) -> ExitReason {
-    let said = if status.code() == 0 { None } else { jail.given.outputs.errors().last_line() };
+/// that is, as far as it does not go where ours goes; else with the processes that it has left.
+fn reason_of(events: &EventLoop, jail: &Jail, plan: &VassalPlan, status: WaitStatus) -> ExitReason {
+    let said = match status.code() {
+        0 if events.entry.is_some() => None,
+        0 => {
+            let left = processes_of_the_app(events, jail, plan);
+            let count = left.len();
+            left.first().map(|&first| format!("processes left ({count}): {}", jail.procfs.describe(first)))
+        }
+        _ => jail.given.outputs.errors().last_line(),
+    };
     said.map_or(ExitReason::App(status), |said| ExitReason::AppSaid(status, said))
 }
 
