@@ -12,6 +12,7 @@ use crate::common::process;
 use crate::common::sandbox::vassal_path;
 use crate::common::tutorial::{get, wait_for_page};
 use crate::common::{Daemon, Sandbox, UP, run, sandboxed, until, until_passed};
+use crate::upgrade::{command, installed, start, wrap};
 use rustix::process::Signal;
 
 /// Says what it was given, and answers each connection on all its sockets with its pid and its user.
@@ -410,6 +411,52 @@ fn a_vassal_that_gets_another_name_takes_its_sockets_along_and_never_runs_twice(
         emperor.wait_for("serving");
         fs::rename(vassal_path("old"), vassal_path("new")).unwrap();
         goes_on(&emperor, "old", "new", "old.ini", "new.ini");
+        emperor.stop();
+    });
+}
+
+/// The vassal is renamed, and upgraded while it takes so many seconds to stop.
+fn renamed_before_an_upgrade(sandbox: &Sandbox, takes: &str) {
+    sandbox.vassal("old", &slow_to_leave(sandbox));
+    let app = sandbox.path("app.py");
+    fs::write(&app, fs::read_to_string(&app).unwrap().replace("0.7", takes)).unwrap();
+    let emperor = sandbox.emperor(&[]);
+    emperor.wait_for("serving");
+    fs::rename(vassal_path("old"), vassal_path("new")).unwrap();
+    emperor.wait_for("leaving");
+    assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+    goes_on(&emperor, "old", "new", "old.ini", "new.ini");
+    emperor.stop();
+}
+
+#[test]
+fn a_vassal_that_is_renamed_before_an_upgrade_takes_its_sockets_along() {
+    sandboxed(|sandbox| renamed_before_an_upgrade(sandbox, "0.7"));
+}
+
+#[test]
+fn a_vassal_that_is_renamed_and_stops_for_longer_than_an_upgrade_waits_does_so_too() {
+    sandboxed(|sandbox| renamed_before_an_upgrade(sandbox, "4.0"));
+}
+
+#[test]
+fn a_vassal_that_is_renamed_during_an_upgrade_takes_its_sockets_along() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        sandbox.vassal("old", &slow_to_leave(sandbox));
+        sandbox.vassal("beside", "command = sleep 1000");
+        let emperor = start(sandbox, &program, &[]);
+        emperor.wait_for("serving");
+        emperor.wait_running(1, "beside");
+        // Another name of a file that is there is a vassal of its own.
+        let [old, new, beside, other] =
+            ["old", "new", "beside", "other"].map(|name| vassal_path(name).display().to_string());
+        let script = format!("mv {old} {new}; ln {beside} {other}");
+        wrap(&program, &format!("[ -z \"$EMPEROR_STATE\" ] || {{ {script}; }}\nexec REAL \"$@\""));
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        goes_on(&emperor, "old", "new", "old.ini", "new.ini");
+        emperor.wait_running(1, "other");
+        assert_eq!(emperor.lines("emperor: beside: ").len(), 2, "only that it was started, and runs");
         emperor.stop();
     });
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::backoff::Backoff;
 use super::effect::{Decision, Effect, InstanceEffect};
 use super::event::{Event, InstanceEvent};
-use super::file_version::FileVersion;
+use super::file_version::{FileId, FileVersion};
 use super::instance::{Check, Instance, ProcessFacts};
 use super::instance_id::InstanceId;
 use super::machine::{Answer, Input, Output, State};
@@ -142,6 +142,19 @@ impl Registry {
     /// An instance.
     pub fn instance(&self, id: &InstanceId) -> Option<&Instance> {
         self.vassal(&id.file)?.instance(id.number)
+    }
+
+    /// Whether any vassal has another name from now on, and has not ended under its old one.
+    pub fn is_renaming(&self) -> bool {
+        !self.renamed.is_empty()
+    }
+
+    /// The file of a vassal that was taken over and that no scan has found yet, if it is this file, whose
+    /// name no vassal has.
+    pub fn unclaimed(&self, file: &VassalFile, id: FileId) -> Option<&Rc<VassalFile>> {
+        let is_it = |vassal: &Vassal| vassal.is_unclaimed && vassal.file_version.id() == id;
+        let is_new = id.inode != 0 && self.vassal(file).is_none();
+        self.vassals().find(|(_, vassal)| is_new && is_it(vassal)).map(|(file, _)| file)
     }
 
     /// The name of an instance, as log lines show it.

@@ -177,8 +177,17 @@ fn discover(emperor: &mut Emperor, now: Instant) {
                 emperor.locks.found(&directory, id);
                 renew_locks(emperor);
             }
-            Some(Found::Changed(finding)) => act_on(emperor, finding, now),
-            Some(Found::Complete { .. }) => upgrade_flow::claim(emperor, now),
+            Some(Found::Changed(finding)) => {
+                if let Some(finding) = upgrade_flow::take_in(emperor, finding) {
+                    act_on(emperor, finding, now);
+                }
+            }
+            Some(Found::Complete { .. }) => {
+                for finding in upgrade_flow::arrived(emperor, now) {
+                    act_on(emperor, finding, now);
+                }
+                upgrade_flow::claim(emperor, now);
+            }
             Some(Found::Forgotten(files)) => {
                 emperor.supervisor.unclaim(&files);
                 emperor.upgrades.unclaimed_since = Some(now);

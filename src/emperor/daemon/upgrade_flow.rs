@@ -14,6 +14,9 @@ use crate::emperor::core::saved::encode::encode;
 use crate::emperor::core::text::later;
 use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::discovery::directories::FileChange;
+use crate::emperor::discovery::scan::Change;
+use crate::emperor::discovery::scout::Finding;
 use crate::emperor::pid_file::PidFile;
 use crate::log;
 use crate::running_time;
@@ -65,7 +68,9 @@ pub(super) fn go_on(emperor: &mut Emperor, now: Instant) {
     }
     let Some(UnderWay { reason, accepted: Some(since) }) = emperor.upgrades.under_way else { return };
     let is_late = now.saturating_duration_since(since) >= HANGING_UP;
-    let is_settled = emperor.server.has_answered() && emperor.supervisor.has_tidied_up() || is_late;
+    let has_settled = emperor.server.has_answered() && emperor.supervisor.has_tidied_up();
+    // The new program does not know who is renamed.
+    let is_settled = has_settled && !emperor.supervisor.registry().is_renaming() || is_late;
     // Running commands, and changes of files that were not handled yet, are known to this program only.
     if is_settled && emperor.discovery.is_idle() && emperor.supervisor.commands_are_idle(now) {
         let client = match reason {
@@ -174,6 +179,47 @@ pub(super) fn take_over(emperor: &mut Emperor, saved: Saved, stale: Option<Stale
     emperor.upgrades.unclaimed_since = Some(now);
     // Deaths during the exec were reported to the program before the upgrade.
     emperor.supervisor.reap(now);
+}
+
+/// Takes in what a scout has found, and returns it if it is to be acted on now. The new name of a file of a
+/// vassal that was taken over waits: it may have been renamed during the exec.
+pub(super) fn take_in(emperor: &mut Emperor, mut finding: Finding) -> Option<Finding> {
+    let Upgrades { arriving, unclaimed_since, .. } = &mut emperor.upgrades;
+    let FileChange { file, change } = &mut finding.change;
+    let before = match change {
+        Change::Renamed { before } => file.beside(before),
+        _ => file.beside(file.file()),
+    };
+    if arriving.iter().any(|other| *other.change.file == before)
+        && matches!(change, Change::Changed | Change::Renamed { .. })
+    {
+        *change = Change::Appeared;
+    }
+    arriving.retain(|other| *other.change.file != before && other.change.file != *file);
+    if unclaimed_since.is_some()
+        && *change == Change::Appeared
+        && emperor.supervisor.registry().unclaimed(file, finding.version.id()).is_some()
+    {
+        arriving.push(finding);
+        return None;
+    }
+    Some(finding)
+}
+
+/// After a complete scan of a source, before [`claim`]: the new names that need not wait any longer.
+pub(super) fn arrived(emperor: &mut Emperor, now: Instant) -> Vec<Finding> {
+    let Emperor { upgrades: Upgrades { arriving, unclaimed_since, .. }, supervisor, discovery, .. } = emperor;
+    let is_late = unclaimed_since.is_none_or(|since| later(since, CLAIMING) <= now);
+    let knows = |finding: &mut Finding| {
+        let file = &finding.change.file;
+        let Some(from) = supervisor.registry().unclaimed(file, finding.version.id()) else { return true };
+        let is_gone = discovery.given_up(from, is_late).is_some();
+        if is_gone {
+            finding.change.change = Change::Renamed { before: from.as_os_str().to_owned() };
+        }
+        is_gone || is_late
+    };
+    arriving.extract_if(.., knows).collect()
 }
 
 /// After a complete scan of a source: ends vassals that were taken over and whose files no longer exist.

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::stale::Stale;
 use super::upgrade::Upgrade;
+use crate::emperor::discovery::scout::Finding;
 use crate::emperor::instance::origin::Origin;
 use crate::running_time::earliest;
 
-/// How long an upgrade waits for clients that are being answered. A client that sends or reads nothing then
-/// loses its connection.
+/// How long an upgrade waits for clients that are being answered, and for vassals that go on under another
+/// name. A client that sends or reads nothing then loses its connection.
 pub const HANGING_UP: Duration = Duration::from_secs(1);
 
 /// The upgrades of an emperor.
@@ -22,6 +23,8 @@ pub struct Upgrades {
     pub stale: Option<Stale>,
     /// When vassals were taken over, as long as no scan may have found the files of some of them.
     pub unclaimed_since: Option<Instant>,
+    /// New names of the files of such vassals, which wait until it is known whether the old names are gone.
+    pub arriving: Vec<Finding>,
 }
 
 /// An upgrade that is under way.
@@ -46,7 +49,8 @@ pub enum Reason {
 impl Upgrades {
     /// Must be called before the program's file can have been replaced.
     pub fn new(origin: Rc<Origin>) -> Self {
-        Self { upgrade: Upgrade::new(origin), under_way: None, stale: None, unclaimed_since: None }
+        let (upgrade, arriving) = (Upgrade::new(origin), Vec::new());
+        Self { upgrade, under_way: None, stale: None, unclaimed_since: None, arriving }
     }
 
     /// Why the old configuration is still in use; `None` if it is not.
