@@ -130,6 +130,7 @@ pub fn detail(vassal: &Status<'_>, memory: Option<u64>, now: Instant) -> String 
     }
     line("Warnings", Some(vassal.history.warnings.clone()).filter(|text| !text.is_empty()));
     line("Reload refused", vassal.refused.map(str::to_owned));
+    line("Next start", vassal.next_start().map(str::to_owned));
     for (MountReport { path, fs_type, daemon, state, round_trip, last, .. }, lost) in vassal.mountpoints.all()
     {
         let mut mount = format!("{} {} {fs_type}", path.display(), state.name());
@@ -271,8 +272,8 @@ fn cells(vassal: &Status<'_>) -> Vec<String> {
     cells
 }
 
-/// What a start waits for, why the last instance ended, why a reload was refused, and which mountpoints were
-/// lost.
+/// What a start waits for, why the last instance ended, why a reload was refused, what the next start will
+/// use then, and which mountpoints were lost.
 fn last(vassal: &Status<'_>) -> String {
     let ended = vassal.history.last_end.as_deref();
     let losses = Some(vassal.mountpoints.losses()).filter(|losses| !losses.is_empty());
@@ -282,6 +283,7 @@ fn last(vassal: &Status<'_>) -> String {
         ("", vassal.app.status.filter(|_| vassal.state == "starting" || vassal.problem == Some(NOT_READY))),
         ("", ended),
         ("reload refused: ", vassal.refused),
+        ("next start: ", vassal.next_start()),
         ("mountpoint ", losses.as_deref()),
     ];
     let mut told = String::new();
@@ -417,7 +419,7 @@ mod tests {
             table(&vassals(&files), false, usize::MAX),
             "NAME        STATE    PID  FOR   RESTARTS  HOUR  NEXT TRY  READY  MOUNTS  LAST\n\
              app         running  42   1h2m  1         0     -         no     -       \
-             stopped; reload refused: app.ini:1: no\n\
+             stopped; reload refused: app.ini:1: no; next start: with that file\n\
              long\\nname  backoff  -    5s    0         0     59s       -      -       -\n"
         );
     }
@@ -474,7 +476,9 @@ mod tests {
                 .contains(r#"[{"name":"app""#)
         );
         assert_eq!(last(&down), "-");
-        assert_eq!(last(&up), "stopped; reload refused: app.ini:1: no", "without the app's own words");
+        let next = "; next start: with that file";
+        let refused = format!("stopped; reload refused: app.ini:1: no{next}");
+        assert_eq!(last(&up), refused, "without the app's own words");
         let waits = App { status: Some("waits for /a"), ..App::default() };
         assert_eq!(last(&Status { state: "starting", app: waits, ..down.clone() }), "waits for /a");
         let unready = Status { problem: Some(NOT_READY), app: waits, ..up };
@@ -524,7 +528,8 @@ mod tests {
         assert_eq!(
             text,
             "NAME        STATE    PROBLEM  PID  …\n\
-             app         running  -        42   …\n    stopped; reload refused:\n    app.ini:1: no\n\
+             app         running  -        42   …\n    stopped; reload refused:\n\
+             \x20   app.ini:1: no; next start: with\n    that file\n\
              long\\nname  backoff  not up   -    …\n    execute\n\
              \x20   /srv/字字字字字字字字字/run: No\n    such file (ENOENT)\n"
         );
@@ -552,20 +557,21 @@ mod tests {
                 && lines[3].ends_with("Z, 1h2m ago, not ready")
         );
         assert_eq!(
-            lines[4..9],
+            lines[4..10],
             [
                 "         Memory: 1.5M",
                 "       Restarts: 1, 0 in the last hour",
                 "      On demand: 127.0.0.1:80",
                 "           Says: at\\nwork",
                 " Reload refused: app.ini:1: no",
+                "     Next start: with that file",
             ]
         );
         assert_eq!(
-            lines[9],
+            lines[10],
             "          Mount: /a up fuse.x, daemon 6, answers in 0.03 ms, lost 1 time: hung"
         );
-        assert!(lines[10].ends_with("Z, 0s ago: second\\n") && lines[11].ends_with("Z, 0s ago: first"));
+        assert!(lines[11].ends_with("Z, 0s ago: second\\n") && lines[12].ends_with("Z, 0s ago: first"));
     }
 
     #[test]

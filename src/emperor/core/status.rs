@@ -105,6 +105,11 @@ impl Status<'_> {
         self.name != self.path.shown()
     }
 
+    /// With which file the next start is, if its app runs and the present version of its file was refused.
+    pub fn next_start(&self) -> Option<&'static str> {
+        self.refused.filter(|_| self.uptime.is_some()).map(|_| "with that file")
+    }
+
     /// The whole status as one line, for the log.
     pub fn line(&self) -> String {
         let mut line = self.state.to_owned();

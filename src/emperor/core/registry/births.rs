@@ -106,9 +106,12 @@ impl Registry {
         let line = format!("{why}; {}{}", process.how_long(now), instance.what_follows(now));
         instance.mountpoints.instance_ended();
         instance.ended(why.clone(), is_asked, now);
+        let comes_back = !instance.is_on_trial && instance.machine.deadline().is_some();
+        let with =
+            if comes_back && vassal.refused.is_some() { " with the file that was refused" } else { "" };
         let is_back_soon = vassal.is_back_soon(now);
         let for_good = !vassal.has(|state| state != State::Idle);
-        self.log_of(id, line);
+        self.log_of(id, line + with);
         if !is_back_soon && !self.has_another_name(file) {
             self.push(file, Effect::CloseSockets { for_good });
         }
