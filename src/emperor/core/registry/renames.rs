@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::Registry;
 use crate::emperor::core::effect::{Decision, Effect};
-use crate::emperor::core::file_version::FileId;
+use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::machine::Input;
 use crate::emperor::core::names::Renamed;
 use crate::emperor::core::text::readable;
@@ -125,7 +125,10 @@ impl Registry {
         }
         self.log(to, format!("its file was {} before", named_beside(from, to)));
         self.found(to, None, false, *owner);
-        if self.vassals.get(to).is_some() {
+        if let Some(vassal) = self.vassals.get_mut(to) {
+            // Until it has read its file, the next program knows by this which one it is.
+            let FileId { device, inode } = renamed.id;
+            vassal.file_version = FileVersion { device, inode, ..FileVersion::default() };
             for id in self.those(to, |_| *is_held) {
                 self.step(&id, Input::Hold, now);
             }

@@ -282,6 +282,23 @@ fn a_vassal_under_another_name_begins_when_it_has_ended_under_the_old_one() {
     assert!(story.registry.is_empty());
 }
 
+#[test]
+fn a_file_that_is_renamed_is_known_by_its_identity_before_it_was_read_under_its_new_name() {
+    let mut story = Story::new();
+    story.run("a");
+    rename(&mut story, "a", "b", 7);
+    story.died("a");
+    let unclaimed = |story: &Story, name: &str, inode| {
+        story.registry.unclaimed(&file(name), FileId { device: 1, inode }).cloned()
+    };
+    assert_eq!(unclaimed(&story, "c", 7), None, "a scan knows where it is");
+    story.registry.unclaim(&[file("b")]);
+    assert_eq!(unclaimed(&story, "c", 7), Some(file("b")));
+    assert_eq!(unclaimed(&story, "c", 8), None, "another file");
+    story.run("d");
+    assert_eq!(unclaimed(&story, "d", 7), None, "the name has a vassal");
+}
+
 /// The effects of a rename, and of the end of each of the two, without what is logged.
 fn rename(story: &mut Story, from: &str, to: &str, inode: u64) -> Vec<String> {
     let id = FileId { device: 1, inode };
