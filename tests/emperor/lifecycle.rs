@@ -697,6 +697,26 @@ fn a_directory_that_cannot_be_read_does_not_stop_its_vassals() {
 }
 
 #[test]
+fn who_writes_a_pattern_that_leads_to_directories_only_is_told_which_one_is_meant() {
+    sandboxed(|sandbox| {
+        for path in ["/run/t/eve", "/run/u/eve"] {
+            fs::create_dir_all(path).unwrap();
+            fs::write(format!("{path}/app.ini"), format!("[uwsgi]\n{STEADY}\n")).unwrap();
+        }
+        let emperor = sandbox.emperor(&["--emperor", "/run/t/*", "--emperor-freq", "1"]);
+        let told = "/run/t/* leads to directories only: for the files in them write /run/t/*/*.ini";
+        emperor.wait_for(told);
+        process::wait_for_turns(emperor.pid(), 2);
+        assert_eq!(emperor.lines(told).len(), 1);
+        emperor.stop();
+        let emperor = sandbox.emperor(&["--emperor", "/run/u/*/*.ini", "--emperor", "/run/u/eve/*"]);
+        emperor.wait_running(1, "eve/app");
+        assert!(emperor.lines("leads to directories only").is_empty());
+        emperor.stop();
+    });
+}
+
+#[test]
 fn a_missing_directory_is_one_line_until_it_appears() {
     sandboxed(|sandbox| {
         let mut emperor = sandbox.emperor_alone(&["--emperor-freq", "1"]);

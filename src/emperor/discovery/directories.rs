@@ -284,6 +284,7 @@ impl Directories {
     /// Scans every directory and returns the changes. If a directory cannot be read, that is logged, and its
     /// files stay as they were.
     pub fn scan(&mut self, now: Instant) -> Vec<FileChange> {
+        let is_first = self.last_scan.is_none();
         (self.last_scan, self.last_whole) = (Some(now), Some(now));
         self.watch.scan_begins(now);
         self.followers.review(now);
@@ -337,11 +338,31 @@ impl Directories {
                 directory.allowance.is_told.set(false);
             }
         }
+        if is_first {
+            self.tell_of_directories();
+        }
         self.took = running_time::since(now);
         (self.last_took, self.was_settled) = (self.took, self.is_settled());
         // A file that was moved is to be known under its new name before it is gone.
         changes.sort_by_key(|of_file| of_file.change == Change::Removed);
         changes
+    }
+
+    /// Logs each pattern that leads to directories and to no file: the files in them are meant.
+    fn tell_of_directories(&mut self) {
+        for SourceState { source: Located { value, key, at }, .. } in &self.sources {
+            let Source::Pattern(pattern) = value else { continue };
+            let is_its = |directory: &&Directory| directory.source.at == *at;
+            if !self.directories.iter().filter(is_its).all(|directory| directory.listing.is_empty()) {
+                continue;
+            }
+            let meant = pattern.join("*.ini");
+            let found = places(&meant, &mut |path, at| answers(&mut self.followers, path, at)).all;
+            if found.iter().any(|place| place.wanted != Wanted::Below && place.path.is_dir()) {
+                let (pattern, meant) = (pattern.display(), meant.display());
+                log!("{at}: {key}: {pattern} leads to directories only: for the files in them write {meant}");
+            }
+        }
     }
 
     /// Updates the set of directories, and returns the removal of the files in those that no longer belong to
