@@ -13,7 +13,7 @@ complete -c emperor -n '__fish_seen_subcommand_from logs' -l lines -d 'how many 
 complete -c emperor -n '__fish_seen_subcommand_from logs' -f -a '(emperor status 2>/dev/null | sed "1d;/^\$/,\$d;s/ .*//;s|/[0-9]*\$||")'
 complete -c emperor -n 'not __fish_seen_subcommand_from status logs ps enter reload stop start roll upgrade help' -a ps -d 'what runs in the vassals'
 complete -c emperor -n '__fish_seen_subcommand_from ps' -f -a '(emperor status 2>/dev/null | sed "1d;/^\$/,\$d;s/ .*//;s|/[0-9]*\$||")'
-complete -c emperor -n 'not __fish_seen_subcommand_from status logs ps enter reload stop start roll upgrade help' -a enter -d 'run a shell in a vassal, as its root'
+complete -c emperor -n 'not __fish_seen_subcommand_from status logs ps enter reload stop start roll upgrade help' -a enter -d 'run a shell in a vassal, as its root;'
 complete -c emperor -n '__fish_seen_subcommand_from enter' -l user -d 'as the app\'s user'
 complete -c emperor -n '__fish_seen_subcommand_from enter' -f -a '(emperor status 2>/dev/null | sed "1d;/^\$/,\$d;s/ .*//;s|/[0-9]*\$||")'
 complete -c emperor -n 'not __fish_seen_subcommand_from status logs ps enter reload stop start roll upgrade help' -a reload -d 'do what touching its file does'

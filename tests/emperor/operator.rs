@@ -5,6 +5,7 @@ use std::process::Output;
 
 use crate::common::cgroups::OutermostCgroup;
 use crate::common::sandbox::vassal_path;
+use crate::common::tutorial::MOUNTED;
 use crate::common::{PATIENCE, Sandbox, run, sandboxed, until};
 use crate::rootless::{AS_USER, emperor, user};
 
@@ -216,6 +217,27 @@ fn a_command_is_run_where_the_app_is_and_its_status_is_passed_on() {
         assert_eq!(stopped.0, 0, "{stopped:?}");
         let (status, _, error) = enter(&[]);
         assert_eq!((status, error.as_str()), (1, "emperor: enter app: it is not up: stopped\n"));
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_users_fuse_mount_is_looked_at_as_the_user() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        sandbox.vassal("app", &format!("{MOUNTED}\ncommand = sleep 1000"));
+        let emperor = sandbox.emperor(&["--emperor-use-clone", "fs,pid"]);
+        emperor.wait_running(1, "app");
+        let (status, _, error) = command(sandbox, &["enter", "app", "--", "ls", "/app"]);
+        assert!(status == 2 && error.contains("Permission denied"), "docs/faq.md says so: {error}");
+        let faq = include_str!("../../docs/faq.md");
+        let (_, words) = faq.split_once("`emperor enter NAME ").unwrap();
+        let words = words.split('`').next().unwrap().split(' ');
+        let (status, out, error) =
+            command(sandbox, &["enter", "app"].into_iter().chain(words).collect::<Vec<_>>());
+        assert!(status == 0 && out.contains("page.html"), "{out}{error}");
+        assert_eq!(command(sandbox, &["stop", "app", "--wait"]).0, 0);
+        assert!(command(sandbox, &["status"]).1.contains(" stopped by command\n"));
         emperor.stop();
     });
 }

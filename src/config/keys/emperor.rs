@@ -41,7 +41,8 @@ pub static EMPEROR: Program = Program {
             \x20 emperor logs NAME [-f] [-n LINES]\n\
             \x20                                  what it has written, and writes\n\
             \x20 emperor ps [NAME...]             what runs in the vassals\n\
-            \x20 emperor enter NAME               run a shell in a vassal, as its root\n\
+            \x20 emperor enter NAME               run a shell in a vassal, as its root;\n\
+            \x20                                  its user's FUSE mounts take --user\n\
             \x20 emperor enter NAME -- COMMAND... run a command there; exit as that does\n\
             \x20   --user                         as the app's user, in its environment\n\
             \x20 emperor reload NAME              do what touching its file does\n\

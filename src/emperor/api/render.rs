@@ -276,6 +276,8 @@ fn cells(vassal: &Status<'_>) -> Vec<String> {
 /// use then, and which mountpoints were lost.
 fn last(vassal: &Status<'_>) -> String {
     let ended = vassal.history.last_end.as_deref();
+    let is_commanded = vassal.state == "stopped" && ended == Some("stopped");
+    let ended = if is_commanded { Some("stopped by command") } else { ended };
     let losses = Some(vassal.mountpoints.losses()).filter(|losses| !losses.is_empty());
     let parts = [
         ("", Some(AWAITS_TURN).filter(|_| vassal.awaits_turn)),
@@ -481,6 +483,7 @@ mod tests {
         assert_eq!(last(&up), refused, "without the app's own words");
         let waits = App { status: Some("waits for /a"), ..App::default() };
         assert_eq!(last(&Status { state: "starting", app: waits, ..down.clone() }), "waits for /a");
+        assert_eq!(last(&Status { state: "stopped", refused: None, ..up.clone() }), "stopped by command");
         let unready = Status { problem: Some(NOT_READY), app: waits, ..up };
         assert_eq!(last(&unready), format!("waits for /a; {refused}"));
         assert_eq!(last(&Status { refused: Some("no"), ..down }), "reload refused: no");
