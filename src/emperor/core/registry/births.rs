@@ -91,7 +91,7 @@ impl Registry {
         let Some(instance) = vassal.instance_mut(id.number) else { return };
         let Some(process) = instance.process.take() else { return };
         // Its next process has the present file.
-        instance.is_old = false;
+        let was_old = std::mem::take(&mut instance.is_old);
         self.tally.ended(process.exit_reason.as_ref());
         let is_meant = process.asked_to_stop.is_some();
         instance.down_since = instance.down_since.or(Some(now)).filter(|_| !is_meant);
@@ -102,7 +102,11 @@ impl Registry {
         let input = process.end(status);
         let is_asked = process.asked_to_stop.is_some() || is_on_demand && input == Input::Left;
         let output = vassal.step(id.number, input, now);
+        let is_only = vassal.instances.len() == 1;
         let Some(instance) = vassal.instance_mut(id.number) else { return };
+        // New instances do not wait until one of the file of before has been tried again.
+        let waits = matches!(instance.state(), State::Backoff { .. } | State::Invalid { .. });
+        instance.is_old = was_old && waits && !is_only;
         let line = format!("{why}; {}{}", process.how_long(now), instance.what_follows(now));
         instance.mountpoints.instance_ended();
         instance.ended(why.clone(), is_asked, now);

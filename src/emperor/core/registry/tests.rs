@@ -2069,6 +2069,22 @@ fn an_old_instance_that_crashes_during_a_rolling_reload_comes_back() {
 }
 
 #[test]
+fn an_old_instance_that_fails_is_not_waited_for_until_its_next_try() {
+    let mut story = Story::new();
+    run_set(&mut story, 2);
+    story.died("a#2");
+    // It has failed when the file changes, and would be tried again much later.
+    story.spawned("a#2");
+    story.said("a#2", FromVassal::Exiting(ExitReason::Config("a.ini:3:1: unknown".to_owned())));
+    story.event("a#2", InstanceEvent::LinkClosed(None));
+    assert_eq!(touch(&mut story).len(), 1);
+    let effects = story.died("a#2");
+    assert_eq!(effects.last().unwrap(), "a#2: Spawn", "{effects:?}");
+    run_one(&mut story, 2, rolling(2));
+    assert_eq!(story.pass(1)[0], format!("a/2| {TAKES_OVER}"));
+}
+
+#[test]
 fn what_apps_have_said_counts_until_the_vassal_is_stopped() {
     let mut story = Story::new();
     run_set(&mut story, 1);
