@@ -42,6 +42,8 @@ fn problems_are_shown_alone_and_by_the_exit_status() {
         emperor.wait_running(1, "well");
         let none = (0, "1 instance: 1 running, no problem\n".to_owned(), String::new());
         assert_eq!(command(sandbox, &["status", "--problems"]), none);
+        let none = (0, "no problem\n".to_owned(), String::new());
+        assert_eq!(command(sandbox, &["status", "--problems", "well"]), none);
         sandbox.vassal("fails", "exec-asap = false\ncommand = true");
         sandbox.vassal("mistaken", "exec-as-usr = true");
         until("both are down", || {
@@ -74,6 +76,13 @@ fn problems_are_shown_alone_and_by_the_exit_status() {
         let (status, _, error) = command(sandbox, &["status", "--state", "runing"]);
         assert!(status == 78 && error.contains("'runing' is not a state"), "{error}");
         assert!(error.contains("hint: the states are idle, starting, running, "), "{error}");
+        for words in [&["stop", "w*"][..], &["status", "w*", "--is-up"]] {
+            let (status, _, error) = command(sandbox, words);
+            let why = "there is no vassal 'w*': one NAME is taken here, and no pattern\n";
+            assert!(status == 1 && error.ends_with(why), "{words:?}: {error}");
+        }
+        let (status, _, error) = command(sandbox, &["enter", "*", "--", "true"]);
+        assert!(status == 1 && error.contains("these are several vassals: name one"), "{error}");
         let (status, _, error) = command(sandbox, &["status", "well", "no*"]);
         assert_eq!((status, error.as_str()), (1, "emperor: there is no vassal 'no*'\n"));
         emperor.stop();

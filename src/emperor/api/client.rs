@@ -22,13 +22,19 @@ use super::watch::{size, watch};
 use super::{enter, processes};
 use crate::cli;
 use crate::config;
-use crate::config::cmdline::args::{Mistake, note_place};
+use crate::config::cmdline::args::{Mistake, note_place, unknown_option};
 use crate::config::diagnostic::{Misuse, misuse};
 use crate::emperor::core::status::STATES;
 use crate::emperor::core::text::later;
 use crate::error::{Context, Error, Result};
 use crate::log;
 use crate::sys::fd::write_all;
+
+/// The options of all commands.
+const OPTIONS: &[&str] = &[
+    "control", "json", "is-up", "watch", "problems", "state", "user", "roll", "wait", "follow", "lines",
+    "help",
+];
 
 /// An emperor that does not answer for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -208,9 +214,16 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
                 wait = Some(time.map_or(Ok(WAIT), |time| config::duration(time.as_bytes()))?);
             }
             Arg::Short('f') | Arg::Long("follow") if kind == Kind::Logs => logs.follows = true,
-            Arg::Short('n') | Arg::Long("lines") if kind == Kind::Logs => logs.lines = parser.value()?,
+            Arg::Short('n') | Arg::Long("lines") if kind == Kind::Logs => {
+                logs.lines = parser.value()?;
+                let number = logs.lines.to_str().map(|lines| lines.strip_prefix('+').unwrap_or(lines));
+                if number.is_none_or(|lines| lines.parse::<u64>().is_err()) {
+                    return Err("LINES is a number".into());
+                }
+            }
             Arg::Value(word) => question.push(word.into_vec()),
-            Arg::Short(_) | Arg::Long(_) => return Err(word.unexpected().into()),
+            Arg::Long(name) => return Err(unknown_option(name, OPTIONS)),
+            Arg::Short(_) => return Err(word.unexpected().into()),
         }
     }
     match (kind, question.len()) {
@@ -226,6 +239,9 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
             }
             question.insert(1, options.into_bytes());
         }
+        (Kind::Status, 2..) => {
+            return Err("--is-up goes with one NAME alone, and --watch not with --json".into());
+        }
         (Kind::Ps, _) if !json => question.insert(1, Vec::new()),
         (Kind::Enter, 2..) if !json => {
             command = question.split_off(2).into_iter().map(OsString::from_vec).collect();
@@ -235,6 +251,7 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
         (Kind::Order(_) | Kind::Logs | Kind::Status | Kind::Enter, 1) if !json => {
             return Err("the name of a vassal is missing".into());
         }
+        (Kind::Order(_) | Kind::Logs, 3..) => return Err("it takes one NAME, and no pattern".into()),
         _ => return Err("too many arguments".into()),
     }
     let patience = if kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE };

@@ -65,6 +65,16 @@ struct Place {
 /// The vassal is not up, or has been started anew meanwhile; or a step has failed that this process does.
 pub(super) fn enter(answer: &str, task: &Task<'_>, is_still: &dyn Fn() -> bool) -> Result<i32> {
     let is_up = |instance: &Instance<'_>| matches!(instance.state, "running" | "reloading");
+    let names: Vec<_> = instances(answer).map(|one| one.name).collect();
+    let of_number = |number: &str| number.bytes().all(|byte| byte.is_ascii_digit());
+    let vassal = |name: &str| match name.rsplit_once("/") {
+        Some((vassal, number)) if of_number(number) => vassal.to_owned(),
+        _ => name.to_owned(),
+    };
+    if names.windows(2).any(|two| matches!(two, [one, other] if one != other && vassal(one) != vassal(other)))
+    {
+        return Err(Error::new("enter", names.join(", "), "these are several vassals: name one"));
+    }
     let Some(Instance { pid, app, name, .. }) = instances(answer).find(is_up) else {
         let (name, state) = instances(answer).next().map_or(("", "gone"), |one| (one.name, one.state));
         return Err(Error::new("enter", name, format_args!("it is not up: {state}")));

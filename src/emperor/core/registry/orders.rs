@@ -1,10 +1,12 @@
 //! Orders to vassals, and their outcomes.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Registry;
+use crate::config::language::glob;
 use crate::emperor::core::effect::InstanceEffect;
 use crate::emperor::core::instance::Instance;
 use crate::emperor::core::machine::{End, Input, State};
@@ -90,6 +92,9 @@ impl Registry {
         let found = self.meant(name).and_then(|(file, one)| Some((file, one, self.vassals.get(file)?)));
         let Some((file, one, vassal)) = found else {
             // The vassal existed, and has been removed since.
+            if glob::has_wildcard(name.as_bytes()) {
+                return (Outcome::Failed, self.unknown(name));
+            }
             let outcome = if order == Order::Stop { Outcome::Done } else { Outcome::Failed };
             return (outcome, format!("{shown}: its file is gone"));
         };
@@ -121,6 +126,9 @@ impl Registry {
             return format!("{shown} {what}: '{all}'");
         }
         let mut text = format!("there is no vassal '{shown}'");
+        if self.vassals().any(|(file, _)| self.means(name, file).is_some()) {
+            return text + ": one NAME is taken here, and no pattern";
+        }
         let meant = vassal_name(name);
         if self.names.get(meant).is_some() {
             text = text + ": did you mean '" + &readable(meant) + "'?";

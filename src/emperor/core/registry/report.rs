@@ -98,7 +98,7 @@ impl Registry {
     }
 
     /// Whether a name or pattern means the vassal of a file, and which instance of it, if only one.
-    fn means(&self, name: &OsStr, file: &Rc<VassalFile>) -> Option<Option<u16>> {
+    pub(super) fn means(&self, name: &OsStr, file: &Rc<VassalFile>) -> Option<Option<u16>> {
         match self.meant(name) {
             Some((meant, number)) => (meant == file).then_some(number),
             None => {
