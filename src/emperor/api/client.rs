@@ -222,8 +222,9 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
                 }
             }
             Arg::Value(word) => question.push(word.into_vec()),
-            Arg::Long(name) => return Err(unknown_option(name, OPTIONS)),
-            Arg::Short(_) => return Err(word.unexpected().into()),
+            // One that another command has is no slip.
+            Arg::Long(name) if !OPTIONS.contains(&name) => return Err(unknown_option(name, OPTIONS)),
+            Arg::Short(_) | Arg::Long(_) => return Err(word.unexpected().into()),
         }
     }
     match (kind, question.len()) {
