@@ -54,8 +54,12 @@ impl Registry {
             let owner = vassal.owner;
             let is_old = |number| members.iter().any(|member| member.is_old && member.number == number);
             let is_on_trial = vassal.instances.iter().any(|instance| instance.is_on_trial);
+            let is_reloading = |instance: &Instance| matches!(instance.state(), State::Reloading { .. });
+            let is_unanswered = vassal.instances.iter().any(is_reloading);
             let next = next_step(&members, self.wanted(vassal));
             match next {
+                // If it needs a fresh jail, as others did, it has not the sockets that a new one is to get.
+                Step::Start(_) if !is_rolling && is_unanswered => return self.set_timers(file, now),
                 Step::Start(_) if is_rolling && self.has_one_beside(owner, file) => {
                     return self.set_timers(file, now);
                 }

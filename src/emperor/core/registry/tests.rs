@@ -1645,6 +1645,40 @@ fn run_set(story: &mut Story, replicas: u16) {
     assert_eq!(story.pass(1), [""; 0], "they are ready");
 }
 
+#[test]
+fn of_several_that_need_a_fresh_jail_one_starts_before_the_others_whenever_they_say_so() {
+    let mut story = Story::new();
+    let recreate = Replication { is_rolling: false, ..rolling(3) };
+    story.start("a");
+    story.said("a", FromVassal::Replication(recreate));
+    story.said("a", FromVassal::Running);
+    for number in 2..=3 {
+        run_one(&mut story, number, recreate);
+    }
+    story.event("a", Event::Changed("file changed"));
+    story.no_address("a", "file changed");
+    for name in ["a", "a#2", "a#3"] {
+        story.event(name, InstanceEvent::ReloadSent(None));
+    }
+    let needs = |story: &mut Story, name: &str| {
+        let why = || "a socket changed".to_owned();
+        story.said(name, FromVassal::NeedsRespawn(why()));
+        story.event(name, InstanceEvent::CheckBegun(Duration::from_secs(11)));
+        story.event(name, InstanceEvent::Checked(Answer::NeedsRespawn, why()));
+    };
+    needs(&mut story, "a#2");
+    needs(&mut story, "a");
+    // The third one has not answered yet.
+    let starts = |effects: Vec<String>| effects.iter().filter(|effect| effect.contains("Spawn")).count();
+    assert_eq!(starts(story.died("a")), 0);
+    assert_eq!(story.died("a#2").last().unwrap(), "a#2: Spawn");
+    needs(&mut story, "a#3");
+    assert_eq!(starts(story.died("a#3")), 0);
+    story.spawned("a#2");
+    story.said("a#2", FromVassal::Replication(recreate));
+    assert_eq!(starts(story.said("a#2", FromVassal::Running)), 2);
+}
+
 /// An instance is created, and its app runs.
 fn run_one(story: &mut Story, number: u16, replication: Replication) -> Vec<String> {
     let name = format!("a#{number}");
