@@ -561,6 +561,8 @@ fn what_is_below_a_process_that_cannot_be_killed_is_ended_and_that_is_said_and_e
         let (faulty, place) = (sandbox.faulty(), sandbox.path("mount").display().to_string());
         run("mkdir", &["-p", &place]);
         run("sh", &["-c", &faulty.command(&place, "direct")]);
+        // Before the first answer nothing would be asked.
+        fs::metadata(format!("{place}/file")).unwrap();
         let program = "import os, sys\nos.spawnlp(os.P_NOWAIT, 'sleep', 'sleep', '4444')\n\
             open('/proc/self/comm', 'w').write('stuck')\nwhile True:\n    open(sys.argv[1]).read()\n";
         let stuck = format!("python3 {} {place}/file", sandbox.file("stuck.py", program).display());

@@ -53,7 +53,10 @@ pub fn become_owner(
             End::Invalid(report.first())
         })?;
     crate::log::lines(&warnings);
-    events.send(&FromVassal::Warnings(warnings.in_short()));
+    let warnings = warnings.in_short();
+    if !warnings.is_empty() {
+        events.send(&FromVassal::Warnings(warnings));
+    }
     step("emperor-tyrant", check(&plan, jail.missing_namespaces(&plan)))?;
     let procfs = Rc::clone(&jail.procfs);
     events.check_mountpoints(Mountpoints::new(&plan.mountpoints, procfs, running_time::now()));
