@@ -126,7 +126,7 @@ impl Registry {
             return format!("{shown} {what}: '{all}'");
         }
         let mut text = format!("there is no vassal '{shown}'");
-        if self.vassals().any(|(file, _)| self.means(name, file).is_some()) {
+        if self.is_pattern_of_some(name) {
             return text + ": one NAME is taken here, and no pattern";
         }
         let meant = vassal_name(name);

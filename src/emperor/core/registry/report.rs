@@ -79,33 +79,36 @@ impl Registry {
     /// # Errors
     /// There is no such vassal.
     pub fn statuses_of(&self, names: &[&OsStr], now: Instant) -> Result<Vec<Status<'_>>, String> {
-        for name in names {
-            if !self.vassals().any(|(file, _)| self.means(name, file).is_some()) {
+        if names.is_empty() {
+            return Ok(self.statuses(now));
+        }
+        // Whom a name means is looked up once, and no status is made for others.
+        let known: Vec<_> = names.iter().map(|name| (*name, self.meant(name))).collect();
+        for (name, meant) in &known {
+            if meant.is_none() && !self.is_pattern_of_some(name) {
                 return Err(self.unknown(name));
             }
         }
         let mut all = Vec::new();
         for (file, vassal) in self.vassals() {
-            for status in statuses_of(file, vassal, now) {
-                let is_it = |number: Option<u16>| number.is_none_or(|number| number == status.replica);
-                let is_meant = |name: &&OsStr| self.means(name, file).is_some_and(is_it);
-                if names.is_empty() || names.iter().any(is_meant) {
-                    all.push(status);
-                }
+            let numbers = known.iter().filter_map(|(name, meant)| match meant {
+                Some((meant, number)) => (*meant == file).then_some(*number),
+                None => is_pattern_of(name, file).then_some(None),
+            });
+            let numbers: Vec<_> = numbers.collect();
+            if !numbers.is_empty() {
+                let is_it = |status: &Status<'_>| {
+                    numbers.iter().any(|number| number.is_none_or(|number| number == status.replica))
+                };
+                all.extend(statuses_of(file, vassal, now).filter(is_it));
             }
         }
         Ok(all)
     }
 
-    /// Whether a name or pattern means the vassal of a file, and which instance of it, if only one.
-    pub(super) fn means(&self, name: &OsStr, file: &Rc<VassalFile>) -> Option<Option<u16>> {
-        match self.meant(name) {
-            Some((meant, number)) => (meant == file).then_some(number),
-            None => {
-                let is_it = || glob::matches(name.as_bytes(), file.name().as_bytes());
-                (glob::has_wildcard(name.as_bytes()) && is_it()).then_some(None)
-            }
-        }
+    /// Whether a name is a pattern that matches that of a vassal.
+    pub(super) fn is_pattern_of_some(&self, name: &OsStr) -> bool {
+        self.vassals().any(|(file, _)| is_pattern_of(name, file))
     }
 
     /// A line for each of these instances, for `ps` and `enter`: the pid of its PID 1 and that of its app in
@@ -121,6 +124,11 @@ impl Registry {
         }
         Ok(lines)
     }
+}
+
+/// Whether a name is a pattern that matches that of the vassal of a file.
+fn is_pattern_of(name: &OsStr, file: &VassalFile) -> bool {
+    glob::has_wildcard(name.as_bytes()) && glob::matches(name.as_bytes(), file.name().as_bytes())
 }
 
 fn statuses_of<'a>(
