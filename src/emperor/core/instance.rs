@@ -258,6 +258,15 @@ pub struct Check {
     pub(super) is_late: bool,
 }
 
+/// What the setup of a process waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wait {
+    /// The file that PID 1 was waiting for at the last look: `waits for FILE`.
+    pub on: Option<String>,
+    /// Whether it waited for nothing at the last look, but did at the one before.
+    pub was_moving: bool,
+}
+
 /// The facts about a process, from the supervisor and from its PID 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessFacts {
@@ -291,11 +300,10 @@ pub struct ProcessFacts {
     pub is_half: bool,
     /// The present activity of its app, in the app's own words; empty if the app has not said.
     pub status: String,
-    /// The file that PID 1 was waiting for during the setup: `waits for FILE`. Of an app that runs and is not
-    /// ready, why its ready check fails.
-    pub waits: Option<String>,
-    /// Whether it waited for nothing at the last look, but did at the one before.
-    pub was_moving: bool,
+    /// What its setup waits for.
+    pub wait: Wait,
+    /// Why its app is not ready, if that is known: its ready check fails.
+    pub unready: Option<String>,
     /// What its PID 1 has said about the number of instances; `None` for the default.
     pub replication: Option<Replication>,
     /// What its file says, as in [`Event::Compared`](super::event::Event::Compared).
@@ -325,8 +333,8 @@ impl ProcessFacts {
             heartbeat: None,
             is_half: true,
             status: String::new(),
-            waits: None,
-            was_moving: false,
+            wait: Wait::default(),
+            unready: None,
             replication: None,
             text,
             sent: None,
@@ -362,7 +370,7 @@ impl ProcessFacts {
 
     /// Notes that it will be killed because its PID 1 waits for a file on a filesystem that does not answer.
     pub(super) fn condemn_for_waiting(&mut self) {
-        let waits = self.waits.as_deref().unwrap_or_default();
+        let waits = self.wait.on.as_deref().unwrap_or_default();
         self.condemned = Some("PID 1 ".to_owned() + waits + ", whose filesystem does not answer");
     }
 

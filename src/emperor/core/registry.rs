@@ -645,7 +645,7 @@ impl Registry {
         match (output, &mut process) {
             (Output::Reload, Some(_)) => effect = Some(InstanceEffect::Reload),
             // It would not hear of it.
-            (Output::AskToStop, Some(process)) if process.waits.is_some() && process.running.is_none() => {
+            (Output::AskToStop, Some(process)) if process.wait.on.is_some() => {
                 process.condemn_for_waiting();
                 return self.step(id, Input::Kill, now);
             }

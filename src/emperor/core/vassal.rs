@@ -362,9 +362,8 @@ impl Vassal {
                 announces: self.announces || instance.replication().says_ready,
                 loyal: process.loyal,
                 heartbeat: process.heartbeat,
-                status: process
-                    .waits
-                    .as_deref()
+                status: (process.wait.on.as_deref())
+                    .or(process.unready.as_deref())
                     .or(Some(process.status.as_str()).filter(|said| !said.is_empty())),
             }),
             in_state,

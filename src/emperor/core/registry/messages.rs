@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Registry;
+use crate::emperor::core::instance::Wait;
 use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::machine::{Answer, Input, State};
 use crate::log::Elapsed;
@@ -30,7 +31,7 @@ impl Registry {
             }
             FromVassal::Running => {
                 let took = Elapsed(now.saturating_duration_since(process.born));
-                process.waits = None;
+                process.wait.on = None;
                 if process.running.is_none() {
                     process.running = Some(now);
                     self.log_of(id, format!("running after {took}"));
@@ -50,10 +51,10 @@ impl Registry {
                 instance.down_since.get_or_insert(now);
             }
             FromVassal::Unready => process.ready = None,
-            FromVassal::NotReady(why) => process.waits = Some(why),
+            FromVassal::NotReady(why) => process.unready = Some(why),
             FromVassal::Announced(announcement) => self.announced(id, announcement, now),
             FromVassal::Reloading(within) => {
-                (process.ready, process.waits) = (None, None);
+                (process.ready, process.unready) = (None, None);
                 self.step(id, Input::Reloading(within), now);
             }
             FromVassal::Reloaded => self.answered(id, Answer::Reloaded, String::new(), now),
@@ -95,19 +96,19 @@ impl Registry {
             return;
         };
         let waits = what.map(|what| "waits for ".to_owned() + &what);
-        if waits.is_none() && process.waits.is_some() && !process.was_moving {
-            process.was_moving = true;
+        if waits.is_none() && process.wait.on.is_some() && !process.wait.was_moving {
+            process.wait.was_moving = true;
             return self.step(id, Input::Unsure, now);
         }
-        let is_stuck = waits.is_some() && waits == process.waits;
-        (process.waits, process.was_moving) = (waits, false);
+        let is_stuck = waits.is_some() && waits == process.wait.on;
+        process.wait = Wait { on: waits, was_moving: false };
         if is_stuck {
             process.condemn_for_waiting();
             return self.step(id, Input::Stuck, now);
         }
         let took = Elapsed(now.saturating_duration_since(since));
         let mut line = format!("still setting up after {took}");
-        if let Some(waits) = &process.waits {
+        if let Some(waits) = &process.wait.on {
             line = line + ": it " + waits;
         }
         self.log_of(id, line);
@@ -156,7 +157,7 @@ impl Registry {
                 self.step(id, Input::Quiet, now);
             }
             Announcement::Ready => {
-                (process.ready, process.waits) = (Some(now), None);
+                (process.ready, process.unready) = (Some(now), None);
                 if let Some(vassal) = self.vassals.get_mut(&id.file) {
                     vassal.announces = true;
                 }

@@ -15,7 +15,7 @@ use crate::config::plan::Address;
 use crate::emperor::core::backoff::Backoff;
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::history::{Ended, Failures, History, Recent, Runs};
-use crate::emperor::core::instance::{Instance, ProcessFacts};
+use crate::emperor::core::instance::{Instance, ProcessFacts, Wait};
 use crate::emperor::core::machine::{End, Machine, State, Then};
 use crate::emperor::core::mountpoints::{Mountpoint, Mountpoints};
 use crate::emperor::core::owner::Owner;
@@ -264,8 +264,8 @@ impl Reader<'_> {
             heartbeat: self.maybe(Self::time),
             is_half: true,
             status: self.text(),
-            waits: None,
-            was_moving: false,
+            wait: Wait::default(),
+            unready: None,
             // No upgrade happens while remaining processes are being ended.
             has_ended: false,
             replication: self.maybe(Self::replication),

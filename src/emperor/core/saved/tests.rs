@@ -11,7 +11,7 @@ use crate::config::plan::Address;
 use crate::emperor::core::backoff::Backoff;
 use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::history::{Ended, Failures, History, Recent, Runs};
-use crate::emperor::core::instance::{Instance, ProcessFacts};
+use crate::emperor::core::instance::{Instance, ProcessFacts, Wait};
 use crate::emperor::core::machine::{End, Machine, State, Then};
 use crate::emperor::core::mountpoints::{Mountpoint, Mountpoints};
 use crate::place::Place;
@@ -105,8 +105,8 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
         heartbeat: None,
         is_half: true,
         status: "s".to_owned(),
-        waits: None,
-        was_moving: false,
+        wait: Wait::default(),
+        unready: None,
         has_ended: false,
         replication: has_process.then_some(replication),
         text: Some(u64::MAX),
