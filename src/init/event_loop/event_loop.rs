@@ -27,6 +27,7 @@ use crate::init::watch::readiness::Verdict;
 use crate::protocol::{self, Announcement, FromVassal, Replication, WaitStatus};
 use crate::running_time;
 use crate::signal_names;
+use crate::sys::child;
 use crate::sys::signal::{self, Signal};
 
 /// How long a report to the emperor waits for the answers of the mountpoints.
@@ -167,6 +168,20 @@ impl EventLoop {
         };
         self.awaited = None;
         result
+    }
+
+    /// Waits for one child as [`EventLoop::wait_for`], and kills it if something else comes first. An
+    /// interruption is put back. Returns how the child has ended.
+    pub fn wait_or_kill(&mut self, pid: Pid, deadline: Instant) -> Option<WaitStatus> {
+        let unfinished = match self.wait_for(pid, deadline) {
+            Ok(status) => return Some(status),
+            Err(unfinished) => unfinished,
+        };
+        child::kill(pid);
+        if let Unfinished::Interrupted(interruption) = unfinished {
+            self.put_interruption_back(*interruption);
+        }
+        None
     }
 
     /// Puts back events that the caller cannot deal with now. The next `wait` returns them, and an

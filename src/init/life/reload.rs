@@ -16,9 +16,8 @@ use crate::init::child::interpreter;
 use crate::init::child::launch::{Launch, Workdir};
 use crate::init::event_loop::notify::Request;
 use crate::init::event_loop::sources::NewFile;
-use crate::init::event_loop::wakeup::Unfinished;
 use crate::init::source::careful_world::Careful;
-use crate::init::steps::sockets::{self, PATIENCE, kill_late};
+use crate::init::steps::sockets::{self, PATIENCE};
 use crate::init::vassal::Vassal;
 use crate::log::Elapsed;
 use crate::mount::mountinfo::Mount;
@@ -211,9 +210,8 @@ fn hangs(vassal: &mut Vassal, plan: &VassalPlan) -> Option<String> {
     });
     let pid = launched.ok()?.pid;
     let time = PATIENCE.min(plan.hook_timeout);
-    let unfinished = events.wait_for(pid, running_time::now() + time).err()?;
-    let is_late = matches!(unfinished, Unfinished::Deadline);
-    kill_late(events, pid, unfinished);
+    let deadline = running_time::now() + time;
+    let is_late = events.wait_or_kill(pid, deadline).is_none() && running_time::now() >= deadline;
     is_late.then(|| {
         let (Workdir::Inherited(directory) | Workdir::Chosen(directory)) = &workdir;
         let (directory, program, time) = (directory.display(), program.display(), Elapsed(time));

@@ -9,7 +9,6 @@ use std::time::Duration;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, listen, socket_with};
-use rustix::process::Pid;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::accounts::Accounts;
@@ -18,7 +17,6 @@ use crate::error::{Context, Error, Result};
 use crate::init::child::launch::Progress;
 use crate::init::child::listen_fds::{self, Socket};
 use crate::init::event_loop::event_loop::EventLoop;
-use crate::init::event_loop::wakeup::Unfinished;
 use crate::init::jail::Jail;
 use crate::init::steps::bind::{self, Binding, backlog};
 use crate::init::steps::holder;
@@ -27,7 +25,7 @@ use crate::log::Elapsed;
 use crate::place::Place;
 use crate::protocol::{FileId, FromVassal, KeptSocket, SOCKETS_MAX, SocketId, WaitStatus, send};
 use crate::running_time;
-use crate::sys::{child, fd};
+use crate::sys::fd;
 
 /// How long to wait for an address that is in use, and how often to try it.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -172,9 +170,7 @@ impl Opener<'_> {
         let place = &listen.address.place;
         let looks = || Ok(holder::who_listens(place).unwrap_or_default());
         let Ok(launched) = self.jail.worker(false).work(looks) else { return error };
-        if let Err(unfinished) = events.wait_for(launched.pid, running_time::now() + PATIENCE) {
-            kill_late(events, launched.pid, unfinished);
-        }
+        events.wait_or_kill(launched.pid, running_time::now() + PATIENCE);
         match launched.progress() {
             Progress::Said(holder) => error.with_clue(Some(holder)),
             _ => error,
@@ -233,7 +229,7 @@ impl Opener<'_> {
         let walk = &self.jail.walk;
         let worker = self.jail.worker(owner.is_none());
         let launched = worker.work(|| binding.perform(walk).map(|file| file.to_string()))?;
-        let ended = events.wait_for(launched.pid, running_time::now() + self.plan.hook_timeout);
+        let ended = events.wait_or_kill(launched.pid, running_time::now() + self.plan.hook_timeout);
         let file = match (launched.progress(), ended) {
             (Progress::Failed(failure), _) => {
                 // If the child could not become the user, a key other than `listen` is to blame.
@@ -242,12 +238,9 @@ impl Opener<'_> {
                     None => failure.error,
                 });
             }
-            (Progress::Said(file), Ok(WaitStatus::Exited(0))) => FileId::parse(&file),
-            (_, Ok(status)) => return Err(Error::new("listen on", name, status)),
-            (_, Err(unfinished)) => {
-                kill_late(events, launched.pid, unfinished);
-                return Err(Error::new("listen on", name, "it takes too long"));
-            }
+            (Progress::Said(file), Some(WaitStatus::Exited(0))) => FileId::parse(&file),
+            (_, Some(status)) => return Err(Error::new("listen on", name, status)),
+            (_, None) => return Err(Error::new("listen on", name, "it takes too long")),
         };
         let is_new = kept.is_none_or(|(kept, _)| Some(kept) != file);
         if is_lent && !is_new {
@@ -275,9 +268,7 @@ pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sock
         let Some(file) = socket.and_then(|socket| socket.id.file) else { return false };
         let looked = jail.worker(owner.is_none()).work(|| bind::look(path).map(|file| file.to_string()));
         let Ok(launched) = looked else { return false };
-        if let Err(unfinished) = events.wait_for(launched.pid, deadline) {
-            kill_late(events, launched.pid, unfinished);
-        }
+        events.wait_or_kill(launched.pid, deadline);
         match launched.progress() {
             Progress::Said(there) => FileId::parse(&there) != Some(file),
             Progress::Failed(failure) => failure.error.errno() == Errno::NOENT.raw_os_error(),
@@ -290,15 +281,6 @@ pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sock
 /// Notes that a socket is not kept any longer.
 fn give_up(keep: &mut Vec<SocketId>, old: Option<&KeptSocket>) {
     keep.retain(|id| old.is_none_or(|old| *id != old.id));
-}
-
-/// Kills a child whose result is no longer needed.
-pub fn kill_late(events: &mut EventLoop, child: Pid, unfinished: Unfinished) {
-    child::kill(child);
-    match unfinished {
-        Unfinished::Interrupted(interruption) => events.put_interruption_back(*interruption),
-        Unfinished::Deadline => {}
-    }
 }
 
 /// The network namespaces of the emperor and of this process. A kept socket of this process's namespace would

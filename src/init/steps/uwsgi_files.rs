@@ -11,7 +11,7 @@ use crate::identity::Identity;
 use crate::init::child::launch::Progress;
 use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::jail::Jail;
-use crate::init::steps::sockets::{PATIENCE, kill_late};
+use crate::init::steps::sockets::PATIENCE;
 use crate::path::Walk;
 use crate::running_time;
 use crate::sys::exec::c_string;
@@ -33,9 +33,8 @@ pub fn provide(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
         });
         // Without a child, there is none for uWSGI either.
         let Ok(child) = child else { return };
-        if let Err(unfinished) = events.wait_for(child.pid, running_time::now() + PATIENCE) {
-            kill_late(events, child.pid, unfinished);
-        } else if let Progress::Said(why) = child.progress() {
+        let ended = events.wait_or_kill(child.pid, running_time::now() + PATIENCE);
+        if let (Some(_), Progress::Said(why)) = (ended, child.progress()) {
             let uid = user.uid.unwrap_or_default();
             let path = path.display();
             crate::log!("{at}: {key}: uWSGI opens {path} as user {uid}: {why}: have it belong to that user");
