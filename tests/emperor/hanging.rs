@@ -301,6 +301,7 @@ fn a_file_that_hangs_when_it_is_checked_refuses_the_reload() {
         // It hangs when the file was sent to PID 1, before that says that it needs a fresh jail.
         process::signal(init, Signal::STOP);
         let reader = process::only("emperor-reader").pid;
+        until("the reader is idle", || process::waits_for_events(reader));
         let slept = process::slept(reader);
         remote.write("far.ini", &format!("[uwsgi]\nnice = 1\n{STEADY}\n"));
         until("it is read", || process::slept(reader) > slept && process::waits_for_events(reader));
