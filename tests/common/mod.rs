@@ -37,7 +37,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// to the next thing that they would try.
 pub const NOTICED: Duration = Duration::from_secs(5);
 
-/// How long a vassal must have run to be respawned at once.
+/// How long a vassal must have run to be respawned at once ([`Sandbox::until_up`]).
 pub const UP: Duration = Duration::from_secs(1);
 
 /// How many times as long everything may take here: in a guest (scripts/vm), far more than on a machine.

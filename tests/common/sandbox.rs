@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Daemon, SLOWNESS, process, run, slowness, until};
+use super::{Daemon, SLOWNESS, UP, process, run, slowness, until};
 
 /// Tells the test, started anew, that it is inside.
 const INSIDE: &str = "VASSAL_TEST_SANDBOX";
@@ -211,6 +211,20 @@ impl Sandbox {
         fs::write("/etc/uwsgi/emperor.ini", super::tutorial::EMPEROR_INI).unwrap();
         command.arg("/etc/uwsgi/emperor.ini").args(options);
         self.start("emperor", command)
+    }
+
+    /// Waits until all vassals that run have run for [`UP`] by the clock of the emperor, which stands still
+    /// while it cannot run itself. `options` are those of `emperor status`.
+    pub fn until_up(&self, options: &[&str]) {
+        until("all have run for a second", || {
+            let status = self.program("emperor").args(["status", "--json"]).args(options).output().unwrap();
+            let text = String::from_utf8_lossy(&status.stdout);
+            let is_young = |rest: &str| {
+                let time = rest.split([',', '}']).next().and_then(|time| time.parse().ok());
+                time.is_some_and(|time: f64| time < UP.as_secs_f64())
+            };
+            !text.split("\"uptime\":").skip(1).any(is_young)
+        });
     }
 
     /// Writes a vassal's file with these lines below `[uwsgi]`, in one step as a careful editor does.

@@ -3,12 +3,11 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Instant;
 
 use super::blocks::indented;
 use super::walk::document;
 use crate::common::sandbox::vassal_path;
-use crate::common::{Sandbox, UP, eventually, process, sandboxed, until, until_passed};
+use crate::common::{Sandbox, eventually, process, sandboxed, until};
 use rustix::process::Signal;
 
 /// The block of a document, four blanks in, that has this in it.
@@ -106,9 +105,8 @@ fn the_first_commands_of_the_night_show_every_ill_vassal_and_no_healthy_one() {
         let app = || process::all().into_iter().find(|process| process.parent == emperor.pid_of("flaps"));
         emperor.wait_running(1, "flaps");
         for round in 2..5 {
-            let up = Instant::now();
             let app = eventually("the app", app).pid;
-            until_passed(up, UP);
+            sandbox.until_up(&[]);
             process::signal(app, Signal::KILL);
             emperor.wait_running(round, "flaps");
         }

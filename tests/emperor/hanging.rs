@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::process;
 use crate::common::sandbox::{VASSALS, vassal_path};
-use crate::common::{Daemon, Sandbox, UP, cow, run, sandboxed, unmount, until, until_passed};
+use crate::common::{Daemon, Sandbox, cow, run, sandboxed, unmount, until};
 use rustix::process::Signal;
 
 /// A vassal that runs until it is asked to stop.
@@ -1081,7 +1081,7 @@ fn a_log_that_hangs_delays_nobody_and_loses_no_more_than_it_says() {
         until("it is told", || {
             log().contains("emperor: app: running after ") && log().contains("the app says so\n")
         });
-        let (init, up) = (process::only("vassal-init").pid, Instant::now());
+        let init = process::only("vassal-init").pid;
         remote.hang();
         // Far more than a pipe holds.
         for _ in 0..60 {
@@ -1089,7 +1089,7 @@ fn a_log_that_hangs_delays_nobody_and_loses_no_more_than_it_says() {
             assert!(status(sandbox).contains("  running  "));
         }
         // It is started again at once only if it was up for a second.
-        until_passed(up, UP);
+        sandbox.until_up(&[]);
         process::signal(init, Signal::TERM);
         until("PID 1 has heard it", || process::read(init).is_none());
         until("the next one runs", || status(sandbox).contains("  running  "));

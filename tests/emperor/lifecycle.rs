@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::common::process::{self, Handle};
 use crate::common::sandbox::{VASSALS, vassal_path};
 use crate::common::tutorial::MOUNTED;
-use crate::common::{Daemon, UP, cow, eventually, run, sandboxed, unmount, until, until_passed};
+use crate::common::{Daemon, cow, eventually, run, sandboxed, unmount, until, until_passed};
 use rustix::process::Signal;
 
 /// A vassal that runs until it is asked to stop.
@@ -231,7 +231,7 @@ fn a_crash_after_more_than_a_second_is_respawned_at_once() {
         let emperor =
             sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
         let first = emperor.wait_running(1, "app");
-        until_passed(Instant::now(), UP);
+        sandbox.until_up(&[]);
         process::signal(process::only("sleep").pid, Signal::SEGV);
         let line = emperor.wait_for("emperor: app: app killed by SIGSEGV");
         assert!(line.ends_with("; respawning now"), "{line}");
@@ -250,7 +250,7 @@ fn a_loss_is_taken_up_at_once_and_not_for_ever_if_it_follows_each_start() {
         for round in 1..=5 {
             let next = if round < 5 { "; respawning now" } else { "; next try in 7200.0 s" };
             emperor.wait_running(round, "app");
-            until_passed(Instant::now(), UP);
+            sandbox.until_up(&[]);
             process::signal(process::only("fuse-zip").pid, Signal::KILL);
             let line = emperor.wait_for_nth(round, "emperor: app: mountpoint /app lost: ");
             assert!(line.ends_with(next), "{line}");
@@ -744,10 +744,11 @@ fn of_many_slow_starters_a_few_set_up_at_a_time_and_who_has_run_before_comes_fir
         let options = ["--emperor-max-starts", "2", "--emperor-throttle", "1", "--control"];
         let emperor = sandbox.emperor(&[&options[..], &[control.to_str().unwrap()]].concat());
         let old = emperor.wait_running(1, "old");
-        until_passed(Instant::now(), UP);
+        sandbox.until_up(&["--control", control.to_str().unwrap()]);
         let go = sandbox.path("go");
-        // They take the processor: who only waits keeps nobody waiting.
-        let setup = format!("exec-asap = while ! test -e {}; do :; done\n{STEADY}", go.display());
+        // They take the processor, as far as nobody else needs it: who only waits keeps nobody waiting.
+        let spins = format!("exec nice -n 19 sh -c 'while ! test -e {}; do :; done'", go.display());
+        let setup = format!("exec-asap = {spins}\n{STEADY}");
         let start = Instant::now();
         for number in 0..12 {
             sandbox.vassal(&format!("slow{number}"), &setup);

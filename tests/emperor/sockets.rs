@@ -6,12 +6,12 @@ use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::common::process;
 use crate::common::sandbox::vassal_path;
 use crate::common::tutorial::{get, wait_for_page};
-use crate::common::{Daemon, Sandbox, UP, run, sandboxed, until, until_passed};
+use crate::common::{Daemon, Sandbox, run, sandboxed, until};
 use crate::upgrade::{command, installed, start, wrap};
 use rustix::process::Signal;
 
@@ -165,10 +165,9 @@ fn sockets_with_a_file_outlive_the_instance_too() {
         sandbox.vassal("app", &server(sandbox, lines));
         let emperor = sandbox.emperor(&["--emperor-throttle", "3000"]);
         let init = emperor.wait_running(1, "app");
-        let began = Instant::now();
         emperor.wait_for("serving ");
         let inode = fs::metadata("/run/scratch/app.sock").unwrap().ino();
-        until_passed(began, UP);
+        sandbox.until_up(&[]);
         process::signal(init, Signal::KILL);
         // Until its processes are gone too they would still answer, or die over it.
         emperor.wait_for("killed by SIGKILL");
