@@ -17,5 +17,5 @@ mod listen;
 pub(super) mod maps;
 mod replicas;
 pub(super) mod settings;
-pub(crate) mod uwsgi_files;
+mod uwsgi_files;
 mod uwsgi_ini;

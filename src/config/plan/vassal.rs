@@ -66,8 +66,7 @@ pub struct OutputPlan {
     pub out: Option<Located<Output>>,
     /// Standard error (`standard-error`); `None` for the same as standard output.
     pub err: Option<Located<Output>>,
-    /// Files that uWSGI opens before it becomes its user: those of certificates (`https-socket` and its kin)
-    /// to read them, the others (`pidfile` and its kin) to write them.
+    /// Files that uWSGI opens before it becomes its user (`pidfile` and the like).
     pub of_uwsgi: Vec<Located<PathBuf>>,
 }
 
