@@ -58,7 +58,13 @@ pub fn number_inside(pid: i32) -> i32 {
 
 /// The living processes of that name.
 pub fn named(comm: &str) -> Vec<Process> {
-    all().into_iter().filter(|process| process.comm == comm && process.state != 'Z').collect()
+    all().into_iter().filter(|process| process.comm == comm && lives(process.pid)).collect()
+}
+
+/// Whether a process is neither a zombie nor about to be one: the kernel has taken its memory, and may take
+/// long to close its files, as those of inotify.
+fn lives(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| status.contains("\nVmSize:"))
 }
 
 /// Waits for the one living process of that name.
