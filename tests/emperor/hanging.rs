@@ -468,6 +468,11 @@ fn a_socket_on_demand_whose_path_hangs_stays_as_it_is_and_delays_nobody() {
         others_are_served(sandbox, &emperor);
         remote.answer();
         until("its file is removed", || !Path::new(&socket).exists());
+        // Before the emperor knows that it answers, the start fails, and a connection is waited for.
+        until("the reader has answered", || {
+            process::named("emperor-reader").iter().all(|reader| process::waits_for_events(reader.pid))
+        });
+        process::wait_asleep(emperor.pid());
         assert!(sandbox.program("emperor").args(["start", "far"]).status().unwrap().success());
         let app = emperor.wait_running(1, "far");
         fs::remove_file("/run/real/vassals/far.sock").unwrap();
