@@ -40,6 +40,11 @@ pub const NOTICED: Duration = Duration::from_secs(5);
 /// How long a vassal must have run to be respawned at once ([`Sandbox::until_up`]).
 pub const UP: Duration = Duration::from_secs(1);
 
+/// What a probe of a FUSE filesystem hears whose connection has ended, before it asked or while it waited for
+/// the answer.
+pub const ENDED: [&str; 2] =
+    ["Transport endpoint is not connected (ENOTCONN)", "Software caused connection abort (ECONNABORTED)"];
+
 /// How many times as long everything may take here: in a guest (scripts/vm), far more than on a machine.
 pub const SLOWNESS: &str = "VASSAL_SLOWNESS";
 
