@@ -223,7 +223,7 @@ impl Sandbox {
                 let time = rest.split([',', '}']).next().and_then(|time| time.parse().ok());
                 time.is_some_and(|time: f64| time < UP.as_secs_f64())
             };
-            !text.split("\"uptime\":").skip(1).any(is_young)
+            !text.is_empty() && !text.split("\"uptime\":").skip(1).any(is_young)
         });
     }
 

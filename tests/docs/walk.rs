@@ -171,7 +171,9 @@ impl Reader<'_> {
         if ["emperor ", "kill"].iter().any(|word| commands.contains(word)) {
             // No reader is faster, and an app that ends sooner has failed.
             until_passed(self.done, UP);
-            self.sandbox.until_up(&[]);
+            if self.command().args(["-c", "emperor status"]).output().unwrap().status.success() {
+                self.sandbox.until_up(&[]);
+            }
         }
         self.looks_from_here();
         let lines = || commands.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
