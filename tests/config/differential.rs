@@ -231,6 +231,33 @@ const AT_ONCE: &[&str] = &[
     "ini = exec://printf '[uwsgi]\\nc = NUMBER'",
 ];
 
+/// Lines of hooks. They run when all is shown, so what follows an action that does nothing may be anything.
+const HOOKS: &[&str] = &[
+    "hook-asap = print:VALUE",
+    "hook-asap = print:%n %x VALUE",
+    "hook-pre-jail = print:%(KEY) VALUE",
+    "hook-post-jail = print:VALUE%(hook-asap)",
+    "hook-in-jail = exec:true VALUE",
+    "hook-as-root = exec:true %(KEY + NUMBER) VALUE",
+    "hook-as-root = print:@(one.txt)VALUE",
+    "hook-as-user = putenv:ORACLE_HOOK=VALUE",
+    "hook-pre-app = print:%(_) VALUE",
+    "hook-post-app = print:VALUE",
+    "hook-accepting = print:VALUE",
+    "hook-as-user-atexit = print:$(ORACLE) VALUE",
+    "hook-touch = none print:VALUE",
+    "hook-as-KEY = print:VALUE",
+    "exec-as-root = true VALUE",
+    "exec-as-user = true %c VALUE",
+    "exec-pre-app = true %(exec-as-root) VALUE",
+    "exec-in-jail = true $(NOPE) VALUE",
+    "exec-post-app = true VALUE",
+    "KEY = %(hook-as-root) %(exec-as-root)",
+    "set = hook-as-root=print:VALUE",
+    "set-ph = my-hook=VALUE",
+    "hook-as-root = print:%(my-hook)",
+];
+
 fn fill(random: &mut Random, pattern: &str) -> String {
     let mut text = pattern.to_owned();
     while let Some(at) = text.find("VALUE") {
@@ -267,8 +294,9 @@ fn setting(random: &mut Random) -> String {
 fn configuration(random: &mut Random) -> Vec<u8> {
     let mut text =
         String::from(random.pick(&["[uwsgi]\n", "[uwsgi]\r\n", "  [uwsgi] \n", "; c\n\n[uwsgi]\n"]));
+    let mut is_left_open = false;
     for _ in 0..1 + random.below(8) {
-        let lines = match random.below(12) {
+        let lines = match random.below(14) {
             0..6 => vec![setting(random)],
             kind @ 6..9 => {
                 let table = if kind == 8 { LOOPS } else { CONDITIONS };
@@ -286,14 +314,21 @@ fn configuration(random: &mut Random) -> Vec<u8> {
                 // Sometimes left open, sometimes another one inside.
                 if random.below(20) > 0 {
                     lines.push(random.pick(ENDS).to_owned());
+                } else {
+                    is_left_open = true;
                 }
                 lines
             }
             9 => {
                 let pattern = random.pick(AT_ONCE);
+                let is_too_much = is_left_open && pattern.contains("logic");
+                vec![fill(random, if is_too_much { "include = inc.ini" } else { pattern })]
+            }
+            10 | 11 => {
+                let pattern = random.pick(HOOKS);
                 vec![fill(random, pattern)]
             }
-            10 => vec![
+            12 => vec![
                 random
                     .pick(&["", "; comment", "  # comment %(a)", "\t", "%", "[uwsgi]", "[x", "endif"])
                     .to_string(),

@@ -451,7 +451,7 @@ fn every_mistake_is_found_in_one_pass() {
             "command = x\nreplicas = 2",
             &["3:12: warning: only an emperor runs several instances: this is the only one"],
         ),
-        ("command = x\na = \0b", &["3:1: the line holds a NUL byte"]),
+        ("command = x\na = \0b", &["3:1: the line holds a NUL byte | save the file as UTF-8"]),
         (
             "command = x\nchdir = 5 %",
             &["3:11: warning: a percent sign and the character behind it are dropped here | write '%%' for \
@@ -528,7 +528,7 @@ fn a_key_that_nobody_knows_is_told_whatever_its_length_or_case() {
         ("\u{feff}uid = nobody", "\\xef\\xbb\\xbfuid", hint("uid")),
         ("uid nobody", "uid nobody", Some("write 'uid = ...'".into())),
         ("uid: nobody", "uid: nobody", Some("write 'uid = ...'".into())),
-        ("uid:nobody", "uid:nobody", hint("uid")),
+        ("uid:nobody", "uid:nobody", Some("write 'uid = ...'".into())),
         ("STOP-TIMEOUT = 3s", "STOP-TIMEOUT", hint("stop-timeout")),
         ("Exec-as-user = x", "Exec-as-user", hint("exec-as-user")),
         ("some words", "some words", None),

@@ -76,7 +76,10 @@ impl<'a> Unknown<'a> {
         let close = self.lookalike(&setting.key);
         let is_left = !is_uwsgis && !refused;
         let close = close.or_else(|| is_left.then(|| self.slips.option(&setting.key))?);
-        let is_slip = close.is_some() || (setting.key.len() > 1 && setting.key.iter().any(is_in_no_name));
+        let is_block =
+            !is_uwsgis && ["if-", "for-"].iter().any(|word| setting.key.starts_with(word.as_bytes()));
+        let is_slip =
+            close.is_some() || is_block || setting.key.len() > 1 && setting.key.iter().any(is_in_no_name);
         if !is_slip && !refused {
             return;
         }
@@ -92,7 +95,7 @@ impl<'a> Unknown<'a> {
         };
         if let Some(close) = close {
             // As in `uid nobody`.
-            let has_value = setting.text().is_empty() && setting.key.iter().any(u8::is_ascii_whitespace);
+            let has_value = setting.text().is_empty() && setting.key.iter().any(is_in_no_name);
             found.hint(if has_value && setting.key.starts_with(close.as_bytes()) {
                 format!("write '{close} = ...'")
             } else {
@@ -106,23 +109,38 @@ impl<'a> Unknown<'a> {
         if uwsgi::has(key) {
             return None;
         }
-        // Leave out what a name cannot contain, so that `UID`, `uid nobody`, `uid: nobody` and `uid` with a
-        // no-break space are recognised.
-        let word = key.split(|byte| matches!(byte, b' ' | b'\t' | b':')).next().unwrap_or_default();
-        let plain = |text: &[u8]| -> Vec<u8> {
-            text.iter().filter(|byte| byte.is_ascii_graphic()).map(u8::to_ascii_lowercase).collect()
-        };
-        let (word, whole) = (plain(word), plain(key));
+        // Leave out what a name cannot contain, so that `UID`, `u id` and `--uid` are recognised.
+        let lower = key.iter().map(u8::to_ascii_lowercase);
+        let whole: Vec<_> = lower.filter(|byte| !is_in_no_name(byte)).collect();
+        let (whole, word) = (trimmed(&whole), first_word(key));
         let is_known = |name: &[u8]| {
-            self.program.find(name).is_some() || self.words.iter().any(|word| word.as_bytes() == name)
+            self.program.find(name).is_some()
+                || self.words.iter().any(|word| word.as_bytes() == name)
+                || uwsgi::has(name)
         };
-        if let Some(name) = [&whole, &word].into_iter().find(|name| *name != key && is_known(name)) {
-            return String::from_utf8(name.clone()).ok();
+        let dashes = whole.replace('_', "-");
+        if let Some(name) = [whole, &word, &dashes]
+            .into_iter()
+            .find(|name| name.as_bytes() != key && is_known(name.as_bytes()))
+        {
+            return Some(name.to_owned());
         }
-        let foreign = FOREIGN.lines().map(names::split).find(|(name, _)| name.as_bytes() == whole);
+        let foreign = FOREIGN.lines().map(names::split).find(|(name, _)| [whole, &*word].contains(name));
         let foreign = foreign.map(|(_, meant)| meant);
-        foreign.or_else(|| suggest::closest(&word, &self.names)).map(str::to_owned)
+        foreign.or_else(|| suggest::closest(word.as_bytes(), &self.names)).map(str::to_owned)
     }
+}
+
+/// The word that a key begins with, as in `uid nobody`, `"uid": "nobody"` and `uid: nobody`, in lower case.
+pub(super) fn first_word(key: &[u8]) -> String {
+    let key = key.iter().map(u8::to_ascii_lowercase);
+    let word: Vec<_> = key.skip_while(is_in_no_name).take_while(|byte| !is_in_no_name(byte)).collect();
+    trimmed(&word).to_owned()
+}
+
+/// Without dashes around it, as in `--uid`.
+fn trimmed(name: &[u8]) -> &str {
+    std::str::from_utf8(name).unwrap_or_default().trim_matches('-')
 }
 
 /// Whether no option, of these programs or of uWSGI, has this byte in its name.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::rc::Rc;
 
-use super::settings::{Unknown, emperor_key, of_ours};
+use super::settings::{Unknown, emperor_key, first_word, of_ours};
 use super::uwsgi_ini::uwsgi_ini;
 use super::{listen, maps, replicas, uwsgi_files};
 use crate::config::diagnostic::{Diagnostics, command_line};
@@ -88,8 +88,13 @@ pub(crate) fn plan(
             }
             HookKey::Unknown { phase, suggestion } => {
                 let message = format!("unknown phase '{phase}' in '{}'", setting.key.escape_ascii());
+                let word = first_word(&setting.key);
                 found.error(&setting.at, message).hint(match suggestion {
                     Some(key) => format!("did you mean '{key}'?"),
+                    // As in `hook-asap: print:x`.
+                    None if matches!(HookKey::of(word.as_bytes()), HookKey::Ours(..) | HookKey::Uwsgi) => {
+                        format!("write '{word} = ...'")
+                    }
                     None => format!("the phases are {}", phase_names()),
                 });
                 continue;
@@ -229,7 +234,7 @@ fn is_emperors(key: &[u8]) -> bool {
     let is = |prefix: &str| key.starts_with(prefix.as_bytes());
     let is_vassals = is("vassal-sos") || key == b"emperor-proxy-socket";
     let is_hook = key.ends_with(b"-as-vassal") || key.ends_with(b"-as-emperor");
-    names::contains("control map-tree metrics", key)
+    names::contains("control log-dir map-tree metrics", key)
         || is_hook
         || !is_vassals && (is("emperor-") || is("vassal-") || is("vassals-"))
 }

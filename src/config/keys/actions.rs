@@ -185,10 +185,13 @@ pub(crate) fn list() -> String {
 pub(crate) fn parse(value: &[u8]) -> Parsed<ParsedAction> {
     let Some((name, argument)) = split_once(value, b':') else {
         let message = format!("{} is not action:argument", quoted(value));
-        return Err(match split_once(value, b' ') {
-            Some((name, argument)) if ACTIONS.find(name).is_some() => {
-                let argument = argument.trim_ascii_start();
-                format!("{message}: write '{}:{}'", name.escape_ascii(), String::from_utf8_lossy(argument))
+        // As in `mount proc none /proc`.
+        let text = String::from_utf8_lossy(value);
+        let end = text.find(|byte: char| !byte.is_ascii_alphanumeric() && byte != '_');
+        return Err(match end.and_then(|end| text.split_at_checked(end)) {
+            Some((name, argument)) if ACTIONS.find(name.as_bytes()).is_some() => {
+                let argument = argument.trim_start_matches([' ', '\t', '=', ';', '\u{ff1a}']);
+                format!("{message}: write '{name}:{argument}'")
             }
             _ => message,
         });
@@ -264,6 +267,11 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
             let source = word(&mut rest, "source")?;
             let target = word(&mut rest, "target")?;
             let flags = take(&mut rest);
+            if fs_type.starts_with(b"-") || flags.starts_with(b"-") {
+                return Err(
+                    "this is how mount(8) is called: write 'mount:TYPE SOURCE TARGET FLAGS DATA'".into()
+                );
+            }
             if flags.contains(&b'=') {
                 return Err(data_as_flags(flags));
             }
@@ -519,6 +527,12 @@ mod tests {
     #[test]
     fn mistakes() {
         assert_eq!(wrong("exec  /x y"), "'exec  /x y' is not action:argument: write 'exec:/x y'");
+        for text in ["mount=proc none /t", "mount\u{ff1a}proc none /t", "mount;proc none /t"] {
+            assert!(wrong(text).ends_with("is not action:argument: write 'mount:proc none /t'"), "{text}");
+        }
+        for text in ["mount:-t proc none /t", "mount:tmpfs none /t -o size=1m"] {
+            assert!(wrong(text).ends_with("write 'mount:TYPE SOURCE TARGET FLAGS DATA'"), "{text}");
+        }
         assert_eq!(wrong("/x"), "'/x' is not action:argument");
         assert_eq!(wrong("/x y"), "'/x y' is not action:argument");
         assert_eq!(wrong("chidr:/"), "unknown action 'chidr', did you mean 'chdir'?");

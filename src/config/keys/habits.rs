@@ -48,7 +48,9 @@ fn of_shell(text: &[u8]) -> Option<Habit> {
         return Some(Habit(message, "write 'env = NAME=VALUE' in a line of its own"));
     }
     let is_of_shell = |word: &&[u8]| match word {
-        [b'>' | b'<' | b'|' | b'&' | b';' | b'$' | b'`' | b'#', ..] | [b'1' | b'2', b'>', ..] => true,
+        [b'~', b'/', ..]
+        | [b'>' | b'<' | b'|' | b'&' | b';' | b'$' | b'`' | b'#', ..]
+        | [b'1' | b'2', b'>', ..] => true,
         [.., b'\\', b';'] => false,
         word => word.ends_with(b";"),
     };

@@ -151,8 +151,8 @@ pub(crate) fn id(text: &[u8]) -> Parsed<Id> {
         return number.map(Id::Number).ok_or_else(|| format!("{} is too large for an id", quoted(text)));
     }
     match std::str::from_utf8(text) {
-        Ok(name) => Ok(Id::Name(name.to_owned())),
-        Err(_) => Err(format!("{} is not a name", quoted(text))),
+        Ok(name) if !name.contains([',', ';', ':', '=', '<', '>', '"', '`']) => Ok(Id::Name(name.to_owned())),
+        _ => Err(format!("{} is not a name", quoted(text))),
     }
 }
 

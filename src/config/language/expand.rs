@@ -208,7 +208,8 @@ impl Expander<'_> {
         let place = |(line, column)| Location { file: Rc::clone(&name), line, column };
         if let Some(nul) = text.iter().position(|&byte| byte == 0) {
             let line = text.iter().take(nul).filter(|&&byte| byte == b'\n').count() as u32 + 1;
-            self.found.error(&place((line, 1)), "the line holds a NUL byte");
+            let hint = "save the file as UTF-8";
+            self.found.error(&place((line, 1)), "the line holds a NUL byte").hint(hint);
             return;
         }
         self.last_file = path.as_os_str().as_bytes().to_vec();
