@@ -10,18 +10,16 @@ _emperor() {
         before=${COMP_WORDS[COMP_CWORD - 2]}
     fi
 
-    local at command='' control=() options='' names=''
+    local at command='' control=() options='' names='' name dashes=''
     for ((at = 1; at < COMP_CWORD; at++)); do
         case ${COMP_WORDS[at]} in
             --control)
                 [[ ${COMP_WORDS[at + 1]} == '=' ]] && ((at++))
                 control=(--control "${COMP_WORDS[++at]}")
                 ;;
+            --) dashes=$at ;;
             -* | =) ;;
-            *)
-                command=${COMP_WORDS[at]}
-                break
-                ;;
+            *) command=${command:-${COMP_WORDS[at]}} ;;
         esac
     done
     case $command in
@@ -36,14 +34,25 @@ _emperor() {
         upgrade) options='--control --roll' ;;
         help) before=--help ;;
     esac
-    if [[ -n $options && $before != --control ]]; then
+    if [[ $command == enter && -n $dashes ]]; then
+        # What to run there.
+        if ((dashes == COMP_CWORD - 1)); then
+            mapfile -t COMPREPLY < <(compgen -c -- "$word")
+        else
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        fi
+        return
+    elif [[ $command == status && $before == --state ]]; then
+        mapfile -t COMPREPLY < <(compgen -P "${word%"${word##*,}"}" -W 'idle starting running reloading killed restarting stopping backoff invalid stopped waiting' -- "${word##*,}")
+        return
+    elif [[ -n $options && $before != --control ]]; then
         if [[ $word == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
         elif [[ $names == true ]]; then
-            # Replicas obey together.
-            names=$("${COMP_WORDS[0]}" "${control[@]}" status 2>/dev/null |
-                awk 'NF == 0 { exit } NR > 1 { sub("/[0-9]+$", "", $1); print $1 }')
-            mapfile -t COMPREPLY < <(compgen -W "$names" -- "$word")
+            while read -r name; do
+                [[ $name == "$word"* ]] && COMPREPLY+=("$name")
+            done < <("${COMP_WORDS[0]}" "${control[@]}" status 2>/dev/null |
+                awk 'NF == 0 { exit } NR == 1 { width = index($0, "STATE") - 1; next } { name = substr($0, 1, width); sub(/ +$/, "", name); sub(/\/[0-9]+$/, "", name) } !seen[name]++ { print name }')
         fi
         return
     fi
@@ -65,6 +74,10 @@ _emperor() {
             mapfile -t COMPREPLY < <(compgen -g -- "$word")
             return
             ;;
+        --cap)
+            mapfile -t COMPREPLY < <(compgen -P "${word%"${word##*,}"}" -W 'audit_control audit_read audit_write block_suspend bpf checkpoint_restore chown dac_override dac_read_search fowner fsetid ipc_lock ipc_owner kill lease linux_immutable mac_admin mac_override mknod net_admin net_bind_service net_broadcast net_raw perfmon setfcap setgid setpcap setuid sys_admin sys_boot sys_chroot sys_module sys_nice sys_pacct sys_ptrace sys_rawio sys_resource sys_time sys_tty_config syslog wake_alarm' -- "${word##*,}")
+            return
+            ;;
         --map-groups|--map-users)
             mapfile -t COMPREPLY < <(compgen -P "${word%"${word##*,}"}" -W 'auto' -- "${word##*,}")
             return
@@ -81,7 +94,7 @@ _emperor() {
             mapfile -t COMPREPLY < <(compgen -W 'alarm append appendn call callint callintret callret cd chdir chmod chown chown2 chroot creat create enter exec exit fuse hostname log logs mkdir mount print ps putenv reload rmdir roll safeexec spinningfifo start status sticky stop umask umount unlink upgrade wait_for_dir wait_for_file wait_for_fs wait_for_socket write writefifo writen --add-gid --cap --cgroup-opt --cgroup-optional --check --control --cpu-max --emperor --emperor-cgroup --emperor-extra-ext --emperor-extra-extension --emperor-freq --emperor-magic-exec --emperor-max-reloads --emperor-max-starts --emperor-max-throttle --emperor-nofollow --emperor-on-demand-dir --emperor-on-demand-directory --emperor-on-demand-exec --emperor-on-demand-ext --emperor-on-demand-extension --emperor-pidfile --emperor-required-heartbeat --emperor-stats --emperor-stats-server --emperor-stop-timeout --emperor-throttle --emperor-tyrant --emperor-tyrant-initgroups --emperor-tyrant-max --emperor-tyrant-nofollow --emperor-use-clone --exec-as-emperor --gid --help --hook-as-emperor --hook-as-vassal --include --inherit --ini --json --log-dir --log-format --logto --map-groups --map-tree --map-users --memory-max --metrics --no-initgroups --pids-max --set --set-ph --set-placeholder --show-config --strict --uid --vassal-init --vassal-set --vassals-include --vassals-include-before --vassals-inherit --vassals-inherit-before --vassals-set --version' -- "$word")
             return
             ;;
-        --cap|--cpu-max|--emperor-extra-ext|--emperor-extra-extension|--emperor-freq|--emperor-max-reloads|--emperor-max-starts|--emperor-max-throttle|--emperor-on-demand-exec|--emperor-on-demand-ext|--emperor-on-demand-extension|--emperor-required-heartbeat|--emperor-stats|--emperor-stats-server|--emperor-stop-timeout|--emperor-throttle|--emperor-tyrant-max|--exec-as-emperor|--hook-as-emperor|--hook-as-vassal|--memory-max|--metrics|--pids-max|--set|--set-ph|--set-placeholder|--vassal-set|--vassals-set)
+        --cpu-max|--emperor-extra-ext|--emperor-extra-extension|--emperor-freq|--emperor-max-reloads|--emperor-max-starts|--emperor-max-throttle|--emperor-on-demand-exec|--emperor-on-demand-ext|--emperor-on-demand-extension|--emperor-required-heartbeat|--emperor-stats|--emperor-stats-server|--emperor-stop-timeout|--emperor-throttle|--emperor-tyrant-max|--exec-as-emperor|--hook-as-emperor|--hook-as-vassal|--memory-max|--metrics|--pids-max|--set|--set-ph|--set-placeholder|--vassal-set|--vassals-set)
             mapfile -t COMPREPLY < <(true)
             return
             ;;

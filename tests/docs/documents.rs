@@ -15,6 +15,7 @@ use vassal::config::keys::emperor::EMPEROR;
 use vassal::config::keys::options::Program;
 use vassal::config::keys::row::{Group, Reload, Row, Takes};
 use vassal::config::keys::vassal::VASSAL_INIT;
+use vassal::emperor::core::status::STATES;
 
 /// What MODES are: what each takes, and what it does.
 const MODE_DOCS: &[(&str, &str, &str)] = &[
@@ -229,6 +230,8 @@ enum Kind {
 
 /// The values of keys that take one of a few words.
 const VALUES: &[(&str, &str)] = &[
+    ("cap", CAPABILITIES),
+    ("cap-drop", CAPABILITIES),
     ("emperor-use-clone", "cgroup fs ipc net pid user uts"),
     ("log-format", "json text"),
     ("map-groups", "auto"),
@@ -242,6 +245,18 @@ const VALUES: &[(&str, &str)] = &[
     ("standard-output", "file: inherit journal null"),
     ("unshare", "cgroup fs ipc net pid user uts"),
 ];
+
+const CAPABILITIES: &str = "\
+    audit_control audit_read audit_write block_suspend bpf checkpoint_restore chown dac_override \
+    dac_read_search fowner fsetid ipc_lock ipc_owner kill lease linux_immutable mac_admin \
+    mac_override mknod net_admin net_bind_service net_broadcast net_raw perfmon setfcap setgid \
+    setpcap setuid sys_admin sys_boot sys_chroot sys_module sys_nice sys_pacct sys_ptrace sys_rawio \
+    sys_resource sys_time sys_tty_config syslog wake_alarm";
+
+/// Prints the names of vassals, from the column of their `status`: replicas obey together.
+const AWK_NAMES: &str = "awk 'NF == 0 { exit } NR == 1 { width = index($0, \"STATE\") - 1; next } \
+    { name = substr($0, 1, width); sub(/ +$/, \"\", name); sub(/\\/[0-9]+$/, \"\", name) } \
+    !seen[name]++ { print name }'";
 
 /// The options of the commands for a running emperor.
 fn command_options(command: &str) -> &'static [(&'static str, &'static str)] {
@@ -353,32 +368,41 @@ fn options(program: &Program) -> Vec<(String, Kind, &'static str)> {
 
 /// What follows a command for a running emperor.
 const BASH_COMMANDS: &str = r#"
-    local at command='' control=() options='' names=''
+    local at command='' control=() options='' names='' name dashes=''
     for ((at = 1; at < COMP_CWORD; at++)); do
         case ${COMP_WORDS[at]} in
             --control)
                 [[ ${COMP_WORDS[at + 1]} == '=' ]] && ((at++))
                 control=(--control "${COMP_WORDS[++at]}")
                 ;;
+            --) dashes=$at ;;
             -* | =) ;;
-            *)
-                command=${COMP_WORDS[at]}
-                break
-                ;;
+            *) command=${command:-${COMP_WORDS[at]}} ;;
         esac
     done
     case $command in
 OF_COMMANDS
         help) before=--help ;;
     esac
-    if [[ -n $options && $before != --control ]]; then
+    if [[ $command == enter && -n $dashes ]]; then
+        # What to run there.
+        if ((dashes == COMP_CWORD - 1)); then
+            mapfile -t COMPREPLY < <(compgen -c -- "$word")
+        else
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        fi
+        return
+    elif [[ $command == status && $before == --state ]]; then
+        mapfile -t COMPREPLY < <(compgen -P "${word%"${word##*,}"}" -W 'STATES' -- "${word##*,}")
+        return
+    elif [[ -n $options && $before != --control ]]; then
         if [[ $word == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
         elif [[ $names == true ]]; then
-            # Replicas obey together.
-            names=$("${COMP_WORDS[0]}" "${control[@]}" status 2>/dev/null |
-                awk 'NF == 0 { exit } NR > 1 { sub("/[0-9]+$", "", $1); print $1 }')
-            mapfile -t COMPREPLY < <(compgen -W "$names" -- "$word")
+            while read -r name; do
+                [[ $name == "$word"* ]] && COMPREPLY+=("$name")
+            done < <("${COMP_WORDS[0]}" "${control[@]}" status 2>/dev/null |
+                AWK_NAMES)
         fi
         return
     fi
@@ -450,7 +474,8 @@ fn bash(program: &Program) -> String {
                 if OF_VASSALS.contains(command) { " names=true" } else { "" }
             );
         }
-        text += &BASH_COMMANDS.replace("OF_COMMANDS\n", &of_commands);
+        let commands = BASH_COMMANDS.replace("OF_COMMANDS\n", &of_commands);
+        text += &commands.replace("STATES", &STATES.join(" ")).replace("AWK_NAMES", AWK_NAMES);
     }
     let mut words = "compgen -f -- \"$word\"".to_owned();
     if !commands.is_empty() {
@@ -486,15 +511,21 @@ fn zsh(program: &Program) -> String {
                  _alternative 'files:file:_files' 'commands:command:{_describe command commands}'\n}\n\n\
                  _emperor_vassals() {\n    local -a names\n    \
                  names=(${(f)\"$(emperor ${opt_args[--control]:+--control} $opt_args[--control] status \
-                 2>/dev/null |\n        \
-                 awk 'NF == 0 { exit } NR > 1 { sub(/\\/[0-9]+$/, \"\", $1); print $1 }')\"})\n    \
-                 compadd -a names\n}\n\n";
+                 2>/dev/null |\n        ";
+        text += AWK_NAMES;
+        text += ")\"})\n    compadd -a names\n}\n\n";
         let _ = writeln!(text, "case ${{words[(r)({}|help)]}} in", commands.join("|"));
         for command in &commands {
             let _ = writeln!(text, "    {command})\n        _arguments \\");
             text += "            '--control=[command socket]:file:_files' \\\n";
             for (option, doc) in command_options(command) {
-                let _ = writeln!(text, "            '--{option}[{}]' \\", zsh_doc(doc));
+                let value = if *option == "state" {
+                    format!(":state:_sequence compadd - {}", STATES.join(" "))
+                } else {
+                    String::new()
+                };
+                let equals = if value.is_empty() { "" } else { "=" };
+                let _ = writeln!(text, "            '--{option}{equals}[{}]{value}' \\", zsh_doc(doc));
             }
             let names = if OF_VASSALS.contains(command) { "vassal:_emperor_vassals" } else { " : " };
             let _ = writeln!(text, "            '1: : ' '*:{names}'\n        return\n        ;;");
@@ -537,12 +568,15 @@ fn fish(program: &Program) -> String {
             escaped(command_doc(program, command))
         );
         for (option, doc) in command_options(command) {
-            let _ = writeln!(text, "complete -c {name} -n '{seen}' -l {option} -d '{}'", escaped(doc));
+            let value = match *option {
+                "state" => format!(" -x -a '(__fish_append , {})'", STATES.join(" ")),
+                _ => String::new(),
+            };
+            let doc = escaped(doc);
+            let _ = writeln!(text, "complete -c {name} -n '{seen}' -l {option}{value} -d '{doc}'");
         }
         if OF_VASSALS.contains(&command) {
-            // The rows end with an empty line.
-            let names =
-                format!("({name} status 2>/dev/null | sed \"1d;/^\\$/,\\$d;s/ .*//;s|/[0-9]*\\$||\")");
+            let names = escaped(&format!("({name} status 2>/dev/null | {AWK_NAMES})"));
             let _ = writeln!(text, "complete -c {name} -n '{seen}' -f -a '{names}'");
         }
     }
@@ -610,7 +644,8 @@ fn man_pages_and_completions_are_those_of_the_table() {
 fn bash_completes_commands_vassals_and_values() {
     let directory = tempfile::tempdir().unwrap();
     let stub = directory.path().join("emperor");
-    let table = "NAME STATE\\napp1 running\\nb/app2 failed\\nc/1 running\\nc/2 running\\n";
+    let table = "NAME    STATE\\napp1    running\\nb/app2  failed\\nc/1     running\\nc/2     running\\n\
+                 my app  running\\n\\n5 instances\\n";
     let status = format!("#!/bin/sh\n[ \"$*\" = '--control /c status' ] && printf '{table}'\n");
     fs::write(&stub, status).unwrap();
     fs::set_permissions(&stub, PermissionsExt::from_mode(0o755)).unwrap();
@@ -618,7 +653,7 @@ fn bash_completes_commands_vassals_and_values() {
         let name = words[0];
         let words: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
         let script = format!(
-            "COMP_WORDS=({}); COMP_CWORD={}; _{}; printf '%s ' \"${{COMPREPLY[@]}}\"",
+            "COMP_WORDS=({}); COMP_CWORD={}; _{}; IFS='|'; printf %s \"${{COMPREPLY[*]}}\"",
             words.join(" "),
             words.len() - 1,
             name.replace('-', "_")
@@ -636,20 +671,26 @@ fn bash_completes_commands_vassals_and_values() {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     for (words, expected) in [
-        (&["emperor", "sta"][..], "status start"),
-        (&["emperor", "--control", "/c", "reload", ""], "app1 b/app2 c c"),
+        (&["emperor", "sta"][..], "status|start"),
+        (&["emperor", "--control", "/c", "reload", ""], "app1|b/app2|c|my app"),
+        (&["emperor", "--control", "/c", "stop", "my"], "my app"),
+        (&["emperor", "reload", "--control", "/c", "b"], "b/app2"),
+        (&["emperor", "status", "--state", "=", "ru"], "running"),
+        (&["emperor", "status", "--state", "idle,st"], "idle,starting|idle,stopping|idle,stopped"),
+        (&["emperor", "enter", "shop", "--", "mapfil"], "mapfile"),
+        (&["emperor", "--cap", "kill,net_r"], "kill,net_raw"),
         (&["emperor", "--control", "=", "/c", "status", "b"], "b/app2"),
         (&["emperor", "stop", "--control", "/c", "--w"], "--wait"),
-        (&["emperor", "status", "--"], "--control --is-up --json --problems --state --watch"),
-        (&["emperor", "upgrade", "--"], "--control --roll"),
+        (&["emperor", "status", "--"], "--control|--is-up|--json|--problems|--state|--watch"),
+        (&["emperor", "upgrade", "--"], "--control|--roll"),
         (&["emperor", "roll", ""], ""),
         (&["emperor", "--emperor-use-clone", "p"], "pid"),
-        (&["emperor", "--emperor-use-clone", "=", "fs,u"], "fs,user fs,uts"),
-        (&["emperor", "--log-format", "="], "json text"),
+        (&["emperor", "--emperor-use-clone", "=", "fs,u"], "fs,user|fs,uts"),
+        (&["emperor", "--log-format", "="], "json|text"),
         (&["emperor", "help", "relo"], "reload"),
         (&["emperor", "--help", "--emperor-fr"], "--emperor-freq"),
         (&["emperor", "--emperor-fr"], "--emperor-freq"),
-        (&["vassal-init", "--mountpoint-lost", ""], "destroy hook: remount"),
+        (&["vassal-init", "--mountpoint-lost", ""], "destroy|hook:|remount"),
         (&["vassal-init", "--help", "unl"], "unlink"),
     ] {
         assert_eq!(complete(words), expected, "{words:?}");
