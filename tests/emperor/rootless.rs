@@ -104,6 +104,10 @@ fn the_demo_shows_the_tutorials_example_to_an_ordinary_user() {
         demo.args(&AS_USER[1..]).env("VASSAL_DIST", "/programs").current_dir("/repository");
         demo.args(["scripts/stage", "scripts/demo", "--on-stage", "zip"]);
         let mut demo = sandbox.start("demo", demo);
+        // It has many steps, each with a program of its own to be waited for.
+        for step in ["  # cat /etc/uwsgi/emperor.ini", "Hello from inside app001.zip", "processes: none"] {
+            demo.wait_for(step);
+        }
         let status = demo.wait();
         let log = demo.log();
         assert!(status == 0 && log.contains("Hello from inside app001.zip"), "{status}: {log}");
