@@ -251,7 +251,8 @@ fn answer(question: Question, path: &Path) -> Vec<u8> {
         }
         Question::Status => Machine.status(path).map_or_else(Vec::new, |status| {
             let flags = [status.is_file, status.is_directory, status.symlink].map(u8::from);
-            [&flags[..], &status.inode.to_le_bytes()].concat()
+            let numbers = [status.uid, status.mode].map(u32::to_le_bytes);
+            [&flags[..], &status.inode.to_le_bytes(), numbers.as_flattened()].concat()
         }),
         Question::RealPath => {
             Machine.real_path(path).map_or_else(Vec::new, |path| path.into_os_string().into_vec())
@@ -276,15 +277,18 @@ impl World for Asker {
     }
 
     fn status(&self, path: &Path) -> Option<Status> {
-        match *self.ask(Question::Status, path) {
-            [is_file, is_directory, symlink, ref inode @ ..] => Some(Status {
-                is_file: is_file == 1,
-                is_directory: is_directory == 1,
-                symlink: symlink == 1,
-                inode: u64::from_le_bytes(inode.try_into().ok()?),
-            }),
-            _ => None,
-        }
+        let answer = self.ask(Question::Status, path);
+        let (&[is_file, is_directory, symlink], numbers) = answer.split_first_chunk()?;
+        let (inode, numbers) = numbers.split_first_chunk()?;
+        let (uid, mode) = numbers.split_first_chunk()?;
+        Some(Status {
+            is_file: is_file == 1,
+            is_directory: is_directory == 1,
+            symlink: symlink == 1,
+            inode: u64::from_le_bytes(*inode),
+            uid: u32::from_le_bytes(*uid),
+            mode: u32::from_le_bytes(mode.try_into().ok()?),
+        })
     }
 
     fn real_path(&self, path: &Path) -> Option<PathBuf> {

@@ -93,6 +93,8 @@ impl World for Machine {
             is_directory: kind == FileType::Directory,
             symlink: itself.as_ref().is_some_and(is_link),
             inode: itself.map_or(status.st_ino, |itself| itself.st_ino),
+            uid: status.st_uid,
+            mode: status.st_mode & 0o7777,
         })
     }
 

@@ -28,7 +28,7 @@ _emperor() {
         ps) options='--control' names=true ;;
         enter) options='--control --user' names=true ;;
         reload) options='--control --wait' names=true ;;
-        stop) options='--control --wait' names=true ;;
+        stop) options='--control --now --wait' names=true ;;
         start) options='--control --wait' names=true ;;
         roll) options='--control' ;;
         upgrade) options='--control --roll' ;;

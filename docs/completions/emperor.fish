@@ -20,6 +20,7 @@ complete -c emperor -n 'not __fish_seen_subcommand_from status logs ps enter rel
 complete -c emperor -n '__fish_seen_subcommand_from reload' -l wait -d 'wait for the outcome'
 complete -c emperor -n '__fish_seen_subcommand_from reload' -f -a '(emperor status 2>/dev/null | awk \'NF == 0 { exit } NR == 1 { width = index($0, "STATE") - 1; next } { name = substr($0, 1, width); sub(/ +$/, "", name); sub(/\\/[0-9]+$/, "", name) } !seen[name]++ { print name }\')'
 complete -c emperor -n 'not __fish_seen_subcommand_from status logs ps enter reload stop start roll upgrade help' -a stop -d 'stop it until it is started by command'
+complete -c emperor -n '__fish_seen_subcommand_from stop' -l now -d 'with SIGKILL to its app'
 complete -c emperor -n '__fish_seen_subcommand_from stop' -l wait -d 'wait for the outcome'
 complete -c emperor -n '__fish_seen_subcommand_from stop' -f -a '(emperor status 2>/dev/null | awk \'NF == 0 { exit } NR == 1 { width = index($0, "STATE") - 1; next } { name = substr($0, 1, width); sub(/ +$/, "", name); sub(/\\/[0-9]+$/, "", name) } !seen[name]++ { print name }\')'
 complete -c emperor -n 'not __fish_seen_subcommand_from status logs ps enter reload stop start roll upgrade help' -a start -d 'start what is not up, at once'

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::build::{emperor, maps, settings, vassal};
+use super::build::{emperor, maps, settings, uwsgi_files, vassal};
 use super::diagnostic::{Diagnostics, Report, command_line};
 use super::input::{Input, ToCheck};
 use super::keys::values;
@@ -173,6 +173,7 @@ pub fn check_vassal(of: &ToCheck, world: &dyn World) -> Report {
     let plan = vassal::plan(&settings, None, &mut found);
     warn_of_root(&plan, world, &mut found);
     maps::warn_of_known(&plan.jail.maps, world, &mut found);
+    uwsgi_files::warn_of_denied(&plan, world, &mut found);
     found.into_report()
 }
 

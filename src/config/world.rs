@@ -28,7 +28,7 @@ pub trait World {
     }
     /// The names in a directory, in any order; none if it cannot be read.
     fn names(&self, directory: &Path) -> Vec<OsString>;
-    /// The type of a file, links followed; `None` if there is no such file.
+    /// Type, owner and mode of a file, links followed; `None` if there is no such file.
     fn status(&self, path: &Path) -> Option<Status>;
     /// The path without links, `.` and `..` (realpath(3)).
     fn real_path(&self, path: &Path) -> Option<PathBuf>;
@@ -69,4 +69,8 @@ pub struct Status {
     pub symlink: bool,
     /// The inode number of the path itself.
     pub inode: u64,
+    /// The user that it belongs to.
+    pub uid: u32,
+    /// Its mode bits.
+    pub mode: u32,
 }

@@ -42,6 +42,8 @@ pub enum ToVassal {
     Stop,
     /// The same, once the app has answered what it has accepted: the vassal goes on with another instance.
     StopGracefully,
+    /// The same, with an app that is killed at once.
+    StopNow,
     /// The file has changed: run the app as it says now. Its content comes with the message as a sealed
     /// memfd.
     Reload,

@@ -48,6 +48,7 @@ impl ToVassal {
             Self::Lent(socket) => Packet::new(7).socket(socket).done(),
             Self::TakesOver => Packet::new(8).done(),
             Self::GiveUp => Packet::new(9).done(),
+            Self::StopNow => Packet::new(10).done(),
         }
     }
 
@@ -79,6 +80,7 @@ impl ToVassal {
             7 => Self::Lent(fields.socket()?),
             8 => Self::TakesOver,
             9 => Self::GiveUp,
+            10 => Self::StopNow,
             _ => return None,
         };
         fields.end().then_some(message)

@@ -412,6 +412,20 @@ fn a_misspelt_option_is_suggested() {
             ),
             (
                 "emperor",
+                &["start", "app", "--now"],
+                "invalid option '--now'",
+                "start app --now\n                      ^",
+                "try 'emperor --help'",
+            ),
+            (
+                "emperor",
+                &["reopen-logs"],
+                "there is no log to reopen",
+                "reopen-logs\n            ^",
+                "a log that is renamed is made anew; have 'logto' truncated (logrotate's copytruncate)",
+            ),
+            (
+                "emperor",
                 &["stop", "a", "b"],
                 "it takes one NAME, and no pattern",
                 "stop a b\n                     ^",

@@ -72,6 +72,8 @@ impl World for Toy {
             is_directory: false,
             symlink: false,
             inode: 7,
+            uid: 0,
+            mode: 0o644,
         })
     }
     fn real_path(&self, path: &Path) -> Option<PathBuf> {

@@ -1,8 +1,9 @@
 //! Slips in files: each is told of with its place, what is wrong and what to write, and right lines are not.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
-use crate::common::{Sandbox, sandboxed};
+use crate::common::{Sandbox, run, sandboxed};
 
 /// Lines below `[uwsgi]` with a slip; line and column of what is said, and a part of the message and of the
 /// hint.
@@ -148,6 +149,59 @@ fn nothing_is_said_of_right_lines() {
     sandboxed(|sandbox| {
         for lines in RIGHT {
             let (status, said) = check(sandbox, &format!("[uwsgi]\nuid = root\n{lines}\n"));
+            assert_eq!((status, &*said), (0, ""), "{lines}");
+        }
+    });
+}
+
+#[test]
+fn a_check_tells_of_files_that_the_user_cannot_have() {
+    sandboxed(|sandbox| {
+        run("mkdir", &["-m", "755", "/run/scratch/roots", "/run/scratch/roots/spool"]);
+        run("mkdir", &["-m", "700", "/run/scratch/secret"]);
+        run("mkdir", &["-m", "770", "/run/scratch/groups"]);
+        for (file, mode) in [("there", 0o644), ("key", 0o600), ("log", 0o666), ("cert", 0o640)] {
+            let path = sandbox.file(&format!("roots/{file}"), "");
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let roots = "/run/scratch/roots";
+        let denied = |verb: &str, file: &str| {
+            format!("uWSGI opens {roots}/{file} as user 'user001', who may not {verb} it\n")
+        };
+        for (line, column, says) in [
+            ("pidfile = ROOTS/there", 11, denied("write", "there")),
+            ("daemonize = ROOTS/there", 13, denied("write", "there")),
+            ("log-maxsize = 9\nlogto = ROOTS/there", 9, denied("write", "there")),
+            ("spooler = ROOTS/spool", 11, denied("write", "spool")),
+            ("spooler = ROOTS/none", 11, format!("there is no {roots}/none\n")),
+            ("https-socket = :2,ROOTS/cert,ROOTS/key", 16, denied("read", "key")),
+            ("https2 = addr=:2,cert=ROOTS/none,key=x", 10, format!("there is no {roots}/none\n")),
+            (
+                "pidfile = /run/scratch/secret/a",
+                11,
+                "user 'user001' may not search /run/scratch/secret\n".into(),
+            ),
+            ("logto = /run/none/a", 9, "there is no directory /run/none\n".to_owned()),
+            ("standard-output = file:/run/none/a", 19, "there is no directory /run/none\n".to_owned()),
+        ] {
+            let lines = line.replace("ROOTS", roots);
+            let (status, said) =
+                check(sandbox, &format!("[uwsgi]\nuid = user001\nhttp-socket = :1\n{lines}\n"));
+            let key = lines.lines().last().unwrap().split(' ').next().unwrap();
+            let at = 3 + lines.lines().count();
+            let expected = format!("FILE:{at}:{column}: warning: '{key}': {says}");
+            assert!(status == 0 && said.contains(&expected), "{expected}\n{said}");
+            assert!(said.matches("warning").count() == 1 && said.contains("  hint: "), "{said}");
+        }
+        // Files that PID 1 makes; rights that a group may give; and what a hook may have made before.
+        for lines in [
+            "pidfile = ROOTS/new\nlogto = ROOTS/there\nhttps-socket = :2,ROOTS/there,ROOTS/cert",
+            "daemonize = ROOTS/log\npidfile = /run/scratch/groups/there",
+            "hook-as-root = mkdir:/run/none\nlogto = /run/none/a\nspooler = ROOTS/none",
+            "chroot = /srv\nspooler = ROOTS/none",
+        ] {
+            let lines = lines.replace("ROOTS", roots);
+            let (status, said) = check(sandbox, &format!("[uwsgi]\nuid = 1001\nhttp-socket = :1\n{lines}\n"));
             assert_eq!((status, &*said), (0, ""), "{lines}");
         }
     });

@@ -64,6 +64,7 @@ const RUN: &[(&str, &str, &str, &str)] = &[
     ("docs/operating.md", "cp docs/completions/emperor.bash", "tests/docs/night.rs", "cp docs/completions"),
     ("docs/operating.md", "vassals/*.ini", "tests/docs/night.rs", "vassals/*.ini"),
     ("docs/operating.md", "its last line: ", "tests/docs/logs.rs", "its last line"),
+    ("docs/operating.md", "/var/log/emperor.log {", "tests/docs/logs.rs", "copytruncate"),
     ("docs/operating.md", "/var/log/vassals/*.log {", "tests/docs/logs.rs", "rotate 14"),
     ("docs/operating.md", "Type=notify-reload", "scripts/vm-guide.py", "block(OPERATING, NOTIFY_RELOAD)"),
     ("docs/operating.md", "emperor status --problems", "tests/docs/night.rs", "docs/operating.md"),

@@ -272,6 +272,7 @@ fn command_options(command: &str) -> &'static [(&'static str, &'static str)] {
         "upgrade" => &[("roll", "then replace all instances, some at a time")],
         "enter" => &[("user", "as the app's user")],
         "ps" | "roll" => &[],
+        "stop" => &[("now", "with SIGKILL to its app"), ("wait", "wait for the outcome")],
         _ => &[("wait", "wait for the outcome")],
     }
 }
@@ -681,6 +682,7 @@ fn bash_completes_commands_vassals_and_values() {
         (&["emperor", "--cap", "kill,net_r"], "kill,net_raw"),
         (&["emperor", "--control", "=", "/c", "status", "b"], "b/app2"),
         (&["emperor", "stop", "--control", "/c", "--w"], "--wait"),
+        (&["emperor", "stop", "a", "--"], "--control|--now|--wait"),
         (&["emperor", "status", "--"], "--control|--is-up|--json|--problems|--state|--watch"),
         (&["emperor", "upgrade", "--"], "--control|--roll"),
         (&["emperor", "roll", ""], ""),

@@ -39,6 +39,26 @@ fn logrotate_with_the_file_of_the_page_loses_no_line() {
 }
 
 #[test]
+fn logrotate_with_the_file_of_the_page_begins_the_emperors_log_anew() {
+    sandboxed(|sandbox| {
+        sandbox.mount(&["-t", "tmpfs", "-o", "mode=755", "none"], "/var/log");
+        sandbox.vassal("app", "command = sh -c 'while :; do echo tick; sleep 0.002; done'");
+        let log = || fs::read_to_string("/var/log/emperor.log").unwrap_or_default();
+        let emperor = sandbox.emperor(&["--logto", "/var/log/emperor.log"]);
+        until("both have written", || {
+            log().contains("emperor: app: running after ") && log().contains("\ntick\n")
+        });
+        let (file, state) = (sandbox.file("logrotate", &block("copytruncate")), sandbox.path("state"));
+        run("logrotate", &["--force", "--state", state.to_str().unwrap(), file.to_str().unwrap()]);
+        assert!(run("zcat", &["/var/log/emperor.log.1.gz"]).contains("emperor: app: running after "));
+        sandbox.vassal("next", "command = sleep 1000");
+        until("both go on", || log().contains("emperor: next: running after ") && log().contains("\ntick\n"));
+        assert!(!log().contains("emperor: app: running after "), "it begins anew");
+        emperor.stop();
+    });
+}
+
+#[test]
 fn an_app_that_fails_is_told_of_as_on_the_page() {
     sandboxed(|sandbox| {
         let line = r#"command = python3 -c "import os; os.environ['DATABASE_URL']""#;

@@ -280,13 +280,14 @@ fn a_probe_learns_from_the_exit_status_whether_a_vassal_is_up() {
             let (_, said, error) = probe(name);
             assert!(said.starts_with(&format!("{name}: {state}")) && error.is_empty(), "{said}{error}");
         }
-        for (name, state) in [("broken", "backoff, "), ("mistaken", "invalid"), ("none", "its file is gone")]
-        {
+        for (name, state) in [("broken", "backoff, "), ("mistaken", "invalid")] {
             until(format_args!("{name} is down: {state}"), || {
                 let (status, said, error) = probe(name);
                 status == 1 && said.is_empty() && error.starts_with(&format!("emperor: {name}: {state}"))
             });
         }
+        let (status, _, error) = probe("broke");
+        assert_eq!((status, &*error), (1, "emperor: there is no vassal 'broke': did you mean 'broken'?\n"));
         told(sandbox, &["stop", "steady", "--wait"]);
         let (status, _, error) = probe("steady");
         assert!(status == 1 && error.starts_with("emperor: steady: stopped"), "{error}");

@@ -42,8 +42,9 @@ fn problems_are_shown_alone_and_by_the_exit_status() {
         emperor.wait_running(1, "well");
         let none = (0, "1 instance: 1 running, no problem\n".to_owned(), String::new());
         assert_eq!(command(sandbox, &["status", "--problems"]), none);
-        let none = (0, "no problem\n".to_owned(), String::new());
         assert_eq!(command(sandbox, &["status", "--problems", "well"]), none);
+        let none = (0, format!("none is backoff or stopped; {}", none.1), String::new());
+        assert_eq!(command(sandbox, &["status", "--state=backoff,stopped", "well"]), none);
         sandbox.vassal("fails", "exec-asap = false\ncommand = true");
         sandbox.vassal("mistaken", "exec-as-usr = true");
         until("both are down", || {
@@ -80,6 +81,19 @@ fn problems_are_shown_alone_and_by_the_exit_status() {
             let (status, _, error) = command(sandbox, words);
             let why = "there is no vassal 'w*': one NAME is taken here, and no pattern\n";
             assert!(status == 1 && error.ends_with(why), "{words:?}: {error}");
+        }
+        // A slip, as for all commands that take a name, and the beginning of only one.
+        for (words, meant) in [
+            (&["status", "wel"][..], "well"),
+            (&["stop", "mistakne"], "mistaken"),
+            (&["logs", "mist"], "mistaken"),
+            (&["ps", "wll"], "well"),
+            (&["enter", "weell"], "well"),
+            (&["status", "--is-up", "fials"], "fails"),
+            (&["reload", "well.ini"], "well"),
+        ] {
+            let (status, _, error) = command(sandbox, words);
+            assert!(status == 1 && error.ends_with(&format!("': did you mean '{meant}'?\n")), "{error}");
         }
         let (status, _, error) = command(sandbox, &["enter", "*", "--", "true"]);
         assert!(status == 1 && error.contains("these are several vassals: name one"), "{error}");
@@ -282,17 +296,25 @@ fn a_shell_in_a_vassal_has_a_terminal_of_its_own() {
 fn processes_of_vassals_are_listed_with_both_pids() {
     sandboxed(|sandbox| {
         sandbox.vassal("app", ENTERED);
-        sandbox.vassal("other", STEADY);
-        let emperor = sandbox.emperor(&["--emperor-use-clone", "fs,pid,uts,ipc"]);
+        sandbox.vassal("other", &format!("standard-output = file:/run/scratch/other.log\n{STEADY}"));
+        sandbox.vassal("down", "command = false");
+        let mode = ["--emperor-use-clone", "fs,pid,uts,ipc", "--emperor-throttle", "3600000"];
+        let emperor = sandbox.emperor(&mode);
         let init = emperor.wait_running(1, "app");
         emperor.wait_running(1, "other");
+        emperor.wait_for("emperor: down: app exited with status 1");
         let (status, table, _) = command(sandbox, &["ps", "a*"]);
         let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!((status, rows[0].join(" ")), (0, "NAME PID INSIDE USER MEMORY CPU COMMAND".to_owned()));
         assert_eq!((rows.len(), rows[1][..3].join(" ")), (3, format!("app {init} 1")), "{table}");
         assert!(rows[2][2] != "1" && rows[2][6..] == ["sleep", "1000"], "{table}");
         assert!(rows[2][4].ends_with('K') || rows[2][4].ends_with('M'), "{table}");
-        assert!(command(sandbox, &["ps"]).1.contains("\nother "));
+        let (_, all, _) = command(sandbox, &["ps"]);
+        let names = |word: &str| all.lines().filter(|line| line.ends_with(word)).count();
+        assert_eq!((names("  [vassal-log]"), names("  vassal-init other")), (1, 1), "{all}");
+        assert!(!all.contains("down"), "{all}");
+        let (_, table, _) = command(sandbox, &["ps", "down", "app"]);
+        assert!(table.contains("\ndown ") && table.contains("  not up: backoff\n"), "{table}");
         emperor.stop();
     });
 }
@@ -395,6 +417,27 @@ fn an_app_that_does_not_stop_is_told_of_and_killed_by_a_second_command() {
         assert_eq!(command(sandbox, &["stop", "app"]).1, "app: stopping: its app is killed\n");
         emperor.wait_for("the emperor again: SIGKILL to the app");
         assert_eq!(command(sandbox, &["stop", "--wait", "app"]).0, 0);
+        // Told where it is asked for, and no problem.
+        let told = "1 instance: 1 stopped by command, no problem\n";
+        for words in [&["status", "--problems"][..], &["status", "--problems", "app"]] {
+            assert_eq!(command(sandbox, words), (0, told.to_owned(), String::new()));
+        }
+        let (status, text, _) = command(sandbox, &["status", "app"]);
+        assert!(status == 0 && text.contains("\n          State: stopped by command since 20"), "{text}");
+        // One is enough.
+        assert_eq!(command(sandbox, &["start", "--wait", "app"]).0, 0);
+        emperor.wait_for_nth(2, "deaf");
+        let (status, text, _) = command(sandbox, &["stop", "app", "--now", "--wait=20s"]);
+        assert!(status == 0 && text.starts_with("app: stopped, "), "{text}");
+        emperor.wait_for("emperor: app: stop by command: stopping: its app is killed");
+        emperor.wait_for("vassal-init[app]: SIGKILL to the app");
+        assert_eq!(command(sandbox, &["stop", "app", "--now"]).1, "app: stopped already\n");
+        // One that is asked already.
+        assert_eq!(command(sandbox, &["start", "--wait", "app"]).0, 0);
+        emperor.wait_for_nth(3, "deaf");
+        assert_eq!(command(sandbox, &["stop", "app"]).1, "app: stopping\n");
+        assert_eq!(command(sandbox, &["stop", "--now", "app"]).1, "app: stopping: its app is killed\n");
+        assert_eq!(command(sandbox, &["stop", "--wait=20s", "app"]).0, 0);
         emperor.stop();
     });
 }

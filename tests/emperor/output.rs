@@ -204,6 +204,12 @@ fn logs_shows_what_a_vassal_has_written_and_goes_on_over_a_rename() {
             let (status, text) = command(sandbox, words);
             assert!(status == 1 && text.starts_with(says), "{words:?}: {text}");
         }
+        for count in [&["-n", "1"][..], &["-n1"], &["-n", "-1"], &["-1"], &["--lines=1"]] {
+            let last = command(sandbox, &[&["logs", "a b"], count].concat());
+            assert_eq!(last, (0, "err\n".to_owned()), "{count:?}");
+        }
+        let many = command(sandbox, &["logs", "-150", "a b"]);
+        assert!(many.0 == 0 && many.1.starts_with("52\n"), "{many:?}");
         for words in [&["logs"][..], &["logs", "a", "b"], &["logs", "--json", "a b"], &["status", "-f"]] {
             assert_eq!(command(sandbox, words).0, 78, "{words:?}");
         }

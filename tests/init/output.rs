@@ -347,8 +347,13 @@ fn uwsgi_has_the_files_that_it_would_open_as_root() {
             stop_uwsgi(vassal);
         }
         // What is there and root's stays so, and is told before uWSGI ends.
-        for (key, name) in [("pidfile", "there"), ("daemonize", "there"), ("spooler", "spool")] {
-            let mut vassal = uwsgi(sandbox, &format!("{key} = /run/scratch/logs/{name}"));
+        for (key, before, name) in [
+            ("pidfile", "", "there"),
+            ("daemonize", "", "there"),
+            ("spooler", "", "spool"),
+            ("https-socket", ":9102,", "there"),
+        ] {
+            let mut vassal = uwsgi(sandbox, &format!("{key} = {before}/run/scratch/logs/{name}"));
             assert_eq!(vassal.wait(), 1, "{key}");
             let says = format!(
                 "vassal.ini:6:{}: {key}: uWSGI opens /run/scratch/logs/{name} as user 1001: \

@@ -17,5 +17,5 @@ mod listen;
 pub(super) mod maps;
 mod replicas;
 pub(super) mod settings;
-mod uwsgi_files;
+pub(crate) mod uwsgi_files;
 mod uwsgi_ini;

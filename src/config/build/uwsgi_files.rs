@@ -3,15 +3,18 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::diagnostic::Diagnostics;
-use crate::config::plan::{Output, VassalPlan};
+use crate::config::plan::{Id, Located, Output, Phase, VassalPlan};
 use crate::config::setting::{Setting, State};
+use crate::config::world::World;
 use crate::names;
 
 /// The options with such a file.
 const FILES: &str = "daemonize logto pidfile spooler";
+/// The options that have the files of a certificate and of its key behind an address.
+const CERTIFICATES: &str = "https https-socket https2";
 /// The options by which uWSGI starts itself anew, which it cannot do here.
 const RELOADS: &str = "fs-reload py-auto-reload py-autoreload touch-reload";
 
@@ -24,7 +27,7 @@ pub(super) fn take_over(options: &mut Vec<&Setting>, plan: &mut VassalPlan, foun
         let is_path = !text.is_empty() && (text.starts_with(b"/") || !text.contains(&b':'));
         setting.state == State::Open && names::contains(FILES, &setting.key) && is_path
     };
-    let path = |setting: &Setting| PathBuf::from(OsStr::from_bytes(setting.text()));
+    let path = |text: &[u8]| PathBuf::from(OsStr::from_bytes(text));
     let has_more = |setting: &&Setting| {
         ["log-", "logfile-", "touch-log"].iter().any(|more| setting.key.starts_with(more.as_bytes()))
     };
@@ -36,19 +39,108 @@ pub(super) fn take_over(options: &mut Vec<&Setting>, plan: &mut VassalPlan, foun
         && !options.iter().any(has_more)
         && let Some(setting) = options.iter().rfind(|setting| is_file(setting) && setting.key == b"logto")
     {
-        plan.output.out = Some(setting.locate(Output::File(path(setting))));
+        plan.output.out = Some(setting.locate(Output::File(path(setting.text()))));
         options.retain(|setting| setting.key != b"logto");
     }
     for setting in options {
         let key = setting.key.escape_ascii();
+        let of_uwsgi = &mut plan.output.of_uwsgi;
         if names::contains(RELOADS, &setting.key) {
             let message = format!("'{key}' ends uWSGI here, and a new instance takes its place");
             found.warning(&setting.at, message).hint("touch the vassal's file instead");
+        } else if names::contains(CERTIFICATES, &setting.key) && setting.state == State::Open {
+            // `ADDRESS,CERTIFICATE,KEY`; in `https2` with names, as `key=`.
+            let parts = setting.text().split(|&byte| byte == b',').skip(1);
+            let values = parts.filter_map(|part| part.rsplit(|&byte| byte == b'=').next());
+            let files = values.filter(|value| value.starts_with(b"/"));
+            of_uwsgi.extend(files.map(|file| setting.locate(path(file))));
         } else if is_file(setting) && setting.text().starts_with(b"/") {
-            plan.output.of_uwsgi.push(setting.locate(path(setting)));
+            of_uwsgi.push(setting.locate(path(setting.text())));
         } else if is_file(setting) && setting.key != b"spooler" && plan.chdir.is_some() {
             let message = format!("'{key}' is in 'chdir' here, and in the directory of this file in uWSGI");
             found.warning(&setting.value_at, message).hint("write the path from the root");
         }
+    }
+}
+
+/// Warns of what root finds now, and uWSGI or PID 1 will find at the start: directories that are missing, and
+/// files that are kept from the user. Only for a check: a start asks the kernel.
+pub(crate) fn warn_of_denied(plan: &VassalPlan, world: &dyn World, found: &mut Diagnostics) {
+    // What hooks do before the app starts is not known, and paths may be others in a jail.
+    let has_hooks = plan.hooks.iter().any(|hook| hook.phase < Phase::PostApp);
+    let has_jail = plan.jail.new_root().is_some() || !plan.jail.maps.users.is_empty();
+    if world.host().uid() != 0 || found.failed() || has_hooks || has_jail {
+        return;
+    }
+    for output in [&plan.output.out, &plan.output.err].into_iter().flatten() {
+        if let Output::File(path) = &output.value {
+            warn(output, path, (0, "root"), 0, world, found);
+        }
+    }
+    let (uid, name) = match plan.run_as.uid.as_ref().map(|uid| &uid.value) {
+        Some(Id::Name(name)) => {
+            let passwd = world.read(Path::new("/etc/passwd")).unwrap_or_default();
+            let id = String::from_utf8_lossy(&passwd).lines().find_map(|line| {
+                let mut fields = line.split(':');
+                if fields.next()? == name { fields.nth(1)?.parse().ok() } else { None }
+            });
+            // The start says that there is no such user.
+            let Some(uid) = id else { return };
+            (uid, name.to_string())
+        }
+        Some(Id::Number(uid)) => (*uid, uid.to_string()),
+        None => (0, "root".to_owned()),
+    };
+    for file in &plan.output.of_uwsgi {
+        warn(
+            file,
+            &file.value,
+            (uid, &name),
+            if file.key.starts_with("https") { 4 } else { 2 },
+            world,
+            found,
+        );
+    }
+}
+
+/// Warns of one file to which the user needs this right (as in access(2)); if it is 0, of its directory only.
+fn warn<T>(
+    of: &Located<T>,
+    path: &Path,
+    (uid, name): (u32, &str),
+    right: u32,
+    world: &dyn World,
+    found: &mut Diagnostics,
+) {
+    // Who else has which rights depends on groups: where one of them has the right, the user may be in it.
+    let may = |path: &Path, right: u32| {
+        world.status(path).map(|there| {
+            let bits = if there.uid == uid { there.mode >> 6 } else { there.mode | there.mode >> 3 };
+            uid == 0 || bits & right == right
+        })
+    };
+    let mut above: Vec<_> = path.ancestors().skip(1).filter(|path| path.has_root()).collect();
+    above.reverse();
+    let shown = |path: &Path| path.display().to_string();
+    // PID 1 makes the others.
+    let must_be_there = right == 4 || &*of.key == "spooler";
+    let why = above.into_iter().find_map(|directory| match may(directory, 1) {
+        Some(true) => None,
+        Some(false) => {
+            Some((format!("user '{name}' may not search {}", shown(directory)), "write another path"))
+        }
+        None => Some((format!("there is no directory {}", shown(directory)), "make it")),
+    });
+    let why = why.or_else(|| match may(path, right) {
+        Some(false) => {
+            let verb = if right == 4 { "read" } else { "write" };
+            let why = format!("uWSGI opens {} as user '{name}', who may not {verb} it", shown(path));
+            Some((why, "have it belong to that user"))
+        }
+        None if must_be_there => Some((format!("there is no {}", shown(path)), "make it, for that user")),
+        _ => None,
+    });
+    if let Some((why, hint)) = why.filter(|_| !found.has(&of.at)) {
+        found.warning(&of.at, format!("'{}': {why}", of.key)).hint(hint);
     }
 }

@@ -235,7 +235,7 @@ const FOREIGN: &str = "\
 fn no_command(program: &Program, word: &str) -> Mistake {
     let foreign = FOREIGN.lines().map(names::split).find(|(name, _)| *name == word);
     let commands: Vec<_> = program.commands.split(' ').chain(["help"]).collect();
-    let close = foreign.map(|(_, meant)| meant).or_else(|| probable(word, &commands));
+    let close = foreign.map(|(_, meant)| meant).or_else(|| suggest::probable(word, &commands));
     let hint = match close {
         Some(close) => format!("did you mean '{close}'?"),
         None => format!("commands are {}; a file here is './FILE'", commands.join(", ")),
@@ -251,17 +251,8 @@ fn unknown(program: &Program, name: &str) -> Mistake {
 
 /// The mistake of an option that is none of these.
 pub fn unknown_option(name: &str, names: &[&str]) -> Mistake {
-    let close = probable(name, names).map(|close| format!("did you mean '--{close}'?"));
+    let close = suggest::probable(name, names).map(|close| format!("did you mean '--{close}'?"));
     Mistake(format!("unknown option '--{name}'"), close)
-}
-
-/// Which of these a word probably means: the only one that begins so, or the closest.
-fn probable<'a>(word: &str, names: &[&'a str]) -> Option<&'a str> {
-    let mut begin = names.iter().filter(|name| word.len() > 2 && name.starts_with(word));
-    match (begin.next(), begin.next()) {
-        (Some(only), None) => Some(only),
-        _ => suggest::closest(word.as_bytes(), names),
-    }
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ pub static EMPEROR: Program = Program {
             \x20   --user                         as the app's user, in its environment\n\
             \x20 emperor reload NAME              do what touching its file does\n\
             \x20 emperor stop NAME                stop it until it is started by command\n\
+            \x20   --now                          with SIGKILL to its app\n\
             \x20 emperor start NAME               start what is not up, at once\n\
             \x20   --wait[=TIME]                  wait for the outcome (default: up to 60s)\n\
             \x20 emperor roll                     replace all instances, some at a time\n\

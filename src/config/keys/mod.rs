@@ -23,7 +23,7 @@ pub(super) mod habits;
 pub(super) mod hooks;
 pub(super) mod read;
 pub(super) mod sockets;
-pub(super) mod suggest;
+pub(crate) mod suggest;
 mod table;
 pub(super) mod uwsgi;
 pub(super) mod values;

@@ -1,5 +1,14 @@
 //! "Did you mean …?": the known name that a misspelt one is closest to.
 
+/// Which of these a word probably means: the only one that begins so, or the closest.
+pub(crate) fn probable<'a>(word: &str, names: &[&'a str]) -> Option<&'a str> {
+    let mut begin = names.iter().filter(|name| word.len() > 2 && name.starts_with(word));
+    match (begin.next(), begin.next()) {
+        (Some(only), None) => Some(only),
+        _ => closest(word.as_bytes(), names),
+    }
+}
+
 /// The candidate that was probably meant by `name`, if one is close enough.
 ///
 /// The rule is conservative: one slip (a letter added, left out or changed, or two neighbours swapped) in

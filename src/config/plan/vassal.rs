@@ -66,7 +66,8 @@ pub struct OutputPlan {
     pub out: Option<Located<Output>>,
     /// Standard error (`standard-error`); `None` for the same as standard output.
     pub err: Option<Located<Output>>,
-    /// Files that uWSGI opens before it becomes its user (`pidfile` and the like).
+    /// Files that uWSGI opens before it becomes its user: those of certificates (`https-socket` and its kin)
+    /// to read them, the others (`pidfile` and its kin) to write them.
     pub of_uwsgi: Vec<Located<PathBuf>>,
 }
 

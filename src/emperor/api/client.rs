@@ -15,7 +15,7 @@ use rustix::net::{
 };
 
 use super::control::{
-    COMMANDS, DONE, FAILED, ILL, Kind, OUTCOME, PATIENCE_WITH_UPGRADES, PENDING, Query, usual_path,
+    COMMANDS, DONE, FAILED, ILL, Kind, NOW, OUTCOME, PATIENCE_WITH_UPGRADES, PENDING, Query, usual_path,
 };
 use super::logs::Logs;
 use super::watch::{size, watch};
@@ -24,6 +24,7 @@ use crate::cli;
 use crate::config;
 use crate::config::cmdline::args::{Mistake, note_place, unknown_option};
 use crate::config::diagnostic::{Misuse, misuse};
+use crate::emperor::core::order::Order;
 use crate::emperor::core::status::STATES;
 use crate::emperor::core::text::later;
 use crate::error::{Context, Error, Result};
@@ -32,8 +33,8 @@ use crate::sys::fd::write_all;
 
 /// The options of all commands.
 const OPTIONS: &[&str] = &[
-    "control", "json", "is-up", "watch", "problems", "state", "user", "roll", "wait", "follow", "lines",
-    "help",
+    "control", "json", "is-up", "watch", "problems", "state", "user", "roll", "wait", "now", "follow",
+    "lines", "help",
 ];
 
 /// An emperor that does not answer for so long hangs.
@@ -88,6 +89,15 @@ pub fn command(words: &[OsString]) -> Option<i32> {
             word => break word,
         }
     };
+    if first == b"reopen-logs" {
+        let message = "there is no log to reopen".to_owned();
+        let hint = "a log that is renamed is made anew; have 'logto' truncated (logrotate's copytruncate)";
+        return Some(cli::invalid(&misuse(
+            "emperor",
+            words,
+            Misuse { word: 0, message, hint: Some(hint.into()) },
+        )));
+    }
     let (_, kind) = COMMANDS.iter().find(|(name, _)| name.as_bytes() == first)?;
     let mut own = words.iter().take_while(|word| *word != "--");
     if own.any(|word| word == "--help" || word == "-h") {
@@ -115,7 +125,8 @@ pub fn command(words: &[OsString]) -> Option<i32> {
     let mut answer = ask(&request, &request.question);
     match kind {
         Kind::Ps if answer.status == DONE => {
-            let text = processes::table(&String::from_utf8_lossy(&answer.text));
+            let shows_down = request.question != b"ps\0";
+            let text = processes::table(&String::from_utf8_lossy(&answer.text), shows_down);
             return Some(cli::print("emperor", text.as_bytes()));
         }
         Kind::Enter if answer.status == DONE => return Some(enter_it(&request, &answer)),
@@ -186,7 +197,7 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
     let (mut json, mut is_up, mut watch) = (false, false, false);
     // The options of status, separated by blanks.
     let mut options = String::new();
-    let (mut wait, mut next) = (None, None);
+    let (mut wait, mut next, mut at_once) = (None, None, false);
     let mut logs = Logs::default();
     let (mut as_user, mut command) = (false, Vec::new());
     loop {
@@ -213,13 +224,16 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
                 let time = parser.optional_value();
                 wait = Some(time.map_or(Ok(WAIT), |time| config::duration(time.as_bytes()))?);
             }
+            Arg::Long("now") if kind == Kind::Order(Order::Stop) => at_once = true,
             Arg::Short('f') | Arg::Long("follow") if kind == Kind::Logs => logs.follows = true,
             Arg::Short('n') | Arg::Long("lines") if kind == Kind::Logs => {
-                logs.lines = parser.value()?;
-                let number = logs.lines.to_str().map(|lines| lines.strip_prefix('+').unwrap_or(lines));
-                if number.is_none_or(|lines| lines.parse::<u64>().is_err()) {
-                    return Err("LINES is a number".into());
-                }
+                logs.lines = number_of_lines(parser.value()?)?;
+            }
+            // As of tail.
+            Arg::Short(digit @ '0'..='9') if kind == Kind::Logs => {
+                let mut number = OsString::from(digit.to_string());
+                number.extend(parser.optional_value());
+                logs.lines = number_of_lines(number)?;
             }
             Arg::Value(word) => question.push(word.into_vec()),
             // One that another command has is no slip.
@@ -255,10 +269,22 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
         (Kind::Order(_) | Kind::Logs, 3..) => return Err("it takes one NAME, and no pattern".into()),
         _ => return Err("too many arguments".into()),
     }
+    if at_once {
+        question.push(NOW.to_vec());
+    }
     let patience = if kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE };
     let name = question.get(1).filter(|_| kind == Kind::Logs).cloned();
     let logs = name.map(|name| (logs, OsString::from_vec(name)));
     Ok(Request { path, question: question.join(&0), patience, wait, watch, command, as_user, next, logs })
+}
+
+/// LINES as `tail` takes it: `5`, `-5`, or from line 5 on `+5`.
+fn number_of_lines(lines: OsString) -> std::result::Result<OsString, Mistake> {
+    let text = lines.to_str().map(|lines| lines.strip_prefix('-').unwrap_or(lines)).unwrap_or_default();
+    match text.strip_prefix('+').unwrap_or(text).parse::<u64>() {
+        Ok(_) => Ok(text.into()),
+        Err(_) => Err("LINES is a number".into()),
+    }
 }
 
 fn push_option(options: &mut String, option: &str, value: &str) {

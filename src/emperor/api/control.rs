@@ -34,6 +34,9 @@ pub const PATIENCE_WITH_UPGRADES: Duration = Duration::from_secs(90);
 /// Stands before the words of an order in a question for its outcome.
 pub(super) const OUTCOME: &[u8] = b"outcome\0";
 
+/// Stands behind the words of an order to stop at once.
+pub(super) const NOW: &[u8] = b"now";
+
 /// The first byte of an answer: success.
 pub const DONE: u8 = b'0';
 /// The first byte of an answer: failure.
@@ -79,8 +82,8 @@ pub enum Command<'a> {
     Logs(&'a OsStr),
     /// The pids of vassals. The client does the rest.
     Processes(Query<'a>),
-    /// An order to this vassal.
-    Order(Order, &'a OsStr),
+    /// An order to this vassal, and whether it is to stop at once.
+    Order((Order, bool), &'a OsStr),
     /// The question for the outcome of such an order.
     Outcome(Order, &'a OsStr),
     /// Replace the emperor by its new program.
@@ -146,7 +149,10 @@ impl<'a> Command<'a> {
             Kind::Logs => Self::Logs(OsStr::from_bytes(argument)),
             Kind::Upgrade => Self::Upgrade,
             Kind::Roll => Self::Roll,
-            Kind::Order(order) => Self::Order(*order, OsStr::from_bytes(argument)),
+            Kind::Order(order) => {
+                let at_once = words.next() == Some(NOW);
+                Self::Order((*order, at_once), OsStr::from_bytes(argument))
+            }
         })
     }
 }

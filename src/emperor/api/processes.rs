@@ -45,8 +45,9 @@ struct Process {
     name: String,
 }
 
-/// A table of the processes of the instances of an answer.
-pub(super) fn table(answer: &str) -> String {
+/// A table of the processes of the instances of an answer. With `shows_down` those without any have a row,
+/// too.
+pub(super) fn table(answer: &str, shows_down: bool) -> String {
     let all = all();
     let mut text = format!(
         "{:<16} {:>7} {:>6} {:>6} {:>7} {:>6}  COMMAND\n",
@@ -55,7 +56,10 @@ pub(super) fn table(answer: &str) -> String {
     let mut inits: Vec<i32> = instances(answer).map(|instance| instance.pid).filter(|pid| *pid > 0).collect();
     inits.sort_unstable();
     let of: Vec<_> = all.iter().map(|process| init_of(process, &inits, &all)).collect();
-    for Instance { pid, name, .. } in instances(answer).filter(|instance| instance.pid > 0) {
+    for Instance { pid, name, state, .. } in instances(answer) {
+        if pid == 0 && shows_down {
+            let _ = writeln!(text, "{name:<16} {:>7} {0:>6} {0:>6} {0:>7} {0:>6}  not up: {state}", "-");
+        }
         for (process, _) in all.iter().zip(&of).filter(|(_, init)| **init == Some(pid)) {
             push_row(&mut text, name, process);
         }
@@ -75,7 +79,10 @@ fn push_row(text: &mut String, name: &str, process: &Process) {
     line.truncate(COMMAND_MAX);
     line.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
     let line = String::from_utf8_lossy(line.trim_ascii_end());
-    let command = if line.is_empty() { format!("[{}]", process.name) } else { line.into_owned() };
+    // A relay or a prober has the words of the PID 1 that it was forked from.
+    let is_helper = process.name.starts_with("vassal-") && process.name != "vassal-init";
+    let command =
+        if line.is_empty() || is_helper { format!("[{}]", process.name) } else { line.into_owned() };
     let _ = writeln!(
         text,
         "{name:<16} {pid:>7} {inside:>6} {user:>6} {memory:>7} {cpu:>6}  {}",
@@ -165,7 +172,7 @@ mod tests {
         let text = (0..1000)
             .map(|_| {
                 std::thread::sleep(Duration::from_millis(10));
-                table(&format!("{own} 0 running my app\n0 0 backoff other\n"))
+                table(&format!("{own} 0 running my app\n0 0 backoff other\n"), false)
             })
             .find(|text| text.contains("  sleep 1000"))
             .unwrap();
@@ -177,6 +184,8 @@ mod tests {
         assert!(row(own).is_some_and(|row| row.starts_with("my app  ")), "{text}");
         assert!(row(child.id()).is_some_and(|row| row.ends_with("  sleep 1000")), "{text}");
         assert!(row(parent).is_none(), "{text}");
+        let down = table("0 0 backoff other\n", true);
+        assert!(down.ends_with("\nother                  -      -      -       -      -  not up: backoff\n"));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::protocol::MountReport;
 
 /// A wider cell moves the rest of its own line, but not the columns of the other lines.
 const WIDTH_MAX: usize = 40;
+/// The reason of the state `stopped`.
+const BY_COMMAND: &str = "stopped by command";
 /// In front of a line that goes on with the row above.
 pub(super) const INDENT: &str = "    ";
 
@@ -80,7 +82,7 @@ pub fn summary(vassals: &[Status<'_>]) -> String {
     for state in STATES {
         let count = vassals.iter().filter(|vassal| vassal.state == state).count();
         if count > 0 {
-            let _ = write!(text, "{count} {state}, ");
+            let _ = write!(text, "{count} {}, ", in_words(state));
         }
     }
     let count = vassals.iter().filter(|vassal| vassal.problem.is_some()).count();
@@ -89,6 +91,11 @@ pub fn summary(vassals: &[Status<'_>]) -> String {
         _ => writeln!(text, "{count} with a problem"),
     };
     text
+}
+
+/// A state, with the reason that it always has.
+fn in_words(state: &'static str) -> &'static str {
+    if state == "stopped" { BY_COMMAND } else { state }
 }
 
 /// Why the emperor runs with the configuration of before an upgrade, as a line; empty if it does not.
@@ -108,7 +115,7 @@ pub fn detail(vassal: &Status<'_>, memory: Option<u64>, now: Instant) -> String 
     };
     let age = |time: Duration| format!("{}, {} ago", Date::ago(time), rounded(time));
     line("File", Some(readable(vassal.path.as_os_str()).into_owned()));
-    let mut state = vassal.state.to_owned();
+    let mut state = in_words(vassal.state).to_owned();
     if let Some(time) = vassal.in_state {
         state = state + " since " + &age(time);
     }
@@ -277,7 +284,7 @@ fn cells(vassal: &Status<'_>) -> Vec<String> {
 fn last(vassal: &Status<'_>) -> String {
     let ended = vassal.history.last_end.as_deref();
     let is_commanded = vassal.state == "stopped" && ended == Some("stopped");
-    let ended = if is_commanded { Some("stopped by command") } else { ended };
+    let ended = if is_commanded { Some(BY_COMMAND) } else { ended };
     let losses = Some(vassal.mountpoints.losses()).filter(|losses| !losses.is_empty());
     let parts = [
         ("", Some(AWAITS_TURN).filter(|_| vassal.awaits_turn)),

@@ -87,4 +87,6 @@ pub enum InstanceEffect {
     AskToStop,
     /// Send SIGKILL. `Died` follows when it has worked.
     Kill,
+    /// Ask PID 1 to stop, and to kill its app at once.
+    KillApp,
 }

@@ -87,8 +87,10 @@ fn status(emperor: &Emperor, query: Query<'_>, now: Instant) -> Result<(bool, St
         is_ill |= !notes.is_empty();
         let gap = if text.is_empty() { "" } else { "\n" };
         text = text + gap + &summary + &notes + &limits.note(instances);
-    } else if text.is_empty() {
-        text = "no problem\n".to_owned();
+    } else if vassals.is_empty() {
+        // None of those that were asked about.
+        let none = states.map(|states| format!("none is {}; ", states.replace(',', " or ")));
+        text = none.unwrap_or_default() + &summary;
     } else if !is_asked_for_problems && states.is_none() {
         for vassal in &vassals {
             text += &render::detail(vassal, vassal.pid.and_then(|pid| supervisor.memory_of(pid)), now);

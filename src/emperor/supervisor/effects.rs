@@ -132,6 +132,11 @@ impl Supervisor {
                     process.send(if goes_on { &ToVassal::StopGracefully } else { &ToVassal::Stop }, None);
                 }
             }
+            InstanceEffect::KillApp => {
+                if let Some(process) = self.handles.process(id) {
+                    process.send(&ToVassal::StopNow, None);
+                }
+            }
             InstanceEffect::Kill => {
                 // Once it is killed, no mount table has the filesystems that it mounted since its last
                 // message.

@@ -197,7 +197,12 @@ impl Supervisor {
     ///
     /// # Errors
     /// As [`Registry::handle_order`].
-    pub fn handle_order(&mut self, order: Order, name: &OsStr, now: Instant) -> Result<String, String> {
+    pub fn handle_order(
+        &mut self,
+        order: (Order, bool),
+        name: &OsStr,
+        now: Instant,
+    ) -> Result<String, String> {
         let answer = self.registry.handle_order(order, name, now);
         self.run_effects(now);
         answer

@@ -388,7 +388,8 @@ impl EventLoop {
         let Heard { stop, gracefully, reload, signals, child_changed, mounts_changed, .. } = heard;
         crate::log::flush();
         let now = running_time::now();
-        let stop = stop.map(|who| StopRequest { gracefully, ..StopRequest::now(who) });
+        let kills = heard.kills;
+        let stop = stop.map(|who| StopRequest { gracefully, kills, ..StopRequest::now(who) });
         let mut wakeup = Wakeup { stop, reload, ..Wakeup::default() };
         let deaths = if child_changed { self.reap(now) } else { Deaths::default() };
         self.check.look(now);

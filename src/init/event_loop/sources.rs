@@ -43,6 +43,8 @@ pub struct Heard {
     pub stop: Option<String>,
     /// Whether the app is to answer first what it has accepted.
     pub gracefully: bool,
+    /// Whether it is to be killed at once.
+    pub kills: bool,
     /// A new file from the emperor.
     pub reload: Option<NewFile>,
     /// Signals, in the order in which they were taken from the queue.
@@ -172,9 +174,10 @@ impl Sources {
             match protocol::receive(link) {
                 Ok(Received::Nothing) => return,
                 Ok(Received::Packet(packet, file)) => match (ToVassal::decode(&packet), file) {
-                    (Some(message @ (ToVassal::Stop | ToVassal::StopGracefully)), _) => {
+                    (Some(message @ (ToVassal::Stop | ToVassal::StopGracefully | ToVassal::StopNow)), _) => {
                         heard.stop = Some("the emperor".into());
                         heard.gracefully = message == ToVassal::StopGracefully;
+                        heard.kills |= message == ToVassal::StopNow;
                     }
                     (Some(ToVassal::Reload), Some(file)) => heard.reload = Some(NewFile::Sent(file)),
                     (Some(ToVassal::Mountpoints), _) => heard.asks_for_report = true,

@@ -52,12 +52,14 @@ pub struct StopRequest {
     pub since: Instant,
     /// Whether the app is to answer first what it has accepted.
     pub gracefully: bool,
+    /// Whether the app is to be killed at once.
+    pub kills: bool,
 }
 
 impl StopRequest {
     /// A request that has just come.
     pub fn now(who: String) -> Self {
-        Self { who, since: running_time::now(), gracefully: false }
+        Self { who, since: running_time::now(), gracefully: false, kills: false }
     }
 
     /// Takes the requests to stop out of signals that no command gets. The first request counts.
@@ -67,10 +69,10 @@ impl StopRequest {
         Some(Self::now(signal_names::name(first)))
     }
 
-    /// Whether `later` is a second request. One request can arrive twice within a short time, because
-    /// terminals and timeout(1) signal a whole process group.
+    /// Whether the app is to be killed for `later`: it says so, or is a second request. One request can
+    /// arrive twice within a short time, because terminals and timeout(1) signal a whole process group.
     pub fn is_repeated_by(&self, later: &Self) -> bool {
-        later.since.saturating_duration_since(self.since) >= signal::SAME_REQUEST
+        later.kills || later.since.saturating_duration_since(self.since) >= signal::SAME_REQUEST
     }
 }
 

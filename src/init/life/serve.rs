@@ -197,6 +197,10 @@ fn begin_to_stop(vassal: &mut Vassal, stage: &Stage, request: StopRequest) -> St
     let has_time = request.gracefully && matches!(stage, Stage::Running);
     let how = ask_to_leave(vassal, if has_time { Request::StopGracefully } else { Request::Stop });
     crate::log!("stopping for {}: {how} to the app", request.who);
+    if request.kills {
+        crate::log!("SIGKILL to the app");
+        vassal.events.signal_app(libc::SIGKILL);
+    }
     vassal.events.send(&FromVassal::Stopping(longest_stop(&vassal.source.plan)));
     // From now on a dead mount can only delay the end of the app, for which there is a deadline.
     vassal.events.mountpoints.stop();

@@ -22,14 +22,15 @@ pub fn provide(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
     let Some(user) = jail.identity.as_ref().filter(|user| user.is_ordinary()) else { return };
     for Located { value: path, key, at } in &plan.output.of_uwsgi {
         let mode = if &**key == "pidfile" { 0o644 } else { 0o640 };
+        let may = if key.starts_with("https") { Access::READ_OK } else { Access::WRITE_OK };
         let child = jail.worker(false).work(|| {
-            if &**key != "spooler" {
+            if may == Access::WRITE_OK && &**key != "spooler" {
                 // If it cannot be made, the user cannot write it.
                 let _ = make(&jail.walk, path, mode, user);
             }
             user.assume(None)?;
-            let may = access(c_string(path.as_os_str()), Access::WRITE_OK);
-            Ok(may.err().map_or(String::new(), |errno| Described(errno).to_string()))
+            let done = access(c_string(path.as_os_str()), may);
+            Ok(done.err().map_or(String::new(), |errno| Described(errno).to_string()))
         });
         // Without a child, there is none for uWSGI either.
         let Ok(child) = child else { return };

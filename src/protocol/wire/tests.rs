@@ -107,6 +107,7 @@ fn to_vassal() -> Vec<ToVassal> {
         ToVassal::Hello(nobodys),
         ToVassal::Stop,
         ToVassal::StopGracefully,
+        ToVassal::StopNow,
         ToVassal::Reload,
         ToVassal::Kept(socket_ids().remove(0)),
         ToVassal::Kept(socket_ids().remove(2)),

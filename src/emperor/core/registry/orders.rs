@@ -1,12 +1,11 @@
 //! Orders to vassals, and their outcomes.
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Registry;
-use crate::config::language::glob;
+use crate::config::keys::suggest;
 use crate::emperor::core::effect::InstanceEffect;
 use crate::emperor::core::instance::Instance;
 use crate::emperor::core::machine::{End, Input, State};
@@ -19,15 +18,20 @@ use crate::emperor::core::vassal_file::{VassalFile, vassal_name};
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Registry {
-    /// Carries out an order, and returns the first answer to it.
+    /// Carries out an order, and returns the first answer to it. With `at_once` a stop kills the app.
     ///
     /// # Errors
     /// There is no such vassal, or its state does not allow the order.
-    pub fn handle_order(&mut self, order: Order, name: &OsStr, now: Instant) -> Result<String, String> {
+    pub fn handle_order(
+        &mut self,
+        (order, at_once): (Order, bool),
+        name: &OsStr,
+        now: Instant,
+    ) -> Result<String, String> {
         let Some(file) = self.names.get(name).cloned() else {
             return Err(self.unknown(name));
         };
-        let insists = order == Order::Stop && self.insists(&file, now);
+        let insists = order == Order::Stop && (self.insists(&file, now) || at_once);
         let Some(vassal) = self.vassals.get(&file) else { return Ok(String::new()) };
         let (is_up, is_held) = (vassal.has_process(), vassal.is_held());
         let how = match order {
@@ -42,7 +46,7 @@ impl Registry {
                 return Ok(format!("{}: told to reload", file.shown()));
             }
             Order::Stop if is_held && !is_up => "stopped already",
-            Order::Stop if insists => "stopping: its app is killed",
+            Order::Stop if insists && is_up => "stopping: its app is killed",
             Order::Stop if is_up => "stopping",
             Order::Stop => "stopped",
             Order::Start if vassal.has(|state| matches!(state, State::Starting { .. })) => "started already",
@@ -66,6 +70,11 @@ impl Registry {
         }
         for id in self.staying(&file) {
             self.step(&id, input, now);
+        }
+        if order == Order::Stop && at_once {
+            for id in self.those(&file, |it| it.process().is_some() && !it.has_ended()) {
+                self.push_to(&id, InstanceEffect::KillApp);
+            }
         }
         self.reduce(&file, now);
         self.settle(&file, now);
@@ -91,12 +100,11 @@ impl Registry {
         let shown = readable(name);
         let found = self.meant(name).and_then(|(file, one)| Some((file, one, self.vassals.get(file)?)));
         let Some((file, one, vassal)) = found else {
-            // The vassal existed, and has been removed since.
-            if glob::has_wildcard(name.as_bytes()) {
-                return (Outcome::Failed, self.unknown(name));
-            }
-            let outcome = if order == Order::Stop { Outcome::Done } else { Outcome::Failed };
-            return (outcome, format!("{shown}: its file is gone"));
+            // What was told to stop existed, and has been removed since.
+            return match order {
+                Order::Stop => (Outcome::Done, format!("{shown}: its file is gone")),
+                Order::Reload | Order::Start => (Outcome::Failed, self.unknown(name)),
+            };
         };
         let all = vassal.instances.iter().filter(|it| one.is_none_or(|one| one == it.number));
         let outcomes = all.clone().map(|instance| outcome_of(order, vassal, instance, now));
@@ -129,8 +137,12 @@ impl Registry {
         if self.is_pattern_of_some(name) {
             return text + ": one NAME is taken here, and no pattern";
         }
-        let meant = vassal_name(name);
-        if self.names.get(meant).is_some() {
+        let close = || {
+            let names: Vec<_> = self.vassals().filter_map(|(file, _)| file.name().to_str()).collect();
+            suggest::probable(name.to_str()?, &names).map(OsStr::new)
+        };
+        let meant = Some(vassal_name(name)).filter(|meant| self.names.get(meant).is_some());
+        if let Some(meant) = meant.or_else(close) {
             text = text + ": did you mean '" + &readable(meant) + "'?";
         }
         text

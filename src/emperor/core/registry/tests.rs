@@ -63,7 +63,7 @@ impl Story {
     }
 
     fn order(&mut self, order: Order, name: &str) -> (Result<String, String>, Vec<String>) {
-        (self.registry.handle_order(order, OsStr::new(name), self.now), self.effects())
+        (self.registry.handle_order((order, false), OsStr::new(name), self.now), self.effects())
     }
 
     fn outcome(&self, order: Order, name: &str) -> Outcome {
@@ -637,12 +637,12 @@ fn one_whose_turn_has_come_may_be_stopped_before_it_is_created() {
     let mut story = Story::with_starts(1);
     story.event("a", Event::Found { version: None, has_old_address: false, owner: None });
     story.registry.apply(&file("a"), Event::Address { why: String::new(), address: Ok(None) }, story.now);
-    let _ = story.registry.handle_order(Order::Stop, OsStr::new("a"), story.now);
+    let _ = story.registry.handle_order((Order::Stop, false), OsStr::new("a"), story.now);
     assert_eq!(
         story.effects(),
         ["a| stop by command: stopped", "a: ForgetFile", "a: ForgetSocket", "a: CloseDemand"]
     );
-    let _ = story.registry.handle_order(Order::Start, OsStr::new("a"), story.now);
+    let _ = story.registry.handle_order((Order::Start, false), OsStr::new("a"), story.now);
     assert_eq!(story.effects(), ["a| start by command: starting", "a: Spawn"]);
 }
 
@@ -1332,9 +1332,12 @@ fn whatever_happens_in_whatever_order_fits_together() {
                 story.registry.apply(&file, Event::Touched("file changed", None), story.now);
             }
             (2, ..) => story.registry.apply(&file, Event::Removed("file removed"), story.now),
-            (3, ..) => drop(story.registry.handle_order(Order::Stop, file.name(), story.now)),
-            (4, ..) => drop(story.registry.handle_order(Order::Start, file.name(), story.now)),
-            (5, ..) => drop(story.registry.handle_order(Order::Reload, file.name(), story.now)),
+            (3, ..) => {
+                let order = (Order::Stop, random.below(2) == 0);
+                drop(story.registry.handle_order(order, file.name(), story.now));
+            }
+            (4, ..) => drop(story.registry.handle_order((Order::Start, false), file.name(), story.now)),
+            (5, ..) => drop(story.registry.handle_order((Order::Reload, false), file.name(), story.now)),
             (6, ..) => story.registry.apply(&file, Event::Connected, story.now),
             (7, ..) if random.below(50) == 0 => story.registry.clear_backoffs(story.now),
             (7, ..) if from != file => {
@@ -1509,6 +1512,7 @@ fn carry_out(
                     InstanceEffect::TakeOver
                     | InstanceEffect::GiveUp
                     | InstanceEffect::AskToStop
+                    | InstanceEffect::KillApp
                     | InstanceEffect::Kill
                     | InstanceEffect::RunCommands => {
                         assert!(processes.contains(&id), "{effect:?} for no process");
