@@ -384,10 +384,11 @@ fn push_json(out: &mut String, vassal: &str, message: &str) {
 }
 
 /// A time since 1970 in the form of RFC 3339, UTC.
-pub struct Date(Duration);
+pub struct Date(pub Duration);
 
 impl Date {
-    fn now() -> Self {
+    /// The date of now.
+    pub fn now() -> Self {
         Self::ago(Duration::ZERO)
     }
 

@@ -43,7 +43,7 @@ _emperor() {
         fi
         return
     elif [[ $command == status && $before == --state ]]; then
-        mapfile -t COMPREPLY < <(compgen -P "${word%"${word##*,}"}" -W 'idle starting running reloading killed restarting stopping backoff invalid stopped waiting' -- "${word##*,}")
+        mapfile -t COMPREPLY < <(compgen -P "${word%"${word##*,}"}" -W 'idle starting running reloading killed restarting stopping backoff invalid stopped waiting ignored' -- "${word##*,}")
         return
     elif [[ -n $options && $before != --control ]]; then
         if [[ $word == -* ]]; then

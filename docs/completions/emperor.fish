@@ -4,7 +4,7 @@ complete -c emperor -n 'not __fish_seen_subcommand_from status logs ps enter rel
 complete -c emperor -n '__fish_seen_subcommand_from status' -l is-up -d 'whether it is up, as the exit status'
 complete -c emperor -n '__fish_seen_subcommand_from status' -l json -d 'as JSON'
 complete -c emperor -n '__fish_seen_subcommand_from status' -l problems -d 'those with a problem only'
-complete -c emperor -n '__fish_seen_subcommand_from status' -l state -x -a '(__fish_append , idle starting running reloading killed restarting stopping backoff invalid stopped waiting)' -d 'those in these states only'
+complete -c emperor -n '__fish_seen_subcommand_from status' -l state -x -a '(__fish_append , idle starting running reloading killed restarting stopping backoff invalid stopped waiting ignored)' -d 'those in these states only'
 complete -c emperor -n '__fish_seen_subcommand_from status' -l watch -d 'drawn again each second'
 complete -c emperor -n '__fish_seen_subcommand_from status' -f -a '(emperor status 2>/dev/null | awk \'NF == 0 { exit } NR == 1 { width = index($0, "STATE") - 1; next } { name = substr($0, 1, width); sub(/ +$/, "", name); sub(/\\/[0-9]+$/, "", name) } !seen[name]++ { print name }\')'
 complete -c emperor -n 'not __fish_seen_subcommand_from status logs ps enter reload stop start roll upgrade help' -a logs -d 'emperor logs NAME [-f] [-n LINES]'

@@ -119,7 +119,7 @@ fn names_that_are_no_vassals_are_ignored() {
             ".a.ini.swp",
             "a.ini~",
             "#a.ini#",
-            "a.conf",
+            "a.txt",
             "a.ini.bak",
             "ini",
             ".ini",

@@ -104,6 +104,61 @@ fn problems_are_shown_alone_and_by_the_exit_status() {
 }
 
 #[test]
+fn a_file_that_is_no_vassals_is_a_problem_until_it_is_away() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        for number in 0..120 {
+            sandbox.vassal(&format!("stopped{number}"), "command = false");
+        }
+        let throttle = ["--emperor-throttle", "3600000"];
+        let emperor = sandbox.emperor(&throttle);
+        emperor.wait_running(1, "app");
+        assert_eq!(command(sandbox, &["status", "app"]).0, 0);
+        let at = |name: &str| vassal_path("app").with_file_name(name);
+        let names = [".shop.ini", "Upper.INI", "directory.ini", "link.ini", "wiki.conf", "wiki.yml"];
+        for name in names {
+            match name {
+                "directory.ini" => fs::create_dir(at(name)).unwrap(),
+                "link.ini" => std::os::unix::fs::symlink("/no/such", at(name)).unwrap(),
+                _ => fs::write(at(name), "[uwsgi]\n").unwrap(),
+            }
+        }
+        let ignored = || command(sandbox, &["status", "--state", "ignored"]).1;
+        until("all are told of", || rows(&ignored()) == names);
+        let (status, table, _) = command(sandbox, &["status", "--problems"]);
+        assert!(status == 3 && table.contains("\n121 instances: 6 ignored files, "), "{table}");
+        for row in [
+            "wiki.yml ignored ignored file - - 0 0 - - - only ini files are read: write it as NAME.ini",
+            ".shop.ini ignored ignored file - - 0 0 - - - hidden files are not read: name it without the dot",
+            "link.ini ignored ignored file - - 0 0 - - - a symbolic link to nothing",
+        ] {
+            let is_it = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ") == row;
+            assert!(table.lines().any(is_it), "{row}: {table}");
+        }
+        let (_, json, _) = command(sandbox, &["status", "--json"]);
+        let one = format!(r#"{{"name":"wiki.yml","file":"{}","#, at("wiki.yml").display());
+        assert!(json.contains(&one) && json.contains(r#""problem":"ignored file""#), "{json}");
+        for name in ["shop", "wiki.yml", "Upper"] {
+            let (status, _, error) = command(sandbox, &["status", name]);
+            assert!(
+                status == 1 && error.starts_with(&format!("emperor: there is no vassal '{name}'")),
+                "{error}"
+            );
+            assert_eq!(error.contains(" is ignored: "), name != "shop", "{error}");
+        }
+        // The next program finds out by itself.
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        until("all are told of again", || rows(&ignored()) == names);
+        fs::rename(at("Upper.INI"), at("upper.ini")).unwrap();
+        for name in names.iter().filter(|name| **name != "Upper.INI") {
+            run("rm", &["-r", at(name).to_str().unwrap()]);
+        }
+        until("none is left", || ignored().contains("122 instances: ") && rows(&ignored()).is_empty());
+        emperor.stop();
+    });
+}
+
+#[test]
 fn all_that_is_known_of_one_is_told_with_its_last_ends() {
     sandboxed(|sandbox| {
         sandbox.vassal("app", "exec-asap = false\ncommand = true");

@@ -487,6 +487,9 @@ fn why_an_app_is_not_ready_is_told_to_who_asks_or_waits() {
         });
         assert!(ask(&["status", "app"]).contains(&format!("           Says: {why}\n")));
         assert!(ask(&["status", "--json"]).contains(&format!("\"status\":\"{why}\"")));
+        // The next program is not told again.
+        assert!(ask(&["upgrade"]).ends_with("has taken over 1 vassal\n"));
+        assert!(ask(&["status", "--json"]).contains(&format!("\"status\":\"{why}\"")));
         assert!(metric().contains("\nvassal_ready{vassal=\"app\"} 0\n"), "{}", metric());
         go(sandbox);
         emperor.wait_for_nth(2, "emperor: app: ready to accept requests after ");

@@ -57,7 +57,7 @@ pub(super) static FIELDS: [Field; 19] = [
     field("last", None, |vassal| text(vassal.history.last_end.as_deref())),
     field("output", None, |vassal| text(Some(&*vassal.history.output).filter(|place| !place.is_empty()))),
     field("warnings", None, |vassal| text(Some(&*vassal.history.warnings).filter(|text| !text.is_empty()))),
-    field("reload_refused", None, |vassal| text(vassal.refused)),
+    field("reload_refused", None, |vassal| text(vassal.refused.map(|refused| refused.why))),
     field("problem", None, |vassal| text(vassal.problem)),
     field("mountpoints", Some("MOUNTS"), |vassal| Value::Mountpoints(vassal.mountpoints)),
 ];

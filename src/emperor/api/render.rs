@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::fields::{FIELDS, Field, LAST, PROBLEM, Value};
 use crate::emperor::core::mountpoints::Mountpoints;
-use crate::emperor::core::status::{AWAITS_TURN, NOT_READY, STATES, Status};
+use crate::emperor::core::status::{AWAITS_TURN, IGNORED, NOT_READY, STATES, Status};
 use crate::emperor::core::text::{Count, readable};
 use crate::json::Json;
 use crate::log::{Date, Elapsed, printable};
@@ -78,8 +78,12 @@ fn aligned(rows: &[Vec<String>]) -> Vec<String> {
 
 /// One line with the number of instances, and how many are in which state, and have a problem.
 pub fn summary(vassals: &[Status<'_>]) -> String {
-    let mut text = format!("{}: ", Count(vassals.len() as u64, "instance"));
-    for state in STATES {
+    let ignored = vassals.iter().filter(|vassal| vassal.state == IGNORED).count();
+    let mut text = format!("{}: ", Count((vassals.len() - ignored) as u64, "instance"));
+    if ignored > 0 {
+        let _ = write!(text, "{}, ", Count(ignored as u64, "ignored file"));
+    }
+    for state in STATES.into_iter().filter(|state| *state != IGNORED) {
         let count = vassals.iter().filter(|vassal| vassal.state == state).count();
         if count > 0 {
             let _ = write!(text, "{count} {}, ", in_words(state));
@@ -136,7 +140,9 @@ pub fn detail(vassal: &Status<'_>, memory: Option<u64>, now: Instant) -> String 
         line("Output", Some(place.to_owned()));
     }
     line("Warnings", Some(vassal.history.warnings.clone()).filter(|text| !text.is_empty()));
-    line("Reload refused", vassal.refused.map(str::to_owned));
+    if let Some(refused) = vassal.refused {
+        line(if refused.is_roll { "Roll refused" } else { "Reload refused" }, Some(refused.why.to_owned()));
+    }
     line("Next start", vassal.next_start().map(str::to_owned));
     for (MountReport { path, fs_type, daemon, state, round_trip, last, .. }, lost) in vassal.mountpoints.all()
     {
@@ -154,7 +160,7 @@ pub fn detail(vassal: &Status<'_>, memory: Option<u64>, now: Instant) -> String 
     }
     for end in vassal.history.ends.iter().rev() {
         let ago = now.saturating_duration_since(end.at);
-        line("Ended", Some(age(ago) + ": " + &end.why));
+        line("Ended", Some(format!("{}, {} ago: {}", Date(end.date), rounded(ago), end.why)));
     }
     text
 }
@@ -197,6 +203,7 @@ pub fn json(
         for end in vassal.history.ends.iter().rev() {
             json.open("", '{');
             json.seconds("ago", Some(now.saturating_duration_since(end.at)));
+            json.text("at", Some(&Date(end.date).to_string()));
             json.text("why", Some(&end.why));
             json.close('}');
         }
@@ -286,12 +293,13 @@ fn last(vassal: &Status<'_>) -> String {
     let is_commanded = vassal.state == "stopped" && ended == Some("stopped");
     let ended = if is_commanded { Some(BY_COMMAND) } else { ended };
     let losses = Some(vassal.mountpoints.losses()).filter(|losses| !losses.is_empty());
+    let refused = vassal.refused.map(|refused| refused.what().to_owned() + ": " + refused.why);
     let parts = [
         ("", Some(AWAITS_TURN).filter(|_| vassal.awaits_turn)),
         // Either its app does not run yet, or is to say why it is not ready, if its check does not.
         ("", vassal.app.status.filter(|_| vassal.state == "starting" || vassal.problem == Some(NOT_READY))),
         ("", ended),
-        ("reload refused: ", vassal.refused),
+        ("", refused.as_deref()),
         ("next start: ", vassal.next_start()),
         ("mountpoint ", losses.as_deref()),
     ];
@@ -386,10 +394,14 @@ fn push_wrapped(out: &mut String, text: &str, columns: usize) {
 mod tests {
     use super::*;
     use crate::emperor::core::history::{Ended, History};
-    use crate::emperor::core::status::App;
+    use crate::emperor::core::status::{App, Refused};
     use crate::emperor::core::vassal_file::VassalFile;
 
     static NONE: Mountpoints = Mountpoints::none();
+
+    fn refusal(why: &str) -> Option<Refused<'_>> {
+        Some(Refused { why, is_roll: false })
+    }
 
     fn files() -> [(VassalFile, History); 2] {
         let up = History { instances: 2, last_end: Some("stopped".to_owned()), ..History::default() };
@@ -410,7 +422,7 @@ mod tests {
             in_state: Some(Duration::from_millis(3_725_500)),
             app: App { announces: true, status: Some("at\nwork"), ..App::default() },
             on_demand: Some("127.0.0.1:80"),
-            refused: Some("app.ini:1: no"),
+            refused: refusal("app.ini:1: no"),
             ..Status::down(&first.0, "running", &first.1, &NONE)
         };
         [up, down]
@@ -493,7 +505,7 @@ mod tests {
         assert_eq!(last(&Status { state: "stopped", refused: None, ..up.clone() }), "stopped by command");
         let unready = Status { problem: Some(NOT_READY), app: waits, ..up };
         assert_eq!(last(&unready), format!("waits for /a; {refused}"));
-        assert_eq!(last(&Status { refused: Some("no"), ..down }), "reload refused: no");
+        assert_eq!(last(&Status { refused: refusal("no"), ..down }), "reload refused: no");
     }
 
     #[test]
@@ -554,7 +566,12 @@ mod tests {
     #[test]
     fn all_of_one_is_told_line_by_line() {
         let (mut files, now) = (files(), Instant::now());
-        let ended = |why: &str| Ended { at: now, why: why.to_owned(), is_asked: false };
+        let ended = |why: &str| Ended {
+            at: now,
+            date: Duration::from_secs(86_400),
+            why: why.to_owned(),
+            is_asked: false,
+        };
         files[0].1.ends = vec![ended("first"), ended("second\n")];
         let mut all = Mountpoints::none();
         all.report(vec![MountReport::sample("/a", 1, "hung")]);
@@ -581,7 +598,8 @@ mod tests {
             lines[10],
             "          Mount: /a up fuse.x, daemon 6, answers in 0.03 ms, lost 1 time: hung"
         );
-        assert!(lines[11].ends_with("Z, 0s ago: second\\n") && lines[12].ends_with("Z, 0s ago: first"));
+        assert_eq!(lines[11], "          Ended: 1970-01-02T00:00:00.000Z, 0s ago: second\\n");
+        assert!(lines[12].ends_with("Z, 0s ago: first"));
     }
 
     #[test]

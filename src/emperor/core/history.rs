@@ -41,6 +41,8 @@ pub struct History {
 pub struct Ended {
     /// When it ended.
     pub at: Instant,
+    /// The same as time since 1970, by the clock of then, which may have been set since.
+    pub date: Duration,
     /// Why.
     pub why: String,
     /// Whether it was asked to end, or may do so whenever it likes.
@@ -163,13 +165,13 @@ mod tests {
     fn ten_ends_are_remembered_and_three_by_itself_are_flapping() {
         let (mut history, now) = (History::default(), Instant::now());
         let mut end = |number: usize, is_asked| {
-            history.ended(Ended { at: now, why: number.to_string(), is_asked });
+            history.ended(Ended { at: now, date: Duration::ZERO, why: number.to_string(), is_asked });
             history.flaps(now)
         };
         assert_eq!([end(0, false), end(1, true), end(2, false), end(3, false)], [false, false, false, true]);
         (4..12).for_each(|number| _ = end(number, true));
         assert_eq!((history.ends.len(), history.ends[0].why.as_str(), history.flaps(now)), (10, "2", false));
-        history.ended(Ended { at: now, why: String::new(), is_asked: false });
+        history.ended(Ended { at: now, date: Duration::ZERO, why: String::new(), is_asked: false });
         assert!(!history.flaps(now));
         let mut next = History { instances: 1, ..History::default() };
         next.follow(&history);

@@ -229,11 +229,11 @@ impl Instance {
         if self.is_on_trial { String::new() } else { "; ".to_owned() + &next(self.state(), now) }
     }
 
-    /// Notes that a process has ended or could not be created, and why. `is_asked` as in [`Ended`]. The state
-    /// that follows tells whether this was a failure.
-    pub(super) fn ended(&mut self, why: String, is_asked: bool, now: Instant) {
+    /// Notes that a process has ended or could not be created, and why. `is_asked`, `date` as in [`Ended`].
+    /// The state that follows tells whether this was a failure.
+    pub(super) fn ended(&mut self, why: String, is_asked: bool, (now, date): (Instant, Duration)) {
         self.history.last_end = Some(why.clone());
-        self.history.ended(Ended { at: now, why, is_asked });
+        self.history.ended(Ended { at: now, date, why, is_asked });
         self.history.failures = match self.state() {
             State::Backoff { until } | State::Invalid { until } => {
                 let before = self.history.failures;

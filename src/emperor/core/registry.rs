@@ -87,6 +87,8 @@ pub struct Registry {
     given_up: u64,
     /// What has happened to all of them.
     tally: Tally,
+    /// The date, as time since 1970.
+    date: Duration,
 }
 
 impl Registry {
@@ -106,12 +108,18 @@ impl Registry {
             is_ending: false,
             given_up: 0,
             tally: Tally::default(),
+            date: Duration::ZERO,
         }
     }
 
     /// What has happened to all instances, for metrics.
     pub fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// Notes the date, as time since 1970.
+    pub fn note_date(&mut self, date: Duration) {
+        self.date = date;
     }
 
     /// How many vassals there are, for the log.
@@ -463,7 +471,7 @@ impl Registry {
         now: Instant,
     ) {
         let Some(vassal) = self.vassals.get_mut(file).filter(|vassal| vassal.is_asking) else { return };
-        vassal.is_asking = false;
+        (vassal.is_asking, vassal.is_roll) = (false, false);
         vassal.refused = None;
         vassal.instances.iter_mut().for_each(|instance| instance.is_unproven = false);
         let mistake = address.as_ref().err().map(|error| format!("{error}: not on demand"));

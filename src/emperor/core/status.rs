@@ -18,7 +18,7 @@ pub const AWAITS_TURN: &str = "waits for its turn (emperor-max-starts)";
 pub const NOT_READY: &str = "not ready";
 
 /// The words for the states of an instance.
-pub const STATES: [&str; 11] = [
+pub const STATES: [&str; 12] = [
     "idle",
     "starting",
     "running",
@@ -30,7 +30,11 @@ pub const STATES: [&str; 11] = [
     "invalid",
     "stopped",
     "waiting",
+    IGNORED,
 ];
+
+/// The state of a file that cannot be a vassal.
+pub const IGNORED: &str = "ignored";
 
 /// What takes longer than this takes long.
 pub const LONG: Duration = Duration::from_secs(5);
@@ -58,8 +62,9 @@ pub struct Status<'a> {
     pub next_try: Option<Duration>,
     /// Its history.
     pub history: &'a History,
-    /// Why the vassal's file was refused, so that the instance goes on with an older version of it.
-    pub refused: Option<&'a str>,
+    /// Why the vassal's file was refused, so that the instance goes on with an older version of it; or why
+    /// the one that was to replace it by command has failed.
+    pub refused: Option<Refused<'a>>,
     /// When its file was modified, in seconds since 1970; 0 if it could not be looked at.
     pub modified: u64,
     /// Its checked mountpoints.
@@ -107,7 +112,10 @@ impl Status<'_> {
 
     /// With which file the next start is, if its app runs and the present version of its file was refused.
     pub fn next_start(&self) -> Option<&'static str> {
-        self.refused.filter(|_| self.uptime.is_some()).map(|_| "with that file")
+        self.refused.filter(|_| self.uptime.is_some()).map(|refused| match refused.is_roll {
+            true => "with the new vassal-init: 'emperor stop NAME --wait', then 'emperor start NAME'",
+            false => "with that file",
+        })
     }
 
     /// The whole status as one line, for the log.
@@ -131,7 +139,8 @@ impl Status<'_> {
         for (what, why) in [
             (", says: ", self.app.status),
             (", last: ", self.history.last_end.as_deref()),
-            (", reload refused: ", self.refused),
+            (", ", self.refused.map(|refused| refused.what())),
+            (": ", self.refused.map(|refused| refused.why)),
             (", mountpoint ", losses),
         ] {
             if let Some(why) = why {
@@ -143,9 +152,24 @@ impl Status<'_> {
     }
 }
 
-#[cfg(test)]
+/// Why the instances of a vassal were not reloaded, or replaced by command.
+#[derive(Clone, Copy)]
+pub struct Refused<'a> {
+    /// Why.
+    pub why: &'a str,
+    /// Whether they were to be replaced by command.
+    pub is_roll: bool,
+}
+
+impl Refused<'_> {
+    /// What was refused, in two words.
+    pub fn what(&self) -> &'static str {
+        if self.is_roll { "roll refused" } else { "reload refused" }
+    }
+}
+
 impl<'a> Status<'a> {
-    /// For tests: the status of a vassal without a process.
+    /// The status of a vassal without a process.
     pub fn down(
         path: &'a VassalFile,
         state: &'static str,

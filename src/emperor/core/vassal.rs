@@ -9,7 +9,7 @@ use super::history::History;
 use super::instance::Instance;
 use super::instance_id::FIRST;
 use super::machine::{End, Input, Output, State, Then};
-use super::status::{App, LONG, NOT_READY, Status};
+use super::status::{App, LONG, NOT_READY, Refused, Status};
 use super::text::later;
 use super::vassal_file::VassalFile;
 use crate::config::plan::Address;
@@ -37,6 +37,8 @@ pub struct Vassal {
     pub(super) is_comparing: bool,
     /// Why the present version of the file was refused, so that instances go on with an older one.
     pub(super) refused: Option<String>,
+    /// Whether its instances were last replaced by command, and not for the file.
+    pub(super) is_roll: bool,
     /// Whether an app of the vassal has ever said that it is ready.
     pub(super) announces: bool,
     /// How many instances there are to be, and how they are replaced.
@@ -56,6 +58,7 @@ impl Vassal {
             is_asking: false,
             is_comparing: false,
             refused: None,
+            is_roll: false,
             announces: false,
             replication: Replication::default(),
             instances: vec![Instance::new(FIRST, backoff)],
@@ -278,6 +281,10 @@ impl Vassal {
         }
     }
 
+    fn refused(&self) -> Option<Refused<'_>> {
+        self.refused.as_deref().map(|why| Refused { why, is_roll: self.is_roll })
+    }
+
     /// What is wrong with an instance, if anything is.
     fn problem(&self, instance: &Instance, in_state: Option<Duration>, now: Instant) -> Option<&'static str> {
         let is_long = in_state.is_some_and(|time| time > LONG);
@@ -293,7 +300,7 @@ impl Vassal {
             _ if is_in(MountState::Lost) => Some("mount lost"),
             _ if is_in(MountState::Blind) => Some("mount cannot be judged"),
             _ if instance.history.flaps(now) && !instance.is_held() => Some("flapping"),
-            State::Running { .. } if self.refused.is_some() => Some("reload refused"),
+            State::Running { .. } if self.refused.is_some() => self.refused().map(|refused| refused.what()),
             _ if instance.is_unready() => Some(NOT_READY),
             State::Running { .. } if is_long && instance.ready_at(self.announces).is_none() => {
                 Some(NOT_READY)
@@ -354,7 +361,7 @@ impl Vassal {
             history: &instance.history,
             modified: u64::try_from(self.file_version.modified).unwrap_or(0),
             mountpoints: &instance.mountpoints,
-            refused: self.refused.as_deref(),
+            refused: self.refused(),
             since,
             app: process.map_or(App::default(), |process| App {
                 pid: instance.app,

@@ -18,7 +18,7 @@ use crate::emperor::discovery::scan::Change;
 use crate::emperor::discovery::scout::Finding;
 use crate::error::{Error, Result};
 use crate::log;
-use crate::log::Elapsed;
+use crate::log::{Date, Elapsed};
 use crate::log_of;
 use crate::running_time;
 use crate::signal_names;
@@ -78,6 +78,7 @@ fn goes_on(emperor: &Emperor) -> bool {
 fn turn(emperor: &mut Emperor) {
     let ready = wait(emperor);
     let now = running_time::now();
+    emperor.supervisor.note_date(Date::now().0);
     if ready.signals {
         take_signals(emperor, now);
     }
@@ -208,6 +209,7 @@ fn act_on(emperor: &mut Emperor, finding: Finding, now: Instant) {
         Change::Refused(why) => {
             log_of!(path, "{} ignored: {why}", path.display());
         }
+        Change::Gone => {}
     }
 }
 

@@ -9,6 +9,8 @@ use crate::emperor::api::metrics::Seen;
 use crate::emperor::api::page::Page;
 use crate::emperor::api::server::{Question, Service};
 use crate::emperor::api::{metrics, render, stats};
+use crate::emperor::core::status::Status;
+use crate::emperor::core::text::readable;
 use crate::log::printable;
 use crate::running_time;
 
@@ -62,7 +64,20 @@ fn status(emperor: &Emperor, query: Query<'_>, now: Instant) -> Result<(bool, St
     let supervisor = &emperor.supervisor;
     let names = query.names();
     supervisor.ask_for_mountpoints(&names);
-    let mut vassals = supervisor.registry().statuses_of(&names, now)?;
+    let ignored = emperor.discovery.ignored();
+    let mut vassals = supervisor.registry().statuses_of(&names, now).map_err(|error| {
+        let is_it = |file: &Status<'_>| {
+            names.iter().any(|name| file.path.file() == *name || file.path.name() == *name)
+        };
+        let file = emperor.discovery.ignored().find(is_it);
+        file.map_or(error.clone(), |file| {
+            let why = file.history.last_end.as_deref().unwrap_or_default();
+            format!("{error}; {} is ignored: {why}", readable(file.path.as_os_str()))
+        })
+    })?;
+    if names.is_empty() {
+        vassals.extend(ignored);
+    }
     let summary = render::summary(&vassals);
     let is_asked_for_problems = query.has(Query::PROBLEMS);
     let states = query.value(Query::STATES);

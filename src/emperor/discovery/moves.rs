@@ -137,7 +137,7 @@ impl Moves {
                 self.gone.push(Gone { known, untold, until: later(now, GONE_MAX) });
                 return told.into_iter().collect();
             }
-            (Change::Refused(_), _) => {}
+            (Change::Refused(_) | Change::Gone, _) => {}
         }
         vec![finding]
     }

@@ -16,15 +16,18 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::io::pread;
 
-use super::directories::{Directories, anchored};
+use super::directories::{Directories, FileChange, anchored};
 use super::followers::Lateness;
 use super::moves::Moves;
 use super::patterns::{covers, fixed_part};
-use super::scan::Rules;
+use super::scan::{Change, Rules};
 use super::scout::{self, Finding, Said};
 use crate::config::plan::{Located, Source};
 use crate::emperor::core::file_version::FileId;
-use crate::emperor::core::text::later;
+use crate::emperor::core::history::History;
+use crate::emperor::core::mountpoints::Mountpoints;
+use crate::emperor::core::status::{IGNORED, Status};
+use crate::emperor::core::text::{later, readable};
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::deputy::Deputy;
 use crate::error::{Context, Result};
@@ -39,6 +42,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(1);
 /// How many packets of one scout are read in a turn.
 const PACKETS_PER_TURN: usize = 64;
+
+/// How many files that cannot be vassals are remembered.
+const IGNORED_MAX: usize = 1000;
+
+static NO_MOUNTPOINTS: Mountpoints = Mountpoints::none();
 
 /// A result of the scouts.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,6 +81,17 @@ pub struct Discovery {
     last: usize,
     /// Whether no more results are wanted.
     stopped: bool,
+    /// The files that cannot be vassals.
+    ignored: Vec<Ignored>,
+}
+
+/// A file that cannot be a vassal.
+struct Ignored {
+    file: Rc<VassalFile>,
+    /// The scout that has found it.
+    scout: usize,
+    /// Has the reason as the last end.
+    history: History,
 }
 
 /// The sources that one process scans.
@@ -134,7 +153,17 @@ impl Discovery {
         }
         let events = epoll::create(epoll::CreateFlags::CLOEXEC).context("create", "epoll")?;
         let (moves, ready) = (Moves::new(scouts.len() > 1), VecDeque::new());
-        Ok(Self { scouts, moves, ready, rules, interval, events, last: 0, stopped: false })
+        Ok(Self {
+            scouts,
+            moves,
+            ready,
+            rules,
+            interval,
+            events,
+            last: 0,
+            stopped: false,
+            ignored: Vec::new(),
+        })
     }
 
     /// Readable when a scout has sent something.
@@ -204,6 +233,8 @@ impl Discovery {
             let scout = self.scouts.get_mut(index)?;
             match scout.found.pop_front()? {
                 Found::Changed(finding) => {
+                    let FileChange { file, change } = &finding.change;
+                    note_ignored(&mut self.ignored, file, change, index);
                     let waits = scout.knows_all.then(|| self.interval.saturating_add(PAUSE));
                     let changes = self.moves.take_in(finding, index, waits, now);
                     self.ready.extend(changes.into_iter().map(Found::Changed));
@@ -218,6 +249,7 @@ impl Discovery {
                 }
                 Found::Forgotten(_) => {
                     scout.knows_all = false;
+                    self.ignored.retain(|ignored| ignored.scout != index);
                     return Some(Found::Forgotten(self.moves.forget(index)));
                 }
                 found @ Found::Directory(..) => return Some(found),
@@ -266,6 +298,15 @@ impl Discovery {
         }
     }
 
+    /// The files that cannot be vassals, as the status of vassals.
+    pub fn ignored(&self) -> impl Iterator<Item = Status<'_>> {
+        self.ignored.iter().map(|Ignored { file, history, .. }| Status {
+            name: readable(file.file()),
+            problem: Some("ignored file"),
+            ..Status::down(file, IGNORED, history, &NO_MOUNTPOINTS)
+        })
+    }
+
     /// The directories that do not answer, one line for each.
     pub fn silent(&self) -> String {
         let mut lines = String::new();
@@ -294,6 +335,18 @@ impl Discovery {
     pub fn finish(self) {
         let answering = self.scouts.into_iter().filter(|scout| scout.silent.is_none());
         answering.filter_map(|scout| scout.deputy).for_each(|deputy| _ = deputy.end());
+    }
+}
+
+/// Notes what a scout has found, if it is about a file that cannot be a vassal.
+fn note_ignored(all: &mut Vec<Ignored>, file: &Rc<VassalFile>, change: &Change, scout: usize) {
+    // A refused file is told of as removed, too, if it was a vassal's before.
+    if *change != Change::Removed {
+        all.retain(|ignored| ignored.file != *file);
+    }
+    if let (Change::Refused(why), ..IGNORED_MAX) = (change, all.len()) {
+        let history = History { last_end: Some(why.clone()), ..History::default() };
+        all.push(Ignored { file: Rc::clone(file), scout, history });
     }
 }
 

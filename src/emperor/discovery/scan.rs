@@ -55,9 +55,9 @@ pub struct Stamp {
     pub lost: bool,
 }
 
-/// The reasons for refusing files that uWSGI's emperor would run.
+/// The reason for refusing files of other suffixes.
 const FOREIGN: &str = "only ini files are read: write it as NAME.ini";
-/// How many of these are reported for a directory that has so many files already.
+/// How many of these and of hidden ones are reported for a directory.
 const FOREIGN_MAX: usize = 100;
 
 /// The reason for refusing a dangling link.
@@ -79,6 +79,8 @@ pub enum Change {
     Removed,
     /// The file cannot be a vassal, for this reason.
     Refused(String),
+    /// What was refused is gone.
+    Gone,
 }
 
 /// Which files belong to vassals, and what counts as a change of one.
@@ -106,13 +108,15 @@ impl Rules {
         if self.owners == Owners::Ignored { usize::MAX } else { CHANGES_MAX }
     }
 
-    /// Why a file is refused that uWSGI's emperor would run; `None` if it would not.
+    /// Why a file is refused that uWSGI's emperor would run, or that was probably meant for a vassal; `None`
+    /// for others.
     fn refusal(name: &OsStr) -> Option<&'static str> {
         if is_hidden_vassal(name) {
             return Some(HIDDEN);
         }
-        let suffixes = [".xml", ".yml", ".yaml", ".json", ".js"];
-        suffixes.iter().any(|suffix| ends_with(name, suffix.as_bytes())).then_some(FOREIGN)
+        let suffixes = [".ini", ".conf", ".xml", ".yml", ".yaml", ".json", ".js"];
+        let name = name.to_ascii_lowercase();
+        suffixes.iter().any(|suffix| ends_with(&name, suffix.as_bytes())).then_some(FOREIGN)
     }
 }
 
@@ -164,7 +168,7 @@ pub fn list(
     let fd = rustix::fs::open(directory, flags, Mode::empty()).context("open directory", failed())?;
     let mount = mount_of(&fd).context("look at directory", failed())?;
     let entries = Dir::read_from(&fd).context("read directory", failed())?;
-    let (mut files, mut far) = (Vec::new(), Vec::new());
+    let (mut files, mut far, mut foreign) = (Vec::new(), Vec::new(), 0);
     for entry in entries {
         allowance.take(false)?;
         let entry = entry.context("read directory", failed())?;
@@ -187,8 +191,11 @@ pub fn list(
                     }
                 }
             }
-            false if files.len() > FOREIGN_MAX => None,
-            false => Rules::refusal(name).map(Entry::Refused),
+            false if foreign == FOREIGN_MAX => None,
+            false => Rules::refusal(name).map(|why| {
+                foreign += 1;
+                Entry::Refused(why)
+            }),
         };
         files.extend(found.map(|found| (name.to_owned(), found)));
     }
@@ -372,12 +379,15 @@ pub fn commit<'a>(
         if new.get(name).is_some() || held(name) || stamp_of(Some(entry)).is_some_and(stays) {
             return true;
         }
-        if matches!(entry, Entry::File(_)) {
-            if !take() {
-                return true;
-            }
-            changes.push((name.clone(), Change::Removed));
+        let change = match entry {
+            Entry::File(_) => Change::Removed,
+            Entry::Refused(_) | Entry::Unknown(_) => Change::Gone,
+            Entry::Late => return false,
+        };
+        if !take() {
+            return true;
         }
+        changes.push((name.clone(), change));
         false
     });
     let mut fresh = Vec::new();
@@ -532,6 +542,8 @@ mod tests {
         }
         for (name, why) in [
             ("a.xml", Some(FOREIGN)),
+            ("a.conf", Some(FOREIGN)),
+            ("A.INI", Some(FOREIGN)),
             ("a.yaml", Some(FOREIGN)),
             (".a.yml", None),
             ("a.txt", None),
@@ -628,7 +640,7 @@ mod tests {
             changes(&mut old, &[("a.ini", fifo())], ""),
             [("a.ini".to_owned(), Change::Removed), refused()]
         );
-        assert_eq!(changes(&mut old, &[], ""), []);
+        assert_eq!(changes(&mut old, &[], ""), [("a.ini".to_owned(), Change::Gone)]);
         assert!(old.is_empty());
     }
 

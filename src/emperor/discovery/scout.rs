@@ -37,6 +37,7 @@ const CHANGED: u64 = 1;
 const REMOVED: u64 = 2;
 const REFUSED: u64 = 3;
 const RENAMED: u64 = 4;
+const GONE: u64 = 5;
 
 /// The packets of a scout.
 #[derive(Debug, PartialEq, Eq)]
@@ -142,7 +143,7 @@ fn look(
         *bases = now_there;
         for change in changes {
             let (version, itself, owner) = match change.change {
-                Change::Removed | Change::Refused(_) => Default::default(),
+                Change::Removed | Change::Refused(_) | Change::Gone => Default::default(),
                 _ => directories.facts(&change.file),
             };
             if !tell(link, &Said::Found(Finding { change, version, itself, owner }).encode(), None) {
@@ -189,6 +190,7 @@ impl Said {
                     Change::Appeared => (APPEARED, b""),
                     Change::Changed => (CHANGED, b""),
                     Change::Removed => (REMOVED, b""),
+                    Change::Gone => (GONE, b""),
                     Change::Refused(why) => (REFUSED, why.as_bytes()),
                     Change::Renamed { before } => (RENAMED, before.as_bytes()),
                 };
@@ -243,6 +245,7 @@ impl Said {
             APPEARED => Change::Appeared,
             CHANGED => Change::Changed,
             REMOVED => Change::Removed,
+            GONE => Change::Gone,
             REFUSED => Change::Refused(String::from_utf8_lossy(text).into_owned()),
             _ => Change::Renamed { before: OsString::from_vec(text.to_vec()) },
         };
@@ -278,6 +281,7 @@ mod tests {
             finding(Change::Appeared, version, Some(0)),
             finding(Change::Changed, FileVersion { owner: None, ..version }, None),
             finding(Change::Removed, FileVersion::default(), None),
+            finding(Change::Gone, FileVersion::default(), None),
             finding(Change::Renamed { before: "b.ini".into() }, version, None),
             finding(Change::Refused("a fifo".to_owned()), FileVersion::default(), Some(u32::MAX)),
         ] {

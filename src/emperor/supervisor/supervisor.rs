@@ -116,6 +116,11 @@ impl Supervisor {
         &self.registry
     }
 
+    /// Notes the date, as time since 1970.
+    pub fn note_date(&mut self, date: Duration) {
+        self.registry.note_date(date);
+    }
+
     /// How many processes of instances there are.
     pub fn processes(&self) -> u64 {
         self.handles.processes() as u64

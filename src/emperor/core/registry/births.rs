@@ -19,7 +19,7 @@ const WAITS: &str = "waits: ";
 impl Registry {
     pub(super) fn spawned(&mut self, id: &InstanceId, process: ProcessFacts, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
-        let (owner, refused) = (vassal.owner, vassal.refused.clone());
+        let (owner, refused, is_roll) = (vassal.owner, vassal.refused.clone(), vassal.is_roll);
         let is_only = vassal.instances.len() == 1;
         let is_doubtful = !is_only && (refused.is_some() || vassal.is_rolling());
         let Some(instance) = vassal.instance_mut(id.number) else { return };
@@ -45,7 +45,7 @@ impl Registry {
         }
         self.set_timer(id, now);
         self.log_of(id, format!("started (pid {pid})"));
-        if let Some(why) = refused {
+        if let Some(why) = refused.filter(|_| !is_roll) {
             self.log_of(id, format!("it was started with the file whose reload was refused: {why}"));
         }
         self.push_to(id, InstanceEffect::RunCommands);
@@ -78,7 +78,7 @@ impl Registry {
         let output = vassal.step(id.number, Input::SpawnFailed, now);
         let Some(instance) = vassal.instance_mut(id.number) else { return };
         let next = instance.what_follows(now);
-        instance.ended(error.to_string(), false, now);
+        instance.ended(error.to_string(), false, (now, self.date));
         self.log_of(id, format!("{what}{error}{next}"));
         self.follow(id, output, now);
         self.trial_failed(id, error.to_string(), now);
@@ -109,10 +109,10 @@ impl Registry {
         instance.is_old = was_old && waits && !is_only;
         let line = format!("{why}; {}{}", process.how_long(now), instance.what_follows(now));
         instance.mountpoints.instance_ended();
-        instance.ended(why.clone(), is_asked, now);
+        instance.ended(why.clone(), is_asked, (now, self.date));
         let comes_back = !instance.is_on_trial && instance.machine.deadline().is_some();
-        let with =
-            if comes_back && vassal.refused.is_some() { " with the file that was refused" } else { "" };
+        let is_refused = vassal.refused.is_some() && !vassal.is_roll;
+        let with = if comes_back && is_refused { " with the file that was refused" } else { "" };
         let is_back_soon = vassal.is_back_soon(now);
         let for_good = !vassal.has(|state| state != State::Idle);
         self.log_of(id, line + with);

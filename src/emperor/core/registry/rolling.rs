@@ -140,6 +140,9 @@ impl Registry {
             if self.vassal(&file).is_some_and(is_up) {
                 count += 1;
                 self.log(&file, "its instances are replaced by command".to_owned());
+                if let Some(vassal) = self.vassals.get_mut(&file) {
+                    vassal.is_roll = true;
+                }
                 self.roll(&file, now);
                 self.settle(&file, now);
             }
@@ -289,9 +292,11 @@ impl Registry {
             (instance.is_old, instance.is_on_trial) = (false, false);
         }
         vassal.refused = Some(why.clone());
-        let mut line = format!("reload refused: {why}");
+        let (what, with) = if vassal.is_roll { ("roll", "vassal-init") } else { ("reload", "file") };
+        let mut line = format!("{what} refused: {why}");
         if count > 0 {
-            line = line + "; still with the file of before: " + &Count(count as u64, "instance").to_string();
+            let count = Count(count as u64, "instance");
+            line += &format!("; still with the {with} of before: {count}");
         }
         self.log_of(id, line);
         if !is_only {

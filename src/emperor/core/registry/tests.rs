@@ -1333,7 +1333,7 @@ fn whatever_happens_in_whatever_order_fits_together() {
             }
             (2, ..) => story.registry.apply(&file, Event::Removed("file removed"), story.now),
             (3, ..) => {
-                let order = (Order::Stop, random.below(2) == 0);
+                let order = (Order::Stop, story.next_pid % 2 == 0);
                 drop(story.registry.handle_order(order, file.name(), story.now));
             }
             (4, ..) => drop(story.registry.handle_order((Order::Start, false), file.name(), story.now)),
@@ -1742,6 +1742,25 @@ fn a_rolling_reload_stops_an_old_instance_for_each_new_one_that_is_ready() {
 }
 
 #[test]
+fn a_roll_that_does_not_work_is_told_of_as_one_until_the_file_counts_again() {
+    let mut story = Story::new();
+    run_set(&mut story, 1);
+    story.registry.roll_all(story.now);
+    story.effects();
+    let why = story.event("a#2", InstanceEvent::SpawnFailed(failed("it"))).pop().unwrap();
+    assert_eq!(why, "a/2| roll refused: do it: no luck; still with the vassal-init of before: 1 instance");
+    let status = |story: &Story| {
+        let all = story.registry.statuses(story.now);
+        (all[0].problem, all[0].next_start().is_some_and(|next| next.contains("vassal-init")))
+    };
+    assert_eq!(status(&story), (Some("roll refused"), true));
+    touch(&mut story);
+    let why = story.event("a#2", InstanceEvent::SpawnFailed(failed("it"))).pop().unwrap();
+    assert_eq!(why, "a/2| reload refused: do it: no luck; still with the file of before: 1 instance");
+    assert_eq!(status(&story), (Some("reload refused"), false));
+}
+
+#[test]
 fn a_new_file_that_does_not_work_stops_nobody() {
     let mut story = Story::new();
     run_set(&mut story, 1);
@@ -1758,7 +1777,10 @@ fn a_new_file_that_does_not_work_stops_nobody() {
         ]
     );
     assert_eq!((numbers(&story), story.outcome(Order::Reload, "a")), (vec![1], Outcome::Failed));
-    assert_eq!(story.registry.statuses(story.now)[0].refused, Some(why));
+    assert_eq!(
+        story.registry.statuses(story.now)[0].refused.map(|it| (it.why, it.is_roll)),
+        Some((why, false))
+    );
     // One that cannot be created, that does not get ready, or that ends a moment too early.
     touch(&mut story);
     assert_eq!(story.event("a#2", InstanceEvent::SpawnFailed(failed("it"))).len(), 2);
@@ -1782,7 +1804,7 @@ fn a_new_file_that_does_not_work_stops_nobody() {
     assert_eq!(story.pass(1).last().unwrap(), "a: AskToStop");
     story.died("a#1");
     assert_eq!((numbers(&story), story.outcome(Order::Reload, "a")), (vec![2], Outcome::Done));
-    assert_eq!(story.registry.statuses(story.now)[0].refused, None);
+    assert!(story.registry.statuses(story.now)[0].refused.is_none());
 }
 
 #[test]

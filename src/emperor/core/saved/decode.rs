@@ -105,7 +105,7 @@ impl Reader<'_> {
     fn vassal(&mut self) -> Vassal {
         let file_version = self.file_version();
         let on_demand = self.maybe(Self::address).flatten();
-        let (refused, announces) = (self.maybe(Self::text), self.flag());
+        let (refused, is_roll, announces) = (self.maybe(Self::text), self.flag(), self.flag());
         let replication = self.replication();
         let instances = self.list(|input| Some(input.instance()));
         // Nothing can be done with a vassal that has none.
@@ -121,6 +121,7 @@ impl Reader<'_> {
             is_asking,
             is_comparing,
             refused,
+            is_roll,
             announces,
             replication,
             instances,
@@ -188,8 +189,10 @@ impl Reader<'_> {
             last_end: self.maybe(Self::text),
             output: self.text(),
             warnings: self.text(),
-            ends: self
-                .list(|input| Some(Ended { at: input.time(), why: input.text(), is_asked: input.flag() })),
+            ends: self.list(|input| {
+                let (at, date) = (input.time(), input.duration());
+                Some(Ended { at, date, why: input.text(), is_asked: input.flag() })
+            }),
             recent: Recent { since: self.maybe(Self::time), counts: std::array::from_fn(|_| self.small()) },
         }
     }
@@ -265,7 +268,7 @@ impl Reader<'_> {
             is_half: true,
             status: self.text(),
             wait: Wait::default(),
-            unready: None,
+            unready: self.maybe(Self::text),
             // No upgrade happens while remaining processes are being ended.
             has_ended: false,
             replication: self.maybe(Self::replication),

@@ -85,6 +85,7 @@ impl Writer {
         self.file_version(file_version);
         self.maybe(on_demand.as_ref(), Self::address);
         self.maybe_text(vassal.refused.as_ref());
+        self.flag(vassal.is_roll);
         self.flag(vassal.announces);
         self.replication(&vassal.replication);
         self.list(&vassal.instances, Self::instance);
@@ -150,6 +151,7 @@ impl Writer {
         self.bytes(history.warnings.as_bytes());
         self.list(&history.ends, |out, end| {
             out.time(end.at);
+            out.duration(end.date);
             out.bytes(end.why.as_bytes());
             out.flag(end.is_asked);
         });
@@ -226,6 +228,7 @@ impl Writer {
         self.maybe_time(facts.loyal);
         self.maybe_time(facts.heartbeat);
         self.bytes(facts.status.as_bytes());
+        self.maybe_text(facts.unready.as_ref());
         self.maybe(facts.replication.as_ref(), Self::replication);
         self.maybe(facts.text.as_ref(), |out, text| out.number(*text));
         self.maybe(facts.sent.as_ref(), |out, text| out.number(*text));
