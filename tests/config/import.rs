@@ -185,3 +185,39 @@ fn files_of_uwsgis_in_other_formats_become_ini_files_with_what_a_check_says() {
         assert!(text.contains("; warning: 'master' has no effect: the emperor does not read it\n"), "{text}");
     });
 }
+
+#[test]
+fn what_a_supervisor_has_beside_its_programs_is_taken_along() {
+    sandboxed(|sandbox| {
+        let text = "[supervisord]\nenvironment=A=\"x,y\",B=%(ENV_HOME)s\n[program:web]\ncommand=x\n\
+                    directory=~web\nenvironment=NAME=%(host_node_name)s\n";
+        let file = sandbox.file("supervisord.conf", text);
+        let printed = import(sandbox, &["supervisord", file.to_str().unwrap()]);
+        for line in [
+            "env = A=x,y",
+            "env = B=$(HOME)",
+            "env = NAME=%h",
+            "; directory=~web: the home of a user has to be written out",
+        ] {
+            assert!(printed.lines().any(|one| one == line), "{line}\n{printed}");
+        }
+        // A template with what `systemctl edit` added to it.
+        let unit = "[Service]\nType=oneshot\nUser=user001\nEnvironmentFile=-/none/%i\nExecStart=first\n\
+                    ExecStart=second %i on %H\nLimitNPROC=infinity\nTimeoutSec=0\n";
+        let file = sandbox.file("app@.service", unit);
+        fs::create_dir(sandbox.path("app@.service.d")).unwrap();
+        sandbox.file("app@.service.d/more.conf", "[Service]\nLimitNPROC=20:30\n");
+        let printed = import(sandbox, &["systemd", file.to_str().unwrap()]);
+        for line in [
+            "; with /run/scratch/app@.service.d/more.conf",
+            "; for-readline = /none/%n",
+            "exec-pre-app = first",
+            "command = second %n on %h",
+            "limit-nproc = 30",
+            "stop-timeout = 1h",
+        ] {
+            assert!(printed.lines().any(|one| one == line), "{line}\n{printed}");
+        }
+        checks(sandbox, &printed);
+    });
+}
