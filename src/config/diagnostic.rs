@@ -307,7 +307,7 @@ impl Diagnostics {
         let (line, included_at) = if full { Default::default() } else { (self.line(at), self.chain(at)) };
         if self.found.len() > FINDINGS_MAX {
             // A warning does not replace an error: the report would then say that nothing is wrong.
-            let gives_way = self.found.iter().position(|other| other.severity == Severity::Warning);
+            let gives_way = self.found.iter().rposition(|other| other.severity == Severity::Warning);
             self.found.remove(gives_way.unwrap_or(FINDINGS_MAX));
         }
         // Kept in the order of the text, whatever order the checks run in.
@@ -369,6 +369,22 @@ mod tests {
         );
         assert_eq!(report.first(), "b.ini:2:17: 'stop-timeout': 'x' is not a duration");
         assert_eq!(report.errors(), 1);
+    }
+
+    #[test]
+    fn of_too_many_findings_the_first_ones_and_the_last_one_are_kept() {
+        let mut found = Diagnostics::default();
+        let file = found.add_source("a.ini", &b"x\n".repeat(300), None);
+        let at = |line| Location { file: Rc::clone(&file), line, column: 1 };
+        for line in 1..=300 {
+            found.warning(&at(line), "no");
+        }
+        let lines: Vec<_> = found.found.iter().map(|found| (found.at.line, found.line.len())).collect();
+        let first: Vec<_> = (1..=100).map(|line| (line, 1)).collect();
+        assert_eq!((&lines[..100], &lines[100..]), (&first[..], &[(300, 0)][..]));
+        // An error takes the place of a warning.
+        found.error(&at(7), "no");
+        assert_eq!(found.into_report().errors(), 1);
     }
 
     #[test]
