@@ -291,6 +291,11 @@ impl Diagnostics {
         self.found.iter().any(|found| found.at == *at)
     }
 
+    /// Whether there are as many findings as are kept.
+    pub fn is_full(&self) -> bool {
+        self.found.len() > FINDINGS_MAX
+    }
+
     /// Whether there is an error.
     pub fn failed(&self) -> bool {
         self.failed
@@ -305,7 +310,7 @@ impl Diagnostics {
         self.failed |= severity == Severity::Error;
         let full = self.found.len() >= FINDINGS_MAX;
         let (line, included_at) = if full { Default::default() } else { (self.line(at), self.chain(at)) };
-        if self.found.len() > FINDINGS_MAX {
+        if self.is_full() {
             // A warning does not replace an error: the report would then say that nothing is wrong.
             let gives_way = self.found.iter().rposition(|other| other.severity == Severity::Warning);
             self.found.remove(gives_way.unwrap_or(FINDINGS_MAX));

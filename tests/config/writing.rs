@@ -165,9 +165,8 @@ fn a_check_tells_of_files_that_the_user_cannot_have() {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         }
         let roots = "/run/scratch/roots";
-        let denied = |verb: &str, file: &str| {
-            format!("uWSGI opens {roots}/{file} as user 'user001', who may not {verb} it\n")
-        };
+        let denied =
+            |verb: &str, file: &str| format!("uWSGI is user 'user001', who may not {verb} {roots}/{file}\n");
         for (line, column, says) in [
             ("pidfile = ROOTS/there", 11, denied("write", "there")),
             ("daemonize = ROOTS/there", 13, denied("write", "there")),
@@ -179,10 +178,10 @@ fn a_check_tells_of_files_that_the_user_cannot_have() {
             (
                 "pidfile = /run/scratch/secret/a",
                 11,
-                "user 'user001' may not search /run/scratch/secret\n".into(),
+                "uWSGI is user 'user001', who may not search /run/scratch/secret\n".into(),
             ),
-            ("logto = /run/none/a", 9, "there is no directory /run/none\n".to_owned()),
-            ("standard-output = file:/run/none/a", 19, "there is no directory /run/none\n".to_owned()),
+            ("logto = /run/none/a", 9, "there is no /run/none\n".to_owned()),
+            ("standard-output = file:/run/none/a", 19, "there is no /run/none\n".to_owned()),
         ] {
             let lines = line.replace("ROOTS", roots);
             let (status, said) =

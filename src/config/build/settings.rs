@@ -70,7 +70,8 @@ impl<'a> Unknown<'a> {
     pub fn tell(&self, setting: &Setting, refused: bool, found: &mut Diagnostics) {
         let key = setting.key.escape_ascii();
         let is_uwsgis = uwsgi::has(&setting.key);
-        if setting.used.get() && (is_uwsgis || !self.strict) {
+        // A report that is full shows no more warnings, and to look for what was meant takes long.
+        if (setting.used.get() || found.is_full()) && (is_uwsgis || !self.strict) {
             return;
         }
         let close = self.lookalike(&setting.key);

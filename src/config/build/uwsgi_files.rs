@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::diagnostic::Diagnostics;
-use crate::config::plan::{Id, Located, Output, Phase, VassalPlan};
+use crate::config::plan::{Id, Output, Phase, VassalPlan};
 use crate::config::setting::{Setting, State};
 use crate::config::world::World;
 use crate::names;
@@ -72,11 +72,6 @@ pub(crate) fn warn_of_denied(plan: &VassalPlan, world: &dyn World, found: &mut D
     if world.host().uid() != 0 || found.failed() || has_hooks || has_jail {
         return;
     }
-    for output in [&plan.output.out, &plan.output.err].into_iter().flatten() {
-        if let Output::File(path) = &output.value {
-            warn(output, path, (0, "root"), 0, world, found);
-        }
-    }
     let (uid, name) = match plan.run_as.uid.as_ref().map(|uid| &uid.value) {
         Some(Id::Name(name)) => {
             let passwd = world.read(Path::new("/etc/passwd")).unwrap_or_default();
@@ -89,58 +84,45 @@ pub(crate) fn warn_of_denied(plan: &VassalPlan, world: &dyn World, found: &mut D
             (uid, name.to_string())
         }
         Some(Id::Number(uid)) => (*uid, uid.to_string()),
-        None => (0, "root".to_owned()),
+        None => (0, String::new()),
     };
-    for file in &plan.output.of_uwsgi {
-        warn(
-            file,
-            &file.value,
-            (uid, &name),
-            if file.key.starts_with("https") { 4 } else { 2 },
-            world,
-            found,
-        );
-    }
-}
-
-/// Warns of one file to which the user needs this right (as in access(2)); if it is 0, of its directory only.
-fn warn<T>(
-    of: &Located<T>,
-    path: &Path,
-    (uid, name): (u32, &str),
-    right: u32,
-    world: &dyn World,
-    found: &mut Diagnostics,
-) {
-    // Who else has which rights depends on groups: where one of them has the right, the user may be in it.
-    let may = |path: &Path, right: u32| {
-        world.status(path).map(|there| {
-            let bits = if there.uid == uid { there.mode >> 6 } else { there.mode | there.mode >> 3 };
-            uid == 0 || bits & right == right
-        })
-    };
-    let mut above: Vec<_> = path.ancestors().skip(1).filter(|path| path.has_root()).collect();
-    above.reverse();
-    let shown = |path: &Path| path.display().to_string();
-    // PID 1 makes the others.
-    let must_be_there = right == 4 || &*of.key == "spooler";
-    let why = above.into_iter().find_map(|directory| match may(directory, 1) {
-        Some(true) => None,
-        Some(false) => {
-            Some((format!("user '{name}' may not search {}", shown(directory)), "write another path"))
-        }
-        None => Some((format!("there is no directory {}", shown(directory)), "make it")),
-    });
-    let why = why.or_else(|| match may(path, right) {
-        Some(false) => {
-            let verb = if right == 4 { "read" } else { "write" };
-            let why = format!("uWSGI opens {} as user '{name}', who may not {verb} it", shown(path));
-            Some((why, "have it belong to that user"))
-        }
-        None if must_be_there => Some((format!("there is no {}", shown(path)), "make it, for that user")),
+    // Root opens the files for output.
+    let outputs = [&plan.output.out, &plan.output.err].into_iter().flatten();
+    let outputs = outputs.filter_map(|output| match &output.value {
+        Output::File(path) => Some((&output.key, &output.at, path, 0)),
         _ => None,
     });
-    if let Some((why, hint)) = why.filter(|_| !found.has(&of.at)) {
-        found.warning(&of.at, format!("'{}': {why}", of.key)).hint(hint);
+    let files = plan.output.of_uwsgi.iter().map(|file| (&file.key, &file.at, &file.value, uid));
+    for (key, at, path, uid) in outputs.chain(files) {
+        // Rights as in access(2).
+        let right = if key.starts_with("https") { 4 } else { 2 };
+        // Where a group has the right, the user may be in it.
+        let may = |path: &Path, right: u32| {
+            world.status(path).map(|there| {
+                let bits = if there.uid == uid { there.mode >> 6 } else { there.mode | there.mode >> 3 };
+                uid == 0 || bits & right == right
+            })
+        };
+        let mut above: Vec<_> = path.ancestors().skip(1).filter(|path| path.has_root()).collect();
+        above.reverse();
+        let above = above.into_iter().find(|directory| may(directory, 1) != Some(true));
+        let place = above.unwrap_or(path);
+        let (why, hint) = match may(place, if above.is_some() { 1 } else { right }) {
+            Some(true) => continue,
+            Some(false) if above.is_some() => ("search", "write another path"),
+            Some(false) if right == 4 => ("read", "have it belong to that user"),
+            Some(false) => ("write", "have it belong to that user"),
+            // PID 1 makes the other files.
+            None if above.is_some() || right == 4 || &**key == "spooler" => ("", "make it"),
+            None => continue,
+        };
+        let place = place.display();
+        let message = match why {
+            "" => format!("'{key}': there is no {place}"),
+            verb => format!("'{key}': uWSGI is user '{name}', who may not {verb} {place}"),
+        };
+        if !found.has(at) {
+            found.warning(at, message).hint(hint);
+        }
     }
 }
