@@ -432,6 +432,9 @@ pub fn printable(text: impl AsRef<str>) -> String {
 /// Appends `text`. Characters that could forge a line, or change the direction of a terminal's text, are made
 /// visible.
 pub fn push_printable(out: &mut String, text: &str) {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return out.push_str(text);
+    }
     for c in text.chars() {
         match c {
             '\n' => out.push_str("\\n"),

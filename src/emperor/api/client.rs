@@ -328,11 +328,11 @@ fn try_to_ask(Request { path, patience, .. }: &Request, question: &[u8]) -> Resu
 
 /// All that the emperor sends before it hangs up.
 fn read_answer(socket: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
-    let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+    let (mut answer, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
     loop {
         match retry_on_intr(|| rustix::io::read(socket, &mut buffer)) {
             Ok(0) => return Ok(answer),
-            Ok(count) => answer.extend(buffer.iter().take(count)),
+            Ok(count) => answer.extend_from_slice(buffer.get(..count).unwrap_or_default()),
             // The question was not read to its end, but answered.
             Err(Errno::CONNRESET) if !answer.is_empty() => return Ok(answer),
             Err(errno) => return Err(errno),

@@ -335,7 +335,8 @@ fn push_mountpoints(key: &str, mountpoints: &Mountpoints, json: &mut Json) {
 
 /// How many columns of a terminal a text takes that has no control characters.
 fn columns_of(text: &str) -> usize {
-    text.chars().map(columns_of_one).sum()
+    // Most are, and there may be many.
+    if text.is_ascii() { text.len() } else { text.chars().map(columns_of_one).sum() }
 }
 
 fn columns_of_one(c: char) -> usize {
