@@ -141,22 +141,18 @@ impl Listener {
                 Ok(_) | Err(_) => self.pipe = None,
             }
         }
+        let Some(socket) = &self.notify else { return news };
+        // On the stack: memory for each turn would be mapped and unmapped by the kernel.
+        let mut buffer = [0; DATAGRAM_MAX];
         for _ in 0..MESSAGES_PER_TURN {
-            let Some(datagram) = self.notify.as_ref().and_then(|socket| receive(socket, self.user)) else {
-                break;
-            };
-            news.extend(datagram.split(|&byte| byte == b'\n').filter_map(Announcement::of_line));
+            let Ok((length, sender)) = peer::receive(socket, &mut buffer) else { break };
+            if sender.is_some_and(|sender| is_ours(sender, self.user)) {
+                let lines = buffer.split_at(length.min(DATAGRAM_MAX)).0.split(|&byte| byte == b'\n');
+                news.extend(lines.filter_map(Announcement::of_line));
+            }
         }
         news
     }
-}
-
-/// The next datagram; an empty one if its sender does not belong to the vassal.
-fn receive(socket: &OwnedFd, user: u32) -> Option<Vec<u8>> {
-    let mut buffer = vec![0; DATAGRAM_MAX];
-    let (length, sender) = peer::receive(socket, &mut buffer).ok()?;
-    buffer.truncate(if sender.is_some_and(|sender| is_ours(sender, user)) { length } else { 0 });
-    Some(buffer)
 }
 
 /// Whether a process belongs to the vassal. In a pid namespace the kernel tells no number for a process
