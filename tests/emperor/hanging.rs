@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::common::process;
 use crate::common::sandbox::{VASSALS, vassal_path};
 use crate::common::{Daemon, Sandbox, cow, run, sandboxed, unmount, until};
+use crate::rootless::{AS_USER, CLONE};
 use rustix::process::Signal;
 
 /// A vassal that runs until it is asked to stop.
@@ -1034,6 +1035,31 @@ fn a_start_that_waits_for_a_file_says_so_goes_on_with_it_and_hears_who_stops_it(
         remote.answer();
         starting.wait_running(1, "healthy");
         end(starting);
+    });
+}
+
+#[test]
+fn a_start_on_a_busy_machine_waits_for_the_usual_place_of_the_command_socket() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("another user") {
+            return;
+        }
+        let remote = Remote::mount();
+        fs::set_permissions("/run/real/vassals", fs::Permissions::from_mode(0o777)).unwrap();
+        fs::create_dir_all(VASSALS).unwrap();
+        remote.hang();
+        let place = format!("XDG_RUNTIME_DIR={}", remote.path);
+        let as_user = [&["/usr/bin/env", &place], &AS_USER[2..]].concat();
+        let mut command = sandbox.wrapped(&as_user, "emperor");
+        command.args(["--emperor", VASSALS, CLONE]);
+        let emperor = sandbox.start("emperor", command);
+        let start = Instant::now();
+        until("another name would be given up by now", || start.elapsed() > Duration::from_secs(4));
+        remote.answer();
+        emperor.wait_for(&format!("watching {VASSALS}"));
+        let status = sandbox.wrapped(&as_user, "emperor").arg("status").output().unwrap();
+        assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
+        end(emperor);
     });
 }
 

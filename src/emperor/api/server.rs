@@ -105,11 +105,12 @@ impl Server {
         })
     }
 
-    /// Listens at an address. The file of a socket that a dead process has left is replaced.
+    /// Listens at an address. The file of a socket that a dead process has left is replaced, for which its
+    /// filesystem may take `patience`.
     ///
     /// # Errors
     /// Another process listens at the address, or the path has another kind of file; as socket(2), bind(2).
-    pub fn add(&mut self, service: Service, address: &Address) -> Result<()> {
+    pub fn add(&mut self, service: Service, address: &Address, patience: Duration) -> Result<()> {
         let name = address.name.clone();
         let known = |known: &Listener| known.service == service && known.name == name;
         if self.listeners.iter().any(known) {
@@ -122,7 +123,7 @@ impl Server {
         }
         let Bound { socket, file } = match &address.place {
             Place::File(path) => {
-                let made = do_apart(job_of(service), path)?;
+                let made = do_apart(job_of(service), path, patience)?;
                 let socket = made.copy.ok_or(Errno::BADF).context("listen on", &name)?;
                 Bound { socket, file: SocketFile::resume(path, Some(made.version.id())) }
             }
@@ -451,7 +452,7 @@ mod tests {
         let name = format!("lock of {}", std::process::id());
         let mut server = Server::new().unwrap();
         let address = Address { place: Place::Abstract(name.clone().into_bytes()), name: name.clone() };
-        server.add(Service::Lock, &address).unwrap();
+        server.add(Service::Lock, &address, Duration::ZERO).unwrap();
         let come = || {
             let address = SocketAddr::from_abstract_name(&name).unwrap();
             let comer = UnixStream::connect_addr(&address).unwrap();

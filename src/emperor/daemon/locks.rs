@@ -184,7 +184,7 @@ impl Lock {
     fn take(&mut self, server: &mut Server, patience: Duration) -> Option<Holder> {
         let name = self.name().filter(|name| *name != self.held)?;
         let address = Address { place: Place::Abstract(name.clone().into_bytes()), name };
-        match server.add(Service::Lock, &address) {
+        match server.add(Service::Lock, &address, PATIENCE) {
             Ok(()) => {
                 (self.held, self.trouble) = (address.name, None);
                 return None;

@@ -28,7 +28,7 @@ use crate::emperor::api::server::Service;
 use crate::emperor::core::saved::Saved;
 use crate::emperor::instance::cgroups::Cgroups;
 use crate::emperor::instance::origin::Origin;
-use crate::emperor::instance::reading::{Job, do_apart};
+use crate::emperor::instance::reading::{Job, LONG_PATIENCE, PATIENCE, do_apart};
 use crate::emperor::instance::spawner::Spawner;
 use crate::emperor::pid_file::PidFile;
 use crate::error::{Error, Result};
@@ -229,7 +229,7 @@ fn settle(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> R
         PidFile::moves(&saved.pid_file, pid_file);
     }
     if let Some(path) = pid_file {
-        let written = do_apart(Job::WritePid, path).map(|_| PidFile::at(path));
+        let written = do_apart(Job::WritePid, path, PATIENCE).map(|_| PidFile::at(path));
         emperor.pid_file = ok_or_degraded(upgraded, written)?;
     }
     Ok(())
@@ -241,17 +241,19 @@ fn listen(emperor: &mut Emperor, plan: &EmperorPlan, upgraded: bool) -> Result<(
     let server = &mut emperor.server;
     match &plan.control {
         Some(path) => {
-            ok_or_degraded(upgraded, server.add(Service::Control, &Address::file(path.value.clone())))?;
+            let address = Address::file(path.value.clone());
+            ok_or_degraded(upgraded, server.add(Service::Control, &address, PATIENCE))?;
         }
         None => {
-            if let Err(error) = server.add(Service::Control, &Address::file(control::usual_path())) {
+            let address = Address::file(control::usual_path());
+            if let Err(error) = server.add(Service::Control, &address, LONG_PATIENCE) {
                 log!("{error}: this emperor takes no commands; 'control = PATH' gives it a place of its own");
             }
         }
     }
     for (service, address) in [(Service::Stats, &plan.stats), (Service::Metrics, &plan.metrics)] {
         if let Some(address) = address {
-            ok_or_degraded(upgraded, server.add(service, &address.value))?;
+            ok_or_degraded(upgraded, server.add(service, &address.value, PATIENCE))?;
         }
     }
     server.settle(false);

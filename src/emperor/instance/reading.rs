@@ -23,7 +23,11 @@ use crate::log::Elapsed;
 use crate::protocol::{Received, receive};
 
 /// How long a job may take before there is an event loop.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// Likewise for a job without whose outcome the emperor would be of little use for as long as it runs. On a
+/// machine that starts hundreds of programs at once, the process that does the job can have to wait for its
+/// own memory.
+pub const LONG_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a reader does with a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,11 +116,12 @@ pub fn leads_to(packet: &[u8]) -> Option<PathBuf> {
     (pull(&mut rest)? == LEADS_TO).then(|| OsStr::from_bytes(rest).into())
 }
 
-/// Does a job of the emperor's own in a deputy, before there is an event loop that could wait for it.
+/// Does a job of the emperor's own in a deputy, before there is an event loop that could wait for it. It may
+/// take `patience`.
 ///
 /// # Errors
 /// Those of the job; the filesystem does not answer; or no process can be created.
-pub fn do_apart(job: Job, path: &Path) -> Result<ReadFile> {
+pub fn do_apart(job: Job, path: &Path, patience: Duration) -> Result<ReadFile> {
     let life = |link| {
         let (packet, copy) = encode(do_own(job, path));
         tell(&link, &packet, copy.as_ref());
@@ -124,13 +129,13 @@ pub fn do_apart(job: Job, path: &Path) -> Result<ReadFile> {
     let deputy = Deputy::start(c"emperor-reader", life)?;
     let operation = if job == Job::WritePid { "write" } else { "listen on" };
     let failed = |reason: &str| Error::new(operation, path.display(), reason);
-    let heard = deputy.hear(PATIENCE);
+    let heard = deputy.hear(patience);
     deputy.end();
     match heard {
         Some(Ok(Received::Packet(packet, copy))) => decode(&packet, copy),
         Some(_) => None,
         None => {
-            Some(Err(failed(&format!("not done after {}: does its filesystem answer?", Elapsed(PATIENCE)))))
+            Some(Err(failed(&format!("not done after {}: does its filesystem answer?", Elapsed(patience)))))
         }
     }
     .unwrap_or_else(|| Err(failed("who was to do it has ended")))
