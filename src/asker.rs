@@ -1,6 +1,8 @@
 //! The machine as a configuration sees it, looked at by a process of its own: a path may lead to a filesystem
 //! that hangs. Who reads the configuration waits for each answer, but hears a signal to stop meanwhile, and
 //! can say which path it waits for.
+//!
+//! The same questions can be answered in another way, as by a [`Transcript`](crate::transcript::Transcript).
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::ffi::{OsStr, OsString};
@@ -23,7 +25,7 @@ use crate::signal_names;
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::fd::write_all;
 use crate::sys::signal;
-use crate::world::Machine;
+use crate::world::{Machine, NoCommands, variable};
 
 /// When an answer is late.
 const LATE: Duration = Duration::from_secs(2);
@@ -48,19 +50,34 @@ pub fn is_told_to_stop() -> bool {
 
 /// The questions, by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Question {
+pub enum Question {
+    /// The content of a file.
     Read,
+    /// That of a program, which may be large.
     ReadProgram,
+    /// The names in a directory.
     Names,
+    /// Its status.
     Status,
+    /// The path without links.
     RealPath,
+    /// The output of a command and the like.
+    Resource,
 }
 
-const QUESTIONS: [Question; 5] =
-    [Question::Read, Question::ReadProgram, Question::Names, Question::Status, Question::RealPath];
+const QUESTIONS: [Question; 6] = [
+    Question::Read,
+    Question::ReadProgram,
+    Question::Names,
+    Question::Status,
+    Question::RealPath,
+    Question::Resource,
+];
 
 /// The process that looks, and this side of it.
-pub struct Asker {
+pub struct Asker<'a> {
+    /// Who answers, if no other process is asked.
+    here: Option<Here<'a>>,
     /// The process, once something was asked, and the link to it.
     child: OnceCell<(Pid, OwnedFd)>,
     when_late: WhenLate,
@@ -69,14 +86,20 @@ pub struct Asker {
     stuck: RefCell<Option<Error>>,
 }
 
+/// What it takes to answer questions here.
+struct Here<'a> {
+    answer: &'a dyn Fn(Question, &Path) -> Vec<u8>,
+    /// The variables that the file of an owner may see (tyrant mode); `None` without an owner.
+    environment: Option<&'a [(OsString, OsString)]>,
+}
+
 /// Runs `load` with a world whose paths another process looks at.
 ///
 /// # Errors
 /// A path was not looked at: its filesystem does not answer, or a signal to stop came first. Without such a
 /// process: EAGAIN, ENOMEM, EMFILE.
-pub fn apart<T>(when_late: WhenLate, load: impl FnOnce(&Asker) -> T) -> Result<T> {
-    let (child, is_told, stuck) = (OnceCell::new(), Cell::new(false), RefCell::new(None));
-    let asker = Asker { child, when_late, is_told, stuck };
+pub fn apart<T>(when_late: WhenLate, load: impl FnOnce(&Asker<'_>) -> T) -> Result<T> {
+    let asker = Asker::new(when_late, None);
     let loaded = load(&asker);
     let Asker { child, stuck, .. } = asker;
     let stuck = stuck.into_inner();
@@ -91,7 +114,21 @@ pub fn apart<T>(when_late: WhenLate, load: impl FnOnce(&Asker) -> T) -> Result<T
     stuck.map_or(Ok(loaded), Err)
 }
 
-impl Asker {
+impl<'a> Asker<'a> {
+    fn new(when_late: WhenLate, here: Option<Here<'a>>) -> Self {
+        let (child, is_told, stuck) = (OnceCell::new(), Cell::new(false), RefCell::new(None));
+        Self { here, child, when_late, is_told, stuck }
+    }
+
+    /// A world whose questions are answered by that function. An owner's file (`emperor-tyrant`) sees this
+    /// environment, and runs no commands.
+    pub fn here(
+        answer: &'a dyn Fn(Question, &Path) -> Vec<u8>,
+        environment: Option<&'a [(OsString, OsString)]>,
+    ) -> Self {
+        Self::new(WhenLate::WaitOn, Some(Here { answer, environment }))
+    }
+
     /// The link to the process, which is started for the first question: many configurations have none.
     fn link(&self) -> Result<&OwnedFd> {
         if self.child.get().is_none() {
@@ -126,6 +163,9 @@ impl Asker {
 
     /// The answer to a question; empty if there is none.
     fn ask(&self, question: Question, path: &Path) -> Vec<u8> {
+        if let Some(Here { answer, .. }) = self.here {
+            return answer(question, path);
+        }
         if self.stuck.borrow().is_some() {
             return Vec::new();
         }
@@ -192,7 +232,7 @@ fn start() -> rustix::io::Result<(Pid, OwnedFd)> {
 impl Question {
     fn verb(self) -> &'static str {
         match self {
-            Self::Read | Self::ReadProgram => "read",
+            Self::Read | Self::ReadProgram | Self::Resource => "read",
             Self::Names | Self::Status | Self::RealPath => "look at",
         }
     }
@@ -236,7 +276,8 @@ fn answer_all(link: &OwnedFd) {
     }
 }
 
-fn answer(question: Question, path: &Path) -> Vec<u8> {
+/// The answer of the machine to a question, as bytes.
+pub fn answer(question: Question, path: &Path) -> Vec<u8> {
     let content = |content: Result<Vec<u8>, Cause>| match content {
         Ok(content) => [&[1], &*content].concat(),
         Err(Cause::Os(errno)) => [&[0], &errno.raw_os_error().to_le_bytes()[..]].concat(),
@@ -245,6 +286,7 @@ fn answer(question: Question, path: &Path) -> Vec<u8> {
     match question {
         Question::Read => content(Machine.read(path)),
         Question::ReadProgram => content(open_file(path).and_then(|file| Ok(read_to_end(file)?))),
+        Question::Resource => content(Machine.resource(path.as_os_str()).map(Option::unwrap_or_default)),
         Question::Names => {
             let names = Machine.names(path).into_iter().map(|name| [name.as_bytes(), b"\0"].concat());
             names.collect::<Vec<_>>().concat()
@@ -260,14 +302,24 @@ fn answer(question: Question, path: &Path) -> Vec<u8> {
     }
 }
 
-impl World for Asker {
+impl World for Asker<'_> {
     fn read(&self, path: &Path) -> Result<Vec<u8>, Cause> {
         self.content(Question::Read, path)
     }
 
     /// A command has a time limit of its own.
     fn resource(&self, name: &OsStr) -> Result<Option<Vec<u8>>, Cause> {
-        Machine.resource(name)
+        match self.here {
+            None => Machine.resource(name),
+            Some(Here { environment: None, .. }) => {
+                self.content(Question::Resource, Path::new(name)).map(Some)
+            }
+            Some(_) => NoCommands::Refused(&[]).resource(name),
+        }
+    }
+
+    fn trusts_cwd(&self) -> bool {
+        !matches!(self.here, Some(Here { environment: Some(_), .. }))
     }
 
     fn names(&self, directory: &Path) -> Vec<OsString> {
@@ -301,7 +353,10 @@ impl World for Asker {
     }
 
     fn env(&self, name: &OsStr) -> Option<OsString> {
-        Machine.env(name)
+        match self.here {
+            Some(Here { environment: Some(variables), .. }) => variable(variables, name),
+            _ => Machine.env(name),
+        }
     }
 
     fn host(&self) -> &dyn Host {

@@ -28,6 +28,7 @@
 //! | [`user_namespace`], [`outside`] | the IDs of a user namespace, and why there is none; whose files are |
 //! | [`world`], [`command`], [`shell`] | what a configuration may ask for: files, the output of commands |
 //! | [`asker`] | the same, where a file may hang |
+//! | [`transcript`] | the same, with the answers of before |
 //! | [`json`] | a writer of JSON |
 //! | [`error`], [`mod@log`] | one error type, one place that writes log lines |
 //! | [`version`] | which program this is |
@@ -57,6 +58,7 @@ pub mod running_time;
 pub mod shell;
 pub mod signal_names;
 pub mod sys;
+pub mod transcript;
 pub mod user_namespace;
 pub mod version;
 pub mod world;

@@ -392,6 +392,11 @@ impl Date {
         Self::ago(Duration::ZERO)
     }
 
+    /// The date of this time since 1970.
+    pub fn of(time: Duration) -> Self {
+        Self(time)
+    }
+
     /// The date of an event so long ago.
     pub fn ago(time: Duration) -> Self {
         let then = SystemTime::now().checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH);

@@ -1,14 +1,14 @@
 //! Reads a configuration, from the emperor or from a shell, and runs the vassal in the right process.
 
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use crate::asker::{self, WhenLate};
+use crate::asker::{self, Asker, WhenLate};
 use crate::cli;
 use crate::command;
 use crate::config::cmdline::args::Command;
@@ -21,10 +21,12 @@ use crate::init::greeting::{self, Greeting};
 use crate::init::life::pause::pause;
 use crate::init::life::run::run;
 use crate::init::life::shutdown::EXIT_STOPPED;
+use crate::init::source::source::send_transcript;
 use crate::init::unshare;
 use crate::init::vassal::{Setup, start_failed};
 use crate::protocol::{self, EXIT_CONFIG, ExitReason, FromVassal, LINK_VARIABLE};
 use crate::sys::{creds, environment, fd, signal};
+use crate::transcript::Transcript;
 use crate::world::{self, Machine};
 
 /// What the command line asks for.
@@ -105,6 +107,7 @@ pub fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i3
                 signals,
                 inherited,
                 kept: Vec::new(),
+                transcript: Transcript::default(),
             })
         }
         Err(report) => {
@@ -138,6 +141,7 @@ pub fn command_alone(mut entry: Entrypoint) -> i32 {
         signals,
         inherited: Some(fd::Inherited::All),
         kept: Vec::new(),
+        transcript: Transcript::default(),
     })
 }
 
@@ -197,6 +201,11 @@ fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
             Err(error) => return start_failed(Some(&link), "configuration", &error),
         },
     };
+    let (text, transcript) = match hello.is_transcript {
+        false => (text, Transcript::default()),
+        // The emperor has it from a PID 1.
+        true => Transcript::decode(&text),
+    };
     let file = Input::Text { path: hello.path.clone(), section: None, text };
     let mut inputs = vec![Input::Replica(hello.replica)];
     // In tyrant mode PID 1 reads the file only after it has become the owner. The emperor's own hooks run
@@ -209,7 +218,11 @@ fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
     inputs.push(file);
     add_options(&mut inputs, &hello.behind);
     let loaded = match hello.owner {
-        None => config::load_vassal(&inputs, false, &Machine),
+        None => config::load_vassal(
+            &inputs,
+            false,
+            &Asker::here(&|question, path| transcript.answer(question, path), None),
+        ),
         Some(_) => config::load_vassal(&only_hooks(&hello.as_vassal), false, &Machine),
     };
     match loaded {
@@ -218,6 +231,7 @@ fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
             0
         }
         Ok(loaded) => {
+            send_transcript(Some(link.as_fd()), &loaded.plan, &inputs, &transcript);
             crate::log::lines(&loaded.warnings);
             let warnings = loaded.warnings.in_short();
             if !warnings.is_empty() {
@@ -235,6 +249,7 @@ fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
                 signals,
                 inherited: None,
                 kept,
+                transcript,
             })
         }
         Err(report) => {

@@ -27,6 +27,7 @@ use crate::path::Walk;
 use crate::protocol::{self, EXIT_SETUP, ExitReason, FileOwner, KeptSocket, SetupFailure};
 use crate::running_time;
 use crate::sys::{fd, signal};
+use crate::transcript::Transcript;
 
 /// Everything that a vassal is started with.
 pub struct Setup {
@@ -53,6 +54,8 @@ pub struct Setup {
     pub inherited: Option<fd::Inherited>,
     /// Sockets of an earlier instance.
     pub kept: Vec<KeptSocket>,
+    /// What the inputs are read with after the change of identity, if there is an owner.
+    pub transcript: Transcript,
 }
 
 /// A vassal, from its first step to its end.
@@ -84,7 +87,7 @@ impl Vassal {
             // Without hooks and without a change of root, /proc stays as it is.
             _ => Procfs::open(setup.plan.hooks.is_empty() && setup.plan.jail.new_root().is_none()),
         });
-        let start = Start::of(&setup.inputs);
+        let start = Start::of(&setup.inputs, setup.transcript);
         let workdir = Workdir::Inherited(start.cwd().to_owned());
         let mountpoints = Mountpoints::new(&setup.plan.mountpoints, Rc::clone(&procfs), running_time::now());
         let is_command = setup.entry.is_some();

@@ -24,11 +24,15 @@ pub const EXIT_NOT_EXECUTABLE: i32 = 126;
 pub const LINK_VARIABLE: &str = "VASSAL_LINK";
 
 /// The first byte of every message. Both programs come from one build, so a difference is a mistake.
-pub const VERSION: u8 = 15;
+pub const VERSION: u8 = 16;
 
 /// The most bytes that the options of a [`Hello`] may take in its packet: keys, values and 8 bytes for each
 /// pair. They are never cut off, because half a command is another command.
 pub const OPTIONS_MAX: usize = 8192;
+
+/// The most bytes of a [`FromVassal::Transcript`]: the emperor has one in its memory for each vassal that
+/// rolls.
+pub const TRANSCRIPT_MAX: usize = 256 << 10;
 
 /// How many mountpoints are reported, with shortened texts, so that a report fits into its packet.
 pub const REPORTS_MAX: usize = 16;
@@ -79,6 +83,8 @@ pub struct Hello {
     /// Whether the file is a program whose output is the configuration (`emperor-magic-exec`). The descriptor
     /// is empty then.
     pub is_program: bool,
+    /// Whether the descriptor is no file, but the [`FromVassal::Transcript`] of an instance of before.
+    pub is_transcript: bool,
     /// The number of the instance among those of its vassal, from 1, for `%(replica)`.
     pub replica: u16,
     /// Whether there may be several, so that log lines have the number.
@@ -155,6 +161,10 @@ pub enum FromVassal {
     /// The first warning about its file, and how many more there are; empty if there are none. Sent at a
     /// start with warnings, and at each reload.
     Warnings(String),
+    /// What the configuration was made of, which comes with the message as a sealed memfd of at most
+    /// [`TRANSCRIPT_MAX`] bytes, if [`Replication::is_rolling`]. Sent before [`FromVassal::Replication`],
+    /// but not by an instance that was started with such a one itself.
+    Transcript,
     /// The sockets that are in use. Other kept ones can be closed.
     Sockets(Vec<SocketId>),
     /// A socket to be kept for the next instance, which comes with the message.

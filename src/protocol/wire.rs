@@ -30,6 +30,7 @@ impl ToVassal {
                 .u64(hello.namespaces)
                 .pairs(&hello.as_vassal)
                 .u64(hello.is_program.into())
+                .u64(hello.is_transcript.into())
                 .u64(hello.replica.into())
                 .u64(hello.is_one_of_several.into())
                 .u64(hello.is_check.into())
@@ -62,6 +63,7 @@ impl ToVassal {
                 namespaces: fields.u64()?,
                 as_vassal: fields.pairs()?,
                 is_program: fields.u64()? != 0,
+                is_transcript: fields.u64()? != 0,
                 replica: fields.u64()?.try_into().ok()?,
                 is_one_of_several: fields.u64()? != 0,
                 is_check: fields.u64()? != 0,
@@ -117,6 +119,7 @@ impl FromVassal {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Running => Packet::new(0).done(),
+            Self::Transcript => Packet::new(33).done(),
             Self::App(pid) => Packet::new(30).i32(*pid).done(),
             Self::Stopping(within) => Packet::new(1).time(*within).done(),
             Self::Exiting(reason) => reason.encode(),
@@ -160,6 +163,7 @@ impl FromVassal {
         let (kind, mut fields) = Fields::open(packet)?;
         let message = match kind {
             0 => Self::Running,
+            33 => Self::Transcript,
             30 => Self::App(fields.i32()?),
             1 => Self::Stopping(fields.time()?),
             2 => Self::Exiting(ExitReason::App(WaitStatus::Exited(fields.i32()?))),

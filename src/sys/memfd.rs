@@ -3,8 +3,11 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{MemfdFlags, Mode, SealFlags, SeekFrom, fchmod, fcntl_add_seals, memfd_create, seek};
-use rustix::io::Errno;
+use rustix::fs::{
+    MemfdFlags, Mode, SealFlags, SeekFrom, fchmod, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create,
+    seek,
+};
+use rustix::io::{Errno, pread};
 
 use super::fd::write_all;
 
@@ -43,6 +46,17 @@ pub fn sealed(name: &str, bytes: &[u8], usage: Use) -> Result<OwnedFd, Errno> {
     Ok(fd)
 }
 
+/// The bytes of a sealed memory file at its beginning; `None` if it is another file, or has more than `max`.
+/// Never waits: the kernel asks no filesystem whether a file is sealed.
+pub fn content(fd: &OwnedFd, max: usize) -> Option<Vec<u8>> {
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK;
+    let is_sealed = fcntl_get_seals(fd).is_ok_and(|has| has.contains(seals));
+    let size = fstat(fd).ok().filter(|_| is_sealed)?.st_size;
+    let size = usize::try_from(size).ok().filter(|size| *size <= max)?;
+    let mut bytes = vec![0; size];
+    (pread(fd, &mut bytes, 0) == Ok(size)).then_some(bytes)
+}
+
 fn create(name: &str, flags: MemfdFlags, usage: Use) -> Result<OwnedFd, Errno> {
     let flags = flags | MemfdFlags::CLOEXEC;
     let exec = if usage == Use::Execute { MemfdFlags::EXEC } else { MemfdFlags::NOEXEC_SEAL };
@@ -74,7 +88,7 @@ mod tests {
     fn a_program_can_only_be_executed() {
         let file = File::from(sealed("test", b"bytes", Use::Execute).unwrap());
         assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o111);
-        let seals = rustix::fs::fcntl_get_seals(&file).unwrap();
+        let seals = fcntl_get_seals(&file).unwrap();
         assert!(seals.contains(SealFlags::WRITE | SealFlags::SEAL), "{seals:?}");
         // The kernel has the other seal if it has the flag.
         if memfd_create("test", MemfdFlags::EXEC).is_ok() {

@@ -20,6 +20,7 @@ pub fn hello() -> Hello {
         namespaces: 0,
         as_vassal: Vec::new(),
         is_program: false,
+        is_transcript: false,
         replica: 1,
         is_one_of_several: false,
         is_check: false,

@@ -319,6 +319,7 @@ fn samples() -> Vec<Vec<u8>> {
         path: "/etc/uwsgi/vassals/app001.ini".into(),
         namespaces: 0x2002_0000,
         is_program: false,
+        is_transcript: false,
         replica: 1,
         is_one_of_several: false,
         is_check: false,

@@ -69,6 +69,32 @@ fn the_replicas_of_a_user_are_replaced_without_a_lost_connection() {
 }
 
 #[test]
+fn the_lost_replica_of_a_user_comes_back_with_the_file_of_before() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("files of other users") {
+            return;
+        }
+        let include = sandbox.file("more.inc", "[uwsgi]\nset-placeholder = word=one\n");
+        let lines = format!("include = {}\nreplicas = 2\nready-after = 50ms", include.display());
+        owned(sandbox, (4242, 4343), &server(sandbox, "%(word)", &lines));
+        let emperor = tyrant(sandbox, &[]);
+        only(&[1, 2], "one");
+        sandbox.file("more.inc", "[uwsgi]\nset-placeholder = word=two\n");
+        owned(sandbox, (4242, 4343), &server(sandbox, "%(word)", &format!("{lines}\nstop-signal = no")));
+        emperor.wait_for("reload refused: ");
+        for round in 1..=2 {
+            process::signal(process::named("python3")[0].pid, Signal::KILL);
+            emperor.wait_for_nth(round, "it was started with the file of before");
+            assert_eq!(any(2, "one"), [4242; 2]);
+        }
+        // As another user's it is another file.
+        owned(sandbox, (4244, 4343), &server(sandbox, "%(word)", &lines));
+        assert_eq!(any(2, "two"), [4244; 2]);
+        emperor.stop();
+    });
+}
+
+#[test]
 fn nobody_waits_for_the_end_of_a_trial_that_is_over() {
     sandboxed(|sandbox| {
         let lines = |word: &str, more: &str| {

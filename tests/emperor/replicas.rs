@@ -138,7 +138,7 @@ fn each_replica_has_its_name_everywhere_and_all_obey_one_command() {
         // Of no other sandbox on this machine.
         let own = fs::read_link("/proc/self/ns/pid").unwrap();
         let group = outermost.path.join(format!("vassal-test-replicas-{}", own.display()));
-        sandbox.vassal("app", &server(sandbox, "one", "replicas = 2"));
+        sandbox.vassal("app", &server(sandbox, "one", "replicas = 2\ncgroup-opt = cgroup.max.depth=7"));
         let group_option = group.to_str().unwrap();
         let emperor = sandbox.emperor(&["--emperor-cgroup", group_option, "--metrics", "127.0.0.1:9195"]);
         for count in 1..=2 {
@@ -156,6 +156,9 @@ fn each_replica_has_its_name_everywhere_and_all_obey_one_command() {
                 let init = sandbox.pid_in_status(&format!("app/{number}"));
                 let members = fs::read_to_string(group.join(name).join("cgroup.procs")).unwrap();
                 assert!(members.lines().any(|pid| pid == init.to_string()), "{name}: {members}");
+                // Limits are those of each.
+                let limit = fs::read_to_string(group.join(name).join("cgroup.max.depth")).unwrap();
+                assert_eq!(limit, "7\n", "{name}");
             }
             let (_, one) = sandbox.control(&["status", "--json", "app/2"]);
             assert!(one.contains(r#""replica":2,"#) && !one.contains(r#""replica":1,"#), "{one}");
@@ -297,6 +300,51 @@ fn a_file_that_does_not_work_costs_nothing_and_the_next_one_is_tried() {
         sandbox.vassal("app", &server(sandbox, "better", lines));
         until("the new one answers", || answers().iter().all(|answer| answer.ends_with(" better")));
         emperor.stop();
+    });
+}
+
+#[test]
+fn what_is_lost_after_a_bad_deploy_comes_back_with_the_file_of_before() {
+    sandboxed(|sandbox| {
+        for replicas in [1, 2] {
+            let lines = format!(
+                "reload-strategy = rolling\nreplicas = {replicas}\nready-after = 100ms\nready-timeout = 2s\n\
+                 include = {}",
+                sandbox.path("more.inc").display()
+            );
+            let bad = "no-such-key = 1\nstrict = true";
+            sandbox.file("more.inc", "[uwsgi]\n");
+            sandbox.vassal("app", &server(sandbox, "good", &lines));
+            let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+            wait_for(&[1, 2][..replicas], "good");
+            let (status, text) = sandbox.control(&["reload", "--wait", "app"]);
+            assert_eq!(status, 0, "{text}");
+            let before = answers();
+            // What the file includes is bad as well.
+            sandbox.file("more.inc", &format!("[uwsgi]\n{bad}\n"));
+            sandbox.vassal("app", &server(sandbox, "bad", &format!("{lines}\n{bad}")));
+            emperor.wait_for("reload refused: ");
+            let lose = |round: usize| {
+                for app in process::named("python3") {
+                    process::signal(app.pid, Signal::KILL);
+                }
+                let came_back = "it was started with the file of before, as the reload was refused: ";
+                emperor.wait_for_nth(round * replicas, came_back);
+                until("all are back", || answers() == before);
+            };
+            lose(1);
+            let detail = sandbox.control(&["status", "app"]).1;
+            assert!(detail.contains("Next start: with the file of before"), "{detail}");
+            assert!(detail.contains("Runs with: the file of 20"), "{detail}");
+            // The program of after an upgrade knows it, too.
+            let (status, text) = sandbox.control(&["upgrade"]);
+            assert_eq!(status, 0, "{text}");
+            lose(2);
+            sandbox.file("more.inc", "[uwsgi]\n");
+            sandbox.vassal("app", &server(sandbox, "better", &lines));
+            until("the new one answers", || answers().iter().all(|answer| answer.ends_with(" better")));
+            emperor.stop();
+        }
     });
 }
 

@@ -143,6 +143,8 @@ pub fn detail(vassal: &Status<'_>, memory: Option<u64>, now: Instant) -> String 
     if let Some(refused) = vassal.refused {
         line(if refused.is_roll { "Roll refused" } else { "Reload refused" }, Some(refused.why.to_owned()));
     }
+    let date = |seconds: u64| Date::of(Duration::from_secs(seconds));
+    line("Runs with", vassal.runs_with().map(|used| format!("the file of {}", date(used))));
     line("Next start", vassal.next_start().map(str::to_owned));
     for (MountReport { path, fs_type, daemon, state, round_trip, last, .. }, lost) in vassal.mountpoints.all()
     {
@@ -395,7 +397,7 @@ fn push_wrapped(out: &mut String, text: &str, columns: usize) {
 mod tests {
     use super::*;
     use crate::emperor::core::history::{Ended, History};
-    use crate::emperor::core::status::{App, Refused};
+    use crate::emperor::core::status::{App, Refused, Versions};
     use crate::emperor::core::vassal_file::VassalFile;
 
     static NONE: Mountpoints = Mountpoints::none();
@@ -499,6 +501,9 @@ mod tests {
         );
         assert_eq!(last(&down), "-");
         let next = "; next start: with that file";
+        let of_before = Versions { goes_back: true, ..Versions::default() };
+        let back = last(&Status { version: of_before, ..up.clone() });
+        assert!(back.ends_with("; next start: with the file of before"), "{back}");
         let refused = format!("stopped; reload refused: app.ini:1: no{next}");
         assert_eq!(last(&up), refused, "without the app's own words");
         let waits = App { status: Some("waits for /a"), ..App::default() };
@@ -577,7 +582,8 @@ mod tests {
         let mut all = Mountpoints::none();
         all.report(vec![MountReport::sample("/a", 1, "hung")]);
         let [up, _] = vassals(&files);
-        let text = detail(&Status { mountpoints: &all, ..up }, Some(1536 << 10), now);
+        let version = Versions { modified: 1, used: Some(951_782_400), goes_back: false };
+        let text = detail(&Status { mountpoints: &all, version, ..up }, Some(1536 << 10), now);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[..3], ["", "app", "           File: /v/app.ini"]);
         assert!(
@@ -585,22 +591,23 @@ mod tests {
                 && lines[3].ends_with("Z, 1h2m ago, not ready")
         );
         assert_eq!(
-            lines[4..10],
+            lines[4..11],
             [
                 "         Memory: 1.5M",
                 "       Restarts: 1, 0 in the last hour",
                 "      On demand: 127.0.0.1:80",
                 "           Says: at\\nwork",
                 " Reload refused: app.ini:1: no",
+                "      Runs with: the file of 2000-02-29T00:00:00.000Z",
                 "     Next start: with that file",
             ]
         );
         assert_eq!(
-            lines[10],
+            lines[11],
             "          Mount: /a up fuse.x, daemon 6, answers in 0.03 ms, lost 1 time: hung"
         );
-        assert_eq!(lines[11], "          Ended: 1970-01-02T00:00:00.000Z, 0s ago: second\\n");
-        assert!(lines[12].ends_with("Z, 0s ago: first"));
+        assert_eq!(lines[12], "          Ended: 1970-01-02T00:00:00.000Z, 0s ago: second\\n");
+        assert!(lines[13].ends_with("Z, 0s ago: first"));
     }
 
     #[test]

@@ -67,7 +67,7 @@ fn push_vassal(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
     }
     let last_run = vassal.history.runs.map(|runs| runs.last);
     json.number("born", clock.date(vassal.born.or(last_run)));
-    json.number("last_mod", Some(vassal.modified));
+    json.number("last_mod", Some(vassal.version.modified));
     let flag = |set: bool| Some(u32::from(set));
     json.number("last_heartbeat", clock.date(vassal.app.heartbeat));
     json.number("loyal", flag(vassal.app.loyal.is_some()));

@@ -79,6 +79,9 @@ pub enum InstanceEvent {
         owner: Owner,
         /// What its file says, as in [`Event::Compared`].
         text: Option<u64>,
+        /// Whether it was created with what was [proven](super::registry::Registry::proven), and not with the
+        /// file.
+        is_of_before: bool,
     },
     /// No process could be created.
     SpawnFailed(Error),
@@ -102,6 +105,8 @@ pub enum InstanceEvent {
     Checked(Answer, String),
     /// PID 1 has sent a message over its link.
     Said(FromVassal),
+    /// PID 1 has sent what its configuration was made of.
+    Transcript(Vec<u8>),
     /// PID 1 is in a system call on this file; `None` if it is in none.
     Waits(Option<String>),
     /// The link was closed. The text is the mistake that was the reason, if any.

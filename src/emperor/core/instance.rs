@@ -1,5 +1,6 @@
 //! One instance of a vassal: its state machine, and the facts about its process.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
@@ -140,6 +141,15 @@ impl Instance {
         matches!(self.state(), State::Stopping { then: Then::Nothing, .. })
     }
 
+    /// Whether its next process comes by itself, or is on its way.
+    pub(super) fn comes_back(&self) -> bool {
+        match self.state() {
+            State::Starting { .. } | State::Backoff { .. } => true,
+            State::Stopping { then, .. } => matches!(then, Then::Respawn | Then::Again | Then::Backoff),
+            _ => false,
+        }
+    }
+
     /// Whether it was stopped by command.
     pub(super) fn is_held(&self) -> bool {
         matches!(self.state(), State::Held | State::Stopping { then: Then::Hold, .. })
@@ -176,6 +186,12 @@ impl Instance {
         Some(said.map_or(ready_at, |said| later(said, self.replication().ready_after)))
     }
 
+    /// Whether others may be stopped for it. `announces` as in [`Instance::ready_at`].
+    pub(super) fn is_relied_on(&self, announces: bool, now: Instant) -> bool {
+        let is_reloading = matches!(self.state(), State::Reloading { .. });
+        is_reloading || self.relied_on_at(announces).is_some_and(|at| at <= now)
+    }
+
     /// Whether its app is ready. `announces` as in [`Instance::ready_at`].
     pub(super) fn is_ready(&self, announces: bool, now: Instant) -> bool {
         self.ready_at(announces).is_some_and(|at| at <= now)
@@ -207,13 +223,16 @@ impl Instance {
         Some(later(process.stopping()?, SLOW))
     }
 
-    /// Its place among the others. `announces` as in [`Instance::ready_at`].
-    pub(super) fn member(&self, announces: bool, now: Instant) -> Member {
+    /// Its place among the others. `announces` as in [`Instance::ready_at`]; `goes_back` if one of before
+    /// comes back as such.
+    pub(super) fn member(&self, announces: bool, goes_back: bool, now: Instant) -> Member {
         let stage = match self.state() {
             _ if self.waited_for_until().is_some_and(|at| at <= now) => Stage::Stuck,
             _ if self.is_leaving() => Stage::Leaving,
-            State::Running { .. } if self.relied_on_at(announces).is_none_or(|at| at > now) => Stage::Up,
-            State::Running { .. } | State::Reloading { .. } => Stage::Ready,
+            // It serves again before a new one can be relied on.
+            _ if self.is_old && goes_back && self.comes_back() => Stage::Up,
+            _ if self.is_relied_on(announces, now) => Stage::Ready,
+            State::Running { .. } | State::Reloading { .. } => Stage::Up,
             // Nothing is wanted of it before something happens.
             State::Idle | State::Waiting | State::Held => Stage::Resting,
             State::Starting { .. } | State::Stopping { .. } => Stage::Down,
@@ -221,7 +240,7 @@ impl Instance {
         };
         // The next process has the present file.
         let comes_back = matches!(self.state(), State::Stopping { then, .. } if then != Then::Nothing);
-        Member { number: self.number, is_old: self.is_old && !comes_back, stage }
+        Member { number: self.number, is_old: self.is_old && (goes_back || !comes_back), stage }
     }
 
     /// What follows the end of its process, for the log. One on trial does not come back.
@@ -259,12 +278,32 @@ pub struct Check {
 }
 
 /// What the setup of a process waits for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
-    /// The file that PID 1 was waiting for at the last look: `waits for FILE`.
-    pub on: Option<String>,
-    /// Whether it waited for nothing at the last look, but did at the one before.
+    /// The file that PID 1 was waiting for: `waits for FILE`.
+    pub on: String,
+    /// Whether it waited for nothing at the last look, but for that file at the one before.
     pub was_moving: bool,
+}
+
+/// What a file says, as in [`Event::Compared`](super::event::Event::Compared).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextNumbers {
+    /// The one that a process runs with.
+    pub runs: Option<u64>,
+    /// The one that it was sent last.
+    pub sent: Option<u64>,
+}
+
+/// What the configuration of a process was made of, where the vassal may go back to that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transcript {
+    /// All of it, as PID 1 has said; `None` once the vassal has it.
+    pub text: Option<Rc<[u8]>>,
+    /// When the vassal's file was modified then, in seconds since 1970.
+    pub modified: i64,
+    /// Whether the process was started with the [proven](super::vassal::Proven) one, and not with the file.
+    pub is_of_before: bool,
 }
 
 /// The facts about a process, from the supervisor and from its PID 1.
@@ -300,16 +339,16 @@ pub struct ProcessFacts {
     pub is_half: bool,
     /// The present activity of its app, in the app's own words; empty if the app has not said.
     pub status: String,
-    /// What its setup waits for.
-    pub wait: Wait,
+    /// What its setup waited for at the last look.
+    pub wait: Option<Box<Wait>>,
     /// Why its app is not ready, if that is known: its ready check fails.
-    pub unready: Option<String>,
+    pub unready: Option<Box<str>>,
     /// What its PID 1 has said about the number of instances; `None` for the default.
     pub replication: Option<Replication>,
-    /// What its file says, as in [`Event::Compared`](super::event::Event::Compared).
-    pub text: Option<u64>,
-    /// What the file says that it was sent last.
-    pub sent: Option<u64>,
+    /// What its file says.
+    pub text: TextNumbers,
+    /// What its configuration was made of, if new instances take the place of old ones.
+    pub transcript: Option<Box<Transcript>>,
     /// The last message of its PID 1.
     pub exit_reason: Option<ExitReason>,
 }
@@ -333,11 +372,11 @@ impl ProcessFacts {
             heartbeat: None,
             is_half: true,
             status: String::new(),
-            wait: Wait::default(),
+            wait: None,
             unready: None,
             replication: None,
-            text,
-            sent: None,
+            text: TextNumbers { runs: text, sent: None },
+            transcript: None,
             exit_reason: None,
         }
     }
@@ -370,7 +409,7 @@ impl ProcessFacts {
 
     /// Notes that it will be killed because its PID 1 waits for a file on a filesystem that does not answer.
     pub(super) fn condemn_for_waiting(&mut self) {
-        let waits = self.wait.on.as_deref().unwrap_or_default();
+        let waits = self.wait.as_ref().map_or("", |wait| &wait.on);
         self.condemned = Some("PID 1 ".to_owned() + waits + ", whose filesystem does not answer");
     }
 

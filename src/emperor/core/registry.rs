@@ -23,7 +23,7 @@ use super::starts::Starts;
 use super::tally::Tally;
 use super::text::Count;
 use super::timers::Timers;
-use super::vassal::Vassal;
+use super::vassal::{Proven, Vassal};
 use super::vassal_file::VassalFile;
 use crate::config::plan::Address;
 use crate::error::Error;
@@ -165,6 +165,12 @@ impl Registry {
         self.vassals().find(|(_, vassal)| is_new && is_it(vassal)).map(|(file, _)| file)
     }
 
+    /// What an instance is to be started with instead of its file.
+    pub fn proven(&self, id: &InstanceId) -> Option<&Proven> {
+        let vassal = self.vassal(&id.file)?;
+        vassal.proven_for(vassal.instance(id.number)?)
+    }
+
     /// The name of an instance, as log lines show it.
     pub fn name_of(&self, id: &InstanceId) -> String {
         let vassal = self.vassal(&id.file);
@@ -283,13 +289,13 @@ impl Registry {
             }
             InstanceEvent::Blocked(waits) => self.blocked(id, waits, now),
             InstanceEvent::Unblocked => self.unblocked(id, now),
-            InstanceEvent::Spawned { pid, owner, text } => {
-                self.spawned(id, ProcessFacts::new(pid, owner, text, now), now);
+            InstanceEvent::Spawned { pid, owner, text, is_of_before } => {
+                self.spawned(id, ProcessFacts::new(pid, owner, text, now), is_of_before, now);
             }
             InstanceEvent::SpawnFailed(error) => self.spawn_failed(id, "cannot start: ", &error, now),
             InstanceEvent::ReloadSent(text) => {
                 if let Some(process) = self.process_mut(id) {
-                    (process.asked_to_reload, process.sent) = (Some(now), text);
+                    (process.asked_to_reload, process.text.sent) = (Some(now), text);
                 }
                 self.step(id, Input::Sent, now);
             }
@@ -299,6 +305,7 @@ impl Registry {
             InstanceEvent::CheckFailed { error, why } => self.check_failed(id, &error, why, now),
             InstanceEvent::Checked(answer, why) => self.checked(id, answer, why, now),
             InstanceEvent::Said(message) => self.said(id, message, now),
+            InstanceEvent::Transcript(text) => self.said_transcript(id, text),
             InstanceEvent::Waits(what) => self.waits(id, what, now),
             InstanceEvent::LinkClosed(mistake) => self.link_closed(id, mistake, now),
             InstanceEvent::Ended => {
@@ -653,7 +660,7 @@ impl Registry {
         match (output, &mut process) {
             (Output::Reload, Some(_)) => effect = Some(InstanceEffect::Reload),
             // It would not hear of it.
-            (Output::AskToStop, Some(process)) if process.wait.on.is_some() => {
+            (Output::AskToStop, Some(process)) if process.wait.is_some() => {
                 process.condemn_for_waiting();
                 return self.step(id, Input::Kill, now);
             }

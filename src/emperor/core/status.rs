@@ -65,8 +65,8 @@ pub struct Status<'a> {
     /// Why the vassal's file was refused, so that the instance goes on with an older version of it; or why
     /// the one that was to replace it by command has failed.
     pub refused: Option<Refused<'a>>,
-    /// When its file was modified, in seconds since 1970; 0 if it could not be looked at.
-    pub modified: u64,
+    /// Which versions of its file count.
+    pub version: Versions,
     /// Its checked mountpoints.
     pub mountpoints: &'a Mountpoints,
     /// When its app began to run.
@@ -85,6 +85,17 @@ pub struct Status<'a> {
     pub owner: Option<Owner>,
     /// The address at which the emperor listens for it.
     pub on_demand: Option<&'a str>,
+}
+
+/// Which versions of its file count for an instance.
+#[derive(Clone, Copy, Default)]
+pub struct Versions {
+    /// When its file was modified, in seconds since 1970; 0 if it could not be looked at.
+    pub modified: u64,
+    /// When the file was that its configuration was made of, if that is known.
+    pub used: Option<u64>,
+    /// Whether its next start is with the file of before.
+    pub goes_back: bool,
 }
 
 /// What is known of an app that runs: mostly what it has said of itself.
@@ -110,12 +121,21 @@ impl Status<'_> {
         self.name != self.path.shown()
     }
 
-    /// With which file the next start is, if its app runs and the present version of its file was refused.
+    /// With which file the next start is, if its app runs and the present version of its file was refused, or
+    /// if that of before counts.
     pub fn next_start(&self) -> Option<&'static str> {
+        if self.version.goes_back {
+            return Some("with the file of before");
+        }
         self.refused.filter(|_| self.uptime.is_some()).map(|refused| match refused.is_roll {
             true => "with the new vassal-init: 'emperor stop NAME --wait', then 'emperor start NAME'",
             false => "with that file",
         })
+    }
+
+    /// When the file was modified that it runs with, in seconds since 1970, if the present one was refused.
+    pub fn runs_with(&self) -> Option<u64> {
+        self.version.used.filter(|_| self.refused.is_some_and(|refused| !refused.is_roll))
     }
 
     /// The whole status as one line, for the log.
@@ -188,7 +208,7 @@ impl<'a> Status<'a> {
             next_try: None,
             history,
             refused: None,
-            modified: 0,
+            version: Versions::default(),
             mountpoints,
             since: None,
             app: App::default(),

@@ -1,6 +1,7 @@
 //! What the emperor knows of one vassal.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
@@ -9,7 +10,8 @@ use super::history::History;
 use super::instance::Instance;
 use super::instance_id::FIRST;
 use super::machine::{End, Input, Output, State, Then};
-use super::status::{App, LONG, NOT_READY, Refused, Status};
+use super::owner::Owner;
+use super::status::{App, LONG, NOT_READY, Refused, Status, Versions};
 use super::text::later;
 use super::vassal_file::VassalFile;
 use crate::config::plan::Address;
@@ -19,6 +21,19 @@ use crate::running_time::earliest;
 /// The sockets of a vassal that will be down for longer than this are closed, so that clients are refused at
 /// once.
 const SOCKETS_WAIT: Duration = Duration::from_secs(10);
+
+/// What the configuration of an instance was made of that could be relied on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    /// All of it, as PID 1 has said.
+    pub text: Rc<[u8]>,
+    /// The owner of the file.
+    pub owner: Owner,
+    /// When the file was modified, in seconds since 1970.
+    pub modified: i64,
+    /// Whether the file has changed since.
+    pub is_of_before: bool,
+}
 
 /// A vassal, and its instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +54,9 @@ pub struct Vassal {
     pub(super) refused: Option<String>,
     /// Whether its instances were last replaced by command, and not for the file.
     pub(super) is_roll: bool,
+    /// What instances come back with while a reload is under way, or refused: that of the last instance that
+    /// could be relied on, if new instances take the place of old ones.
+    pub(super) proven: Option<Box<Proven>>,
     /// Whether an app of the vassal has ever said that it is ready.
     pub(super) announces: bool,
     /// How many instances there are to be, and how they are replaced.
@@ -59,6 +77,7 @@ impl Vassal {
             is_comparing: false,
             refused: None,
             is_roll: false,
+            proven: None,
             announces: false,
             replication: Replication::default(),
             instances: vec![Instance::new(FIRST, backoff)],
@@ -194,7 +213,7 @@ impl Vassal {
     /// What the file says with which all of its instances run; `None` if any change of the file counts.
     pub(super) fn text(&self) -> Option<u64> {
         let text = |instance: &Instance| match (instance.state(), &instance.process) {
-            (State::Running { .. }, Some(process)) => process.text,
+            (State::Running { .. }, Some(process)) => process.text.runs,
             _ => None,
         };
         let first = text(self.instances.first()?).filter(|_| !self.is_reloading())?;
@@ -232,7 +251,23 @@ impl Vassal {
         self.replication.is_rolling
             && self.is_own()
             && !self.is_held()
-            && self.instances.iter().any(Instance::is_up)
+            && self.instances.iter().any(|it| it.is_up() || self.proven.is_some() && it.comes_back())
+    }
+
+    /// What an instance is to be started with instead of its file: one that is not there to try that out
+    /// comes back with what was proven, while the file is tried out, or was refused.
+    pub(super) fn proven_for(&self, instance: &Instance) -> Option<&Proven> {
+        let (user, owner) = (self.owner, self.file_version.owner);
+        let is_its = |proven: &&Proven| {
+            user.is_none_or(|uid| uid == proven.owner.uid) && owner.is_none_or(|owner| owner == proven.owner)
+        };
+        let is_asked = !instance.is_on_trial && (instance.is_old || self.refused.is_some());
+        self.proven.as_deref().filter(|_| is_asked).filter(is_its)
+    }
+
+    /// Whether an old instance that ends comes back as such.
+    pub(super) fn goes_back(&self) -> bool {
+        self.proven.as_ref().is_some_and(|proven| proven.is_of_before)
     }
 
     /// The present action for a change of its file, for the log; `None` at the first start.
@@ -359,7 +394,11 @@ impl Vassal {
             uptime: since.map(|since| now.saturating_duration_since(since)),
             next_try: next_try.map(|until| until.saturating_duration_since(now)),
             history: &instance.history,
-            modified: u64::try_from(self.file_version.modified).unwrap_or(0),
+            version: Versions {
+                modified: seconds(self.file_version.modified),
+                used: process.and_then(|it| it.transcript.as_ref()).map(|it| seconds(it.modified)),
+                goes_back: self.proven_for(instance).is_some(),
+            },
             mountpoints: &instance.mountpoints,
             refused: self.refused(),
             since,
@@ -369,7 +408,7 @@ impl Vassal {
                 announces: self.announces || instance.replication().says_ready,
                 loyal: process.loyal,
                 heartbeat: process.heartbeat,
-                status: (process.wait.on.as_deref())
+                status: (process.wait.as_ref().map(|wait| &*wait.on))
                     .or(process.unready.as_deref())
                     .or(Some(process.status.as_str()).filter(|said| !said.is_empty())),
             }),
@@ -381,4 +420,9 @@ impl Vassal {
             on_demand: self.on_demand.as_ref().map(|address| address.name.as_str()),
         }
     }
+}
+
+/// A time of a file's, which may be before 1970.
+fn seconds(time: i64) -> u64 {
+    u64::try_from(time).unwrap_or(0)
 }

@@ -184,7 +184,7 @@ pub fn question(job: Job, path: &Path) -> Vec<u8> {
 fn encode(read: Result<ReadFile>) -> (Vec<u8>, Option<OwnedFd>) {
     let mut packet = Vec::new();
     match read {
-        Ok(ReadFile { version, owner, copy, text, hanging }) => {
+        Ok(ReadFile { version, owner, copy, text, hanging, .. }) => {
             let (has_text, text) = (text.is_some().into(), text.unwrap_or_default());
             let hanging = Pid::as_raw(hanging) as u64;
             let is_program = copy.is_none().into();
@@ -219,7 +219,7 @@ pub fn decode(packet: &[u8], copy: Option<OwnedFd>) -> Option<Result<ReadFile>> 
     let version = pull_version(&mut rest)?;
     // If there is no room for a descriptor, the kernel drops it.
     Some(match copy.is_none() == is_program {
-        true => Ok(ReadFile { version, owner, copy, text, hanging }),
+        true => Ok(ReadFile { version, owner, copy, text, hanging, ..ReadFile::default() }),
         false => Err(Error::os("receive", "the vassal's file", Errno::MFILE)),
     })
 }
@@ -238,7 +238,8 @@ mod tests {
             let is_program = copy.is_none();
             let text = is_program.then_some(0);
             let hanging = Pid::from_raw(if is_program { 7 } else { 0 });
-            let (packet, copy) = encode(Ok(ReadFile { version, owner, copy, text, hanging }));
+            let read = ReadFile { version, owner, copy, text, hanging, ..ReadFile::default() };
+            let (packet, copy) = encode(Ok(read));
             let read = decode(&packet, copy).unwrap().unwrap();
             assert_eq!((read.version, read.owner, read.copy.is_none()), (version, owner, is_program));
             assert_eq!((read.text, read.hanging), (text, hanging));

@@ -26,6 +26,7 @@ use crate::config::plan::{Address, EmperorPlan, Located, OnDemand, Tyrant};
 use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::owner::{Owner, Owners};
+use crate::emperor::core::vassal::Proven;
 use crate::emperor::core::vassal_file::{VassalFile, as_file_name};
 use crate::emperor::deputy;
 use crate::emperor::owned_file;
@@ -79,6 +80,8 @@ pub struct ReadFile {
     pub copy: Option<OwnedFd>,
     /// The [number of its text](super::text); `None` if each change of the file counts.
     pub text: Option<u64>,
+    /// Whether the copy is no file, but what the configuration of an instance of before was made of.
+    pub is_transcript: bool,
     /// The process that was to find out that number, if it hangs and does not end.
     pub hanging: Option<Pid>,
 }
@@ -244,7 +247,17 @@ impl Spawner {
             Ok(number) => (number, None),
             Err(pid) => (None, Some(pid)),
         };
-        Ok(ReadFile { version, owner, copy: Some(sealed(&text, path)?), text: number, hanging })
+        let copy = Some(sealed(&text, path)?);
+        Ok(ReadFile { version, owner, copy, text: number, hanging, ..ReadFile::default() })
+    }
+
+    /// What an instance was made of, in the place of its file.
+    ///
+    /// # Errors
+    /// It cannot be copied.
+    pub fn instead(&self, path: &Path, proven: &Proven) -> Result<ReadFile> {
+        let copy = Some(sealed(&proven.text, path)?);
+        Ok(ReadFile { owner: proven.owner, copy, is_transcript: true, ..ReadFile::default() })
     }
 
     /// Creates the process of an instance; `is_one_of_several` if its vassal may have others.
@@ -324,6 +337,7 @@ impl Spawner {
             namespaces: self.namespaces,
             as_vassal: self.as_vassal.iter().cloned().chain(self.log_of(path)).collect(),
             is_program: file.copy.is_none(),
+            is_transcript: file.is_transcript,
             replica: *number,
             is_one_of_several: false,
             is_check: false,

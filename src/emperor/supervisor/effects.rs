@@ -103,7 +103,7 @@ impl Supervisor {
                 self.block(id, now);
                 return Some(InstanceEvent::Blocked("its cgroup is frozen"));
             }
-            InstanceEffect::Spawn => self.read(id, None, Purpose::Start, now),
+            InstanceEffect::Spawn => return self.begin(id, now),
             InstanceEffect::RunCommands => {
                 if let Some(process) = self.handles.process(id) {
                     self.commands.begin(&id.file, self.registry.name_of(id), process, now);
@@ -162,6 +162,17 @@ impl Supervisor {
         self.look_at.get_or_insert(later(now, BLOCKED));
     }
 
+    /// Begins to create an instance: with its file, which is read first, or with what has proven itself.
+    fn begin(&mut self, id: &InstanceId, now: Instant) -> Option<InstanceEvent> {
+        match self.registry.proven(id).map(|proven| self.spawner.instead(&id.file, proven)) {
+            Some(read) => self.file_was_read(id, News::Read(Purpose::Start, read), now),
+            None => {
+                self.read(id, None, Purpose::Start, now);
+                None
+            }
+        }
+    }
+
     /// Has the file of an instance's vassal read, or something done with another path of the vassal's.
     pub(super) fn read(&mut self, id: &InstanceId, other: Option<PathBuf>, purpose: Purpose, now: Instant) {
         let user = self.registry.vassal(&id.file).and_then(Vassal::user);
@@ -214,8 +225,9 @@ impl Supervisor {
             }
             News::Read(Purpose::Start, read) => {
                 let text = read.as_ref().ok().and_then(|read| read.text);
+                let is_of_before = read.as_ref().is_ok_and(|read| read.is_transcript);
                 match read.and_then(|read| self.try_to_spawn(id, &read, now)).transpose()? {
-                    Ok((pid, owner)) => Some(InstanceEvent::Spawned { pid, owner, text }),
+                    Ok((pid, owner)) => Some(InstanceEvent::Spawned { pid, owner, text, is_of_before }),
                     Err(error) => Some(InstanceEvent::SpawnFailed(error)),
                 }
             }
@@ -376,7 +388,9 @@ impl Supervisor {
                 self.handles.with_kept(file, |kept| kept.set_demand(address.place, fd, there));
                 if starts {
                     for id in self.lacking(file) {
-                        self.read(&id, None, Purpose::Start, now);
+                        if let Some(event) = self.begin(&id, now) {
+                            self.registry.apply_to(&id, event, now);
+                        }
                     }
                     return None;
                 }

@@ -13,7 +13,8 @@ use crate::emperor::instance::kept_sockets::Kept;
 use crate::emperor::instance::process::Packet;
 use crate::emperor::instance::readers::{About, Purpose};
 use crate::log::printable;
-use crate::protocol::{FromVassal, KeptSocket, SocketId};
+use crate::protocol::{FromVassal, KeptSocket, SocketId, TRANSCRIPT_MAX};
+use crate::sys::memfd;
 use crate::{log, log_of};
 
 /// How many packets of one vassal are read in a turn. This is more than the buffer of a socket holds, so that
@@ -93,6 +94,11 @@ impl Supervisor {
                 Packet::Nothing => return,
                 Packet::Message(FromVassal::Sockets(sockets), _) => self.handles.retain(id, sockets),
                 Packet::Message(FromVassal::Keep(socket), Some(fd)) => self.keep_socket(id, socket, fd),
+                Packet::Message(FromVassal::Transcript, Some(file)) => {
+                    if let Some(text) = memfd::content(&file, TRANSCRIPT_MAX) {
+                        self.apply_to(id, InstanceEvent::Transcript(text), now);
+                    }
+                }
                 Packet::Message(message, _) => self.apply_to(id, InstanceEvent::Said(message), now),
                 Packet::End(mistake) => self.apply_to(id, InstanceEvent::LinkClosed(mistake), now),
             }

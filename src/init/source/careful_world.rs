@@ -15,6 +15,7 @@ use crate::config::{Host, Input, Status, World};
 use crate::error::Cause;
 use crate::mount::mountinfo::{self, Mount};
 use crate::path;
+use crate::transcript::Transcript;
 use crate::world::{self, Machine, NoCommands};
 
 /// Facts about the machine from the time when the configuration was first read.
@@ -25,16 +26,18 @@ pub struct Start {
     file: Option<(PathBuf, Option<Status>, Option<PathBuf>)>,
     /// The variables that the file of an owner may see.
     environment: Vec<(OsString, OsString)>,
+    /// What the inputs are read with after the change of identity, if there is an owner.
+    transcript: Transcript,
 }
 
 impl Start {
     /// Looks at the machine before the first mount and the change of root.
-    pub fn of(inputs: &[Input]) -> Self {
+    pub fn of(inputs: &[Input], transcript: Transcript) -> Self {
         let file = inputs.iter().find_map(|input| match input {
             Input::Text { path, .. } => Some((path.clone(), Machine.status(path), Machine.real_path(path))),
             Input::File(_) | Input::Option { .. } | Input::FromEmperor { .. } | Input::Replica(_) => None,
         });
-        Self { cwd: Machine.cwd(), file, environment: Vec::new() }
+        Self { cwd: Machine.cwd(), file, environment: Vec::new(), transcript }
     }
 
     /// Replaces the working directory of the start.
@@ -50,6 +53,11 @@ impl Start {
     /// The variables that the file of an owner may see.
     pub fn environment(&self) -> &[(OsString, OsString)] {
         &self.environment
+    }
+
+    /// What the inputs are read with after the change of identity. It is needed once.
+    pub fn take_transcript(&mut self) -> Transcript {
+        std::mem::take(&mut self.transcript)
     }
 
     /// The working directory at the start.

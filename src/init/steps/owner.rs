@@ -4,11 +4,13 @@
 //! in the file is done with the rights of its owner, and a hook that needs root fails. Only the hooks of the
 //! emperor's own file run before that, as root, and they see nothing of the vassal's file.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use rustix::process::Signal;
 
 use crate::accounts::Accounts;
+use crate::asker::Asker;
 use crate::config::plan::{Located, VassalPlan};
 use crate::config::{self, Input, Loaded};
 use crate::error::{Error, Result};
@@ -16,7 +18,7 @@ use crate::identity::Identity;
 use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::jail::Jail;
 use crate::init::outcome::{End, Ended, step};
-use crate::init::source::source::Source;
+use crate::init::source::source::{Source, send_transcript};
 use crate::init::watch::mountpoints::Mountpoints;
 use crate::protocol::{FileOwner, FromVassal};
 use crate::running_time;
@@ -46,12 +48,15 @@ pub fn become_owner(
     let _ = rustix::process::set_parent_process_death_signal(Some(at_emperors_end));
     go_to_file(jail, source);
     leave_environment(jail, source);
-    let world = NoCommands::Refused(source.start.environment());
+    let transcript = source.start.take_transcript();
+    let answer = |question, path: &Path| transcript.answer(question, path);
+    let world = Asker::here(&answer, Some(source.start.environment()));
     let Loaded { plan, warnings, .. } =
         config::load_vassal(&source.inputs, false, &world).map_err(|report| {
             crate::log::lines(&report);
             End::Invalid(report.first())
         })?;
+    send_transcript(events.link(), &plan, &source.inputs, &transcript);
     crate::log::lines(&warnings);
     let warnings = warnings.in_short();
     if !warnings.is_empty() {

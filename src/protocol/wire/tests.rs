@@ -20,6 +20,7 @@ fn from_vassal() -> Vec<FromVassal> {
         SetupFailure { phase: "as-user".into(), index: 2, what: "exec fuse-zip: no".into(), errno: 2 };
     vec![
         FromVassal::Running,
+        FromVassal::Transcript,
         FromVassal::App(7),
         FromVassal::Stopping(Duration::from_millis(10_250)),
         FromVassal::Exiting(ExitReason::App(WaitStatus::Exited(-1))),
@@ -92,6 +93,7 @@ fn to_vassal() -> Vec<ToVassal> {
         namespaces,
         as_vassal,
         is_program,
+        is_transcript: true,
         replica: 1,
         is_one_of_several: false,
         is_check,
@@ -183,6 +185,7 @@ fn the_largest_greeting_fits_and_keeps_its_options_whole() {
         namespaces: 0,
         as_vassal,
         is_program: false,
+        is_transcript: false,
         replica: 1,
         is_one_of_several: false,
         is_check: false,

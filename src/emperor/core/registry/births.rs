@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Registry;
 use crate::emperor::core::effect::{Effect, InstanceEffect};
 use crate::emperor::core::history::Runs;
-use crate::emperor::core::instance::ProcessFacts;
+use crate::emperor::core::instance::{ProcessFacts, Transcript};
 use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::machine::{Input, State};
 use crate::emperor::core::vassal_file::VassalFile;
@@ -17,11 +17,21 @@ use crate::protocol::WaitStatus;
 const WAITS: &str = "waits: ";
 
 impl Registry {
-    pub(super) fn spawned(&mut self, id: &InstanceId, process: ProcessFacts, now: Instant) {
+    pub(super) fn spawned(
+        &mut self,
+        id: &InstanceId,
+        mut process: ProcessFacts,
+        is_of_before: bool,
+        now: Instant,
+    ) {
         let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
         let (owner, refused, is_roll) = (vassal.owner, vassal.refused.clone(), vassal.is_roll);
         let is_only = vassal.instances.len() == 1;
-        let is_doubtful = !is_only && (refused.is_some() || vassal.is_rolling());
+        let is_doubtful = !is_of_before && !is_only && (refused.is_some() || vassal.is_rolling());
+        if let Some(proven) = vassal.proven.as_ref().filter(|_| is_of_before) {
+            let modified = proven.modified;
+            process.transcript = Some(Box::new(Transcript { text: None, modified, is_of_before }));
+        }
         let Some(instance) = vassal.instance_mut(id.number) else { return };
         let pid = process.pid;
         (instance.process, instance.app, instance.is_late) = (Some(process), None, false);
@@ -40,13 +50,16 @@ impl Registry {
         history.output.clear();
         history.warnings.clear();
         history.runs = Some(Runs { first: history.runs.map_or(now, |runs| runs.first), last: now });
-        if is_only {
+        if is_only && !is_of_before {
             vassal.refused = None;
         }
         self.set_timer(id, now);
         self.log_of(id, format!("started (pid {pid})"));
-        if let Some(why) = refused.filter(|_| !is_roll) {
-            self.log_of(id, format!("it was started with the file whose reload was refused: {why}"));
+        let which = if is_of_before { "of before, as the reload" } else { "whose reload" };
+        if let Some(why) = refused.filter(|_| is_of_before || !is_roll) {
+            self.log_of(id, format!("it was started with the file {which} was refused: {why}"));
+        } else if is_of_before {
+            self.log_of(id, "it was started with the file of before, as the new one is on trial".to_owned());
         }
         self.push_to(id, InstanceEffect::RunCommands);
     }
@@ -90,7 +103,7 @@ impl Registry {
         let is_on_demand = vassal.on_demand.is_some();
         let Some(instance) = vassal.instance_mut(id.number) else { return };
         let Some(process) = instance.process.take() else { return };
-        // Its next process has the present file.
+        // Its next process has the present file, or that of before where the vassal has it.
         let was_old = std::mem::take(&mut instance.is_old);
         self.tally.ended(process.exit_reason.as_ref());
         let is_meant = process.asked_to_stop.is_some();
@@ -102,17 +115,22 @@ impl Registry {
         let input = process.end(status);
         let is_asked = process.asked_to_stop.is_some() || is_on_demand && input == Input::Left;
         let output = vassal.step(id.number, input, now);
-        let is_only = vassal.instances.len() == 1;
+        let (is_only, goes_back) = (vassal.instances.len() == 1, vassal.goes_back());
         let Some(instance) = vassal.instance_mut(id.number) else { return };
         // New instances do not wait until one of the file of before has been tried again.
         let waits = matches!(instance.state(), State::Backoff { .. } | State::Invalid { .. });
-        instance.is_old = was_old && waits && !is_only;
+        instance.is_old = was_old && (waits && !is_only || goes_back && instance.comes_back());
         let line = format!("{why}; {}{}", process.how_long(now), instance.what_follows(now));
         instance.mountpoints.instance_ended();
         instance.ended(why.clone(), is_asked, (now, self.date));
         let comes_back = !instance.is_on_trial && instance.machine.deadline().is_some();
         let is_refused = vassal.refused.is_some() && !vassal.is_roll;
-        let with = if comes_back && is_refused { " with the file that was refused" } else { "" };
+        let goes_back = vassal.instance(id.number).and_then(|it| vassal.proven_for(it)).is_some();
+        let with = match comes_back {
+            true if goes_back => " with the file of before",
+            true if is_refused => " with the file that was refused",
+            _ => "",
+        };
         let is_back_soon = vassal.is_back_soon(now);
         let for_good = !vassal.has(|state| state != State::Idle);
         self.log_of(id, line + with);

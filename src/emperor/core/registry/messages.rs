@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Registry;
-use crate::emperor::core::instance::Wait;
+use crate::emperor::core::instance::{Transcript, Wait};
 use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::machine::{Answer, Input, State};
 use crate::log::Elapsed;
@@ -31,7 +31,7 @@ impl Registry {
             }
             FromVassal::Running => {
                 let took = Elapsed(now.saturating_duration_since(process.born));
-                process.wait.on = None;
+                process.wait = None;
                 if process.running.is_none() {
                     process.running = Some(now);
                     self.log_of(id, format!("running after {took}"));
@@ -51,7 +51,7 @@ impl Registry {
                 instance.down_since.get_or_insert(now);
             }
             FromVassal::Unready => process.ready = None,
-            FromVassal::NotReady(why) => process.unready = Some(why),
+            FromVassal::NotReady(why) => process.unready = Some(why.into()),
             FromVassal::Announced(announcement) => self.announced(id, announcement, now),
             FromVassal::Reloading(within) => {
                 (process.ready, process.unready) = (None, None);
@@ -75,8 +75,21 @@ impl Registry {
                     instance.history.warnings = text;
                 }
             }
-            // The supervisor keeps the sockets.
-            FromVassal::Sockets(_) | FromVassal::Keep(_) => {}
+            // The supervisor keeps the sockets, and reads the transcript.
+            FromVassal::Sockets(_) | FromVassal::Keep(_) | FromVassal::Transcript => {}
+        }
+    }
+
+    /// Takes in what the configuration of an instance was made of. That counts only before anything of the
+    /// vassal's own can run.
+    pub(super) fn said_transcript(&mut self, id: &InstanceId, text: Vec<u8>) {
+        let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
+        let modified = vassal.file_version.modified;
+        let Some(instance) = vassal.instance_mut(id.number) else { return };
+        let Some(process) = instance.process.as_mut().filter(|it| it.transcript.is_none()) else { return };
+        if process.replication.is_none() && process.running.is_none() {
+            let text = Some(text.into());
+            process.transcript = Some(Box::new(Transcript { text, modified, is_of_before: false }));
         }
     }
 
@@ -96,20 +109,22 @@ impl Registry {
             return;
         };
         let waits = what.map(|what| "waits for ".to_owned() + &what);
-        if waits.is_none() && process.wait.on.is_some() && !process.wait.was_moving {
-            process.wait.was_moving = true;
+        if waits.is_none()
+            && let Some(wait) = process.wait.as_mut().filter(|wait| !wait.was_moving)
+        {
+            wait.was_moving = true;
             return self.step(id, Input::Unsure, now);
         }
-        let is_stuck = waits.is_some() && waits == process.wait.on;
-        process.wait = Wait { on: waits, was_moving: false };
+        let is_stuck = waits.is_some() && waits.as_ref() == process.wait.as_ref().map(|wait| &wait.on);
+        process.wait = waits.map(|on| Box::new(Wait { on, was_moving: false }));
         if is_stuck {
             process.condemn_for_waiting();
             return self.step(id, Input::Stuck, now);
         }
         let took = Elapsed(now.saturating_duration_since(since));
         let mut line = format!("still setting up after {took}");
-        if let Some(waits) = &process.wait.on {
-            line = line + ": it " + waits;
+        if let Some(wait) = &process.wait {
+            line = line + ": it " + &wait.on;
         }
         self.log_of(id, line);
     }

@@ -65,6 +65,7 @@ impl Registry {
             if let Some(vassal) = self.vassals.get_mut(&file) {
                 // The apps of a file that was refused may be others, which do not say that they are ready.
                 vassal.announces &= vassal.refused.is_none();
+                vassal.proven = None;
             }
             self.stop_rolling(&file, now);
         }

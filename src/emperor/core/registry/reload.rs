@@ -128,10 +128,11 @@ impl Registry {
         let took = process.reloading_for(now);
         let history = &mut instance.history;
         if let (Answer::Reloaded, Some(runs)) = (answer, &mut history.runs) {
-            process.text = process.sent;
+            process.text.runs = process.text.sent;
             history.reloads += 1;
             runs.last = now;
             vassal.replication = replication;
+            vassal.proven.take_if(|_| !replication.is_rolling);
         }
         let output = vassal.step(id.number, Input::Answered(answer), now);
         let what = match answer {

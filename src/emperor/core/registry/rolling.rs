@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use super::Registry;
 use crate::emperor::core::effect::InstanceEffect;
-use crate::emperor::core::instance::Instance;
+use crate::emperor::core::instance::{Instance, Transcript};
 use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::machine::{Input, State};
 use crate::emperor::core::replicas::{Member, Stage, Step, next_step};
 use crate::emperor::core::text::Count;
-use crate::emperor::core::vassal::Vassal;
+use crate::emperor::core::vassal::{Proven, Vassal};
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::log::Elapsed;
 
@@ -23,6 +23,10 @@ impl Registry {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         for instance in &mut vassal.instances {
             (instance.is_old, instance.is_on_trial, instance.is_unproven) = (true, false, false);
+        }
+        vassal.refused = None;
+        if let Some(proven) = &mut vassal.proven {
+            proven.is_of_before = true;
         }
         self.set_timers(file, now);
     }
@@ -44,13 +48,15 @@ impl Registry {
         self.replace_unready(file, now);
         loop {
             self.accept_trial(file, now);
+            self.prove(file, now);
             let Some(vassal) = self.vassal(file).filter(|_| !self.is_ending) else { return };
             let is_rolling = vassal.is_rolling();
             if !(vassal.is_set() || is_rolling) || vassal.is_held() || vassal.has_lost_its_file() {
                 return self.rolls.end(file);
             }
-            let members: Vec<_> =
-                vassal.instances.iter().map(|instance| instance.member(vassal.announces, now)).collect();
+            let (announces, goes_back) = (vassal.announces, vassal.goes_back());
+            let member = |it: &Instance| it.member(announces, goes_back, now);
+            let members: Vec<_> = vassal.instances.iter().map(member).collect();
             let owner = vassal.owner;
             let is_old = |number| members.iter().any(|member| member.is_old && member.number == number);
             let is_on_trial = vassal.instances.iter().any(|instance| instance.is_on_trial);
@@ -201,6 +207,7 @@ impl Registry {
             return;
         }
         vassal.replication = replication;
+        vassal.proven.take_if(|_| !replication.is_rolling);
         let Some(vassal) = self.vassal(&id.file) else { return };
         let (wanted, asked) = (self.wanted(vassal), replication.replicas);
         if wanted < asked {
@@ -217,8 +224,7 @@ impl Registry {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         let announces = vassal.announces;
         let is_ready = |instance: &&mut Instance| {
-            (instance.is_on_trial || instance.is_unproven)
-                && instance.member(announces, now).stage == Stage::Ready
+            (instance.is_on_trial || instance.is_unproven) && instance.is_relied_on(announces, now)
         };
         let Some(instance) = vassal.instances.iter_mut().find(is_ready) else { return };
         let id = InstanceId::new(file, instance.number);
@@ -229,6 +235,8 @@ impl Registry {
         let is_replaced = |instance: &&Instance| instance.is_old && !instance.is_leaving();
         let before = vassal.instances.iter().rfind(is_replaced);
         let before = before.map(|old| (old.history.clone(), old.mountpoints.clone()));
+        // Its own is taken next, if there is one.
+        vassal.proven = None;
         let Some(instance) = vassal.instance_mut(id.number) else { return };
         instance.is_on_trial = false;
         if let Some((history, mountpoints)) = before {
@@ -241,6 +249,21 @@ impl Registry {
         self.push_to(&id, InstanceEffect::TakeOver);
         self.adopt_replication(&id, now);
         self.set_timer(&id, now);
+    }
+
+    /// Notes what the configuration of instances was made of that can be relied on.
+    fn prove(&mut self, file: &Rc<VassalFile>, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(file).filter(|it| it.replication.is_rolling) else { return };
+        for instance in vassal.instances.iter_mut().filter(|it| it.is_one_for_good() && !it.is_unproven) {
+            let is_relied_on = instance.is_relied_on(vassal.announces, now);
+            let Some(process) = instance.process.as_mut().filter(|_| is_relied_on) else { continue };
+            let owner = process.owner;
+            let Some(Transcript { text, modified, .. }) = process.transcript.as_deref_mut() else { continue };
+            if let Some(text) = text.take() {
+                let modified = *modified;
+                vassal.proven = Some(Box::new(Proven { text, owner, modified, is_of_before: false }));
+            }
+        }
     }
 
     /// Whether an instance is on trial, and its time is over.

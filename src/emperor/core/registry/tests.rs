@@ -24,6 +24,8 @@ struct Story {
     frozen: Vec<&'static str>,
     /// What the files say with which processes are created.
     text: Option<u64>,
+    /// Whether processes say what their configuration was made of.
+    tells: bool,
 }
 
 const OWNER: Owner = Owner { uid: 7, gid: 8 };
@@ -45,7 +47,7 @@ impl Story {
             checks_config: true,
         };
         let (now, frozen) = (Instant::now(), Vec::new());
-        Self { registry: Registry::new(rules), now, next_pid: 100, frozen, text: None }
+        Self { registry: Registry::new(rules), now, next_pid: 100, frozen, text: None, tells: false }
     }
 
     /// An event of the vassal of `/v/NAME.ini`, or of that path; or one of its instance with the number that
@@ -102,7 +104,13 @@ impl Story {
     /// A process is created. Returns the effects.
     fn spawned(&mut self, name: &str) -> Vec<String> {
         self.next_pid += 1;
-        self.event(name, InstanceEvent::Spawned { pid: self.next_pid, owner: OWNER, text: self.text })
+        let (pid, text) = (self.next_pid, self.text);
+        let is_of_before = self.registry.proven(&id(name)).is_some();
+        let effects = self.event(name, InstanceEvent::Spawned { pid, owner: OWNER, text, is_of_before });
+        if self.tells && !is_of_before {
+            self.event(name, InstanceEvent::Transcript(pid.to_string().into()));
+        }
+        effects
     }
 
     fn died(&mut self, name: &str) -> Vec<String> {
@@ -1315,7 +1323,12 @@ fn whatever_happens_in_whatever_order_fits_together() {
                     1 => {
                         processes.push(id.clone());
                         story.next_pid += 1;
-                        InstanceEvent::Spawned { pid: story.next_pid, owner: OWNER, text: story.text }
+                        InstanceEvent::Spawned {
+                            pid: story.next_pid,
+                            owner: OWNER,
+                            text: story.text,
+                            is_of_before: story.registry.proven(&id).is_some(),
+                        }
                     }
                     _ => InstanceEvent::ReadsSlowly,
                 };
@@ -1492,7 +1505,11 @@ fn carry_out(
                         assert!(!processes.contains(&id), "a second process");
                         processes.push(id.clone());
                         story.next_pid += 1;
-                        Some(InstanceEvent::Spawned { pid: story.next_pid, owner: OWNER, text: story.text })
+                        let (pid, text) = (story.next_pid, story.text);
+                        let is_of_before = story.registry.proven(&id).is_some();
+                        let event = InstanceEvent::Spawned { pid, owner: OWNER, text, is_of_before };
+                        story.registry.apply_to(&id, event, story.now);
+                        (!is_of_before).then(|| InstanceEvent::Transcript(Vec::new()))
                     }
                     InstanceEffect::Spawn => Some(InstanceEvent::SpawnFailed(failed("it"))),
                     InstanceEffect::Reload if is_lucky => {
@@ -1885,6 +1902,170 @@ fn a_replica_that_comes_back_with_a_refused_file_costs_the_others_nothing() {
     run_one(&mut story, 2, never_ready);
     assert_eq!(story.pass(5), ["a/1| stopping: fewer are wanted"]);
     assert_eq!((numbers(&story), story.pass(600)), (vec![2], vec![]));
+}
+
+/// A set as that of [`run_set`], which tells what it is made of. Its file has changed since, an instance is
+/// on trial that does not become ready in five seconds, and so many have passed.
+fn refuse(story: &mut Story, replicas: u16, seconds: u64) -> Replication {
+    let ready_timeout = Duration::from_secs(5);
+    let never_ready = Replication { says_ready: true, ready_timeout, ..rolling(9) };
+    story.tells = true;
+    run_set(story, replicas);
+    let version = FileVersion { modified: 2000, ..FileVersion::default() };
+    story.event("a", Event::Reading(version));
+    touch(story);
+    run_one(story, replicas + 1, never_ready);
+    story.pass(seconds);
+    never_ready
+}
+
+#[test]
+fn an_instance_that_is_lost_after_a_refused_reload_comes_back_with_the_file_of_before() {
+    for replicas in 1..=2 {
+        let mut story = Story::new();
+        let never_ready = refuse(&mut story, replicas, 5);
+        let (new, last) = (id_name(replicas + 1), id_name(replicas));
+        story.died(&new);
+        let goes_back = |story: &Story| {
+            let status = story.registry.statuses(story.now).remove(0);
+            (status.next_start(), status.runs_with(), status.refused.is_some())
+        };
+        assert_eq!(goes_back(&story), (Some("with the file of before"), Some(0), true));
+        for _ in 0..3 {
+            let effects = story.died(&last);
+            assert!(effects[0].ends_with("; respawning now with the file of before"), "{effects:?}");
+            assert_eq!(effects[1..], [format!("{last}: Spawn")]);
+            let line = "it was started with the file of before, as the reload was refused: not ready after";
+            assert!(story.spawned(&last)[1].contains(line));
+            story.said(&last, FromVassal::Replication(rolling(replicas)));
+            story.said(&last, FromVassal::Running);
+            assert_eq!(goes_back(&story), (Some("with the file of before"), Some(0), true));
+            assert_eq!((story.pass(40), numbers(&story).len()), (vec![], replicas.into()));
+        }
+        // It does not come back at once, and is asked for meanwhile.
+        story.died(&last);
+        run_one(&mut story, replicas, rolling(replicas));
+        story.said(&last, FromVassal::Exiting(ExitReason::App(WaitStatus::Exited(1))));
+        assert!(story.died(&last)[0].contains("next try in"));
+        story.registry.clear_backoffs(story.now);
+        assert_eq!(story.effects(), [format!("{last}: Spawn")]);
+        run_one(&mut story, replicas, rolling(replicas));
+        story.pass(2);
+        // The next change tries again, and what works is what counts then.
+        touch(&mut story);
+        run_one(&mut story, replicas + 1, never_ready);
+        story.pass(1);
+        assert_eq!(goes_back(&story).2, false);
+        story.said(&new, FromVassal::Announced(Announcement::Ready));
+        assert!(story.pass(1)[0].contains("takes over"));
+        assert_eq!(goes_back(&story).1, None);
+        let proven = story.registry.vassal(&file("a")).unwrap().proven.clone().unwrap();
+        assert_eq!((proven.modified, proven.is_of_before), (2000, false));
+    }
+}
+
+#[test]
+fn one_that_is_lost_during_a_trial_comes_back_with_the_file_of_before() {
+    for is_good in [false, true] {
+        for fails_at_once in [false, true] {
+            let mut story = Story::new();
+            refuse(&mut story, 1, 1);
+            if fails_at_once {
+                story.now -= Duration::from_millis(1500);
+            }
+            let effects = story.died("a");
+            assert!(effects[0].ends_with(" with the file of before"), "{effects:?}");
+            if fails_at_once {
+                assert_eq!((numbers(&story), effects.len()), (vec![1, 2], 1), "it has its next try");
+                assert_eq!(story.pass(2), ["a: Spawn"]);
+            }
+            let line = "a/1| it was started with the file of before, as the new one is on trial";
+            assert_eq!(story.spawned("a")[1], line);
+            story.said("a", FromVassal::Replication(rolling(1)));
+            story.said("a", FromVassal::Running);
+            if is_good {
+                let one = Replication { says_ready: true, ..rolling(1) };
+                story.said("a#2", FromVassal::Replication(one));
+                story.said("a#2", FromVassal::Announced(Announcement::Ready));
+                let effects = story.pass(1);
+                assert!(effects.contains(&"a: AskToStop".to_owned()), "{effects:?}");
+                story.died("a");
+                assert_eq!(numbers(&story), [2]);
+            } else {
+                assert!(story.pass(5)[0].starts_with("a/2| reload refused: not ready after 5.0 s"));
+                story.died("a#2");
+                assert_eq!(
+                    (numbers(&story), story.registry.vassal(&file("a")).unwrap().is_running()),
+                    (vec![1], true)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_changes_while_the_only_instance_is_away_is_on_trial_as_well() {
+    let mut story = Story::new();
+    story.tells = true;
+    run_set(&mut story, 1);
+    story.died("a");
+    assert_eq!(touch(&mut story), [&ROLLS.replace("/1", ""), "a#2: Spawn"]);
+    // Neither has a process yet.
+    assert!(story.spawned("a")[1].ends_with("as the new one is on trial"));
+    story.said("a", FromVassal::Running);
+    story.spawned("a#2");
+    assert!(story.died("a#2")[1].contains("reload refused: "));
+    assert_eq!((numbers(&story), story.outcome(Order::Reload, "a")), (vec![1], Outcome::Failed));
+    assert_eq!(story.outcome(Order::Start, "a"), Outcome::Pending);
+    story.pass(1);
+    assert_eq!(story.outcome(Order::Start, "a"), Outcome::Done);
+}
+
+#[test]
+fn nothing_goes_back_that_was_stopped_belongs_to_another_user_or_rolls_no_more() {
+    let refused = || {
+        let mut story = Story::new();
+        refuse(&mut story, 1, 5);
+        story.died("a#2");
+        assert!(story.registry.proven(&id("a")).is_some());
+        story
+    };
+    // What a command stops starts with the file as it is.
+    let mut story = refused();
+    story.order(Order::Stop, "a").0.unwrap();
+    story.died("a");
+    story.order(Order::Start, "a").0.unwrap();
+    assert!(story.spawned("a")[1].contains("with the file whose reload was refused"));
+    // Another user's file.
+    let mut story = refused();
+    story.registry.note_owner(&file("a"), Some(OWNER.uid + 1));
+    assert!(story.registry.proven(&id("a")).is_none());
+    // Its instances take each other's place no more.
+    let mut story = refused();
+    touch(&mut story);
+    run_one(&mut story, 2, Replication::default());
+    story.pass(1);
+    story.died("a");
+    assert!(story.registry.vassal(&file("a")).unwrap().proven.is_none());
+    // What is too late to be PID 1's own word, or is said twice.
+    let mut story = Story::new();
+    story.tells = true;
+    story.start("a");
+    let tells = |story: &mut Story, text: &[u8]| story.event("a", InstanceEvent::Transcript(text.to_vec()));
+    tells(&mut story, b"second");
+    story.said("a", FromVassal::Replication(rolling(1)));
+    story.said("a", FromVassal::Running);
+    tells(&mut story, b"third");
+    story.pass(1);
+    let proven = |story: &Story| story.registry.vassal(&file("a")).unwrap().proven.clone();
+    assert_eq!(&*proven(&story).unwrap().text, b"101");
+    let mut story = Story::new();
+    story.start("a");
+    story.said("a", FromVassal::Replication(rolling(1)));
+    tells(&mut story, b"late");
+    story.said("a", FromVassal::Running);
+    story.pass(1);
+    assert_eq!(proven(&story), None);
 }
 
 #[test]
@@ -2299,7 +2480,7 @@ fn a_user_who_has_as_many_as_allowed_has_one_more_for_a_rolling_reload_at_a_time
         let owner = Owner { uid: 7 + u32::from(name == "other"), gid: 8 };
         story.event(name, Event::Found { version: None, has_old_address: false, owner: Some(owner.uid) });
         story.no_address(name, "");
-        story.event(name, InstanceEvent::Spawned { pid: 1, owner, text: None });
+        story.event(name, InstanceEvent::Spawned { pid: 1, owner, text: None, is_of_before: false });
         story.said(name, FromVassal::Replication(rolling(1)));
         story.said(name, FromVassal::Running);
     }

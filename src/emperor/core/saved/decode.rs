@@ -15,11 +15,11 @@ use crate::config::plan::Address;
 use crate::emperor::core::backoff::Backoff;
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::history::{Ended, Failures, History, Recent, Runs};
-use crate::emperor::core::instance::{Instance, ProcessFacts, Wait};
+use crate::emperor::core::instance::{Instance, ProcessFacts, TextNumbers, Transcript};
 use crate::emperor::core::machine::{End, Machine, State, Then};
 use crate::emperor::core::mountpoints::{Mountpoint, Mountpoints};
 use crate::emperor::core::owner::Owner;
-use crate::emperor::core::vassal::Vassal;
+use crate::emperor::core::vassal::{Proven, Vassal};
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::protocol::{self, ExitReason, FromVassal, Replication, SocketId};
 
@@ -105,7 +105,9 @@ impl Reader<'_> {
     fn vassal(&mut self) -> Vassal {
         let file_version = self.file_version();
         let on_demand = self.maybe(Self::address).flatten();
-        let (refused, is_roll, announces) = (self.maybe(Self::text), self.flag(), self.flag());
+        let refused = self.maybe(Self::text);
+        let proven = self.maybe(Self::proven);
+        let (is_roll, announces) = (self.flag(), self.flag());
         let replication = self.replication();
         let instances = self.list(|input| Some(input.instance()));
         // Nothing can be done with a vassal that has none.
@@ -122,10 +124,24 @@ impl Reader<'_> {
             is_comparing,
             refused,
             is_roll,
+            proven,
             announces,
             replication,
             instances,
         }
+    }
+
+    fn proven(&mut self) -> Box<Proven> {
+        let (text, owner) = (self.bytes().into(), self.owner());
+        Box::new(Proven { text, owner, modified: self.number().cast_signed(), is_of_before: self.flag() })
+    }
+
+    fn transcript(&mut self) -> Box<Transcript> {
+        Box::new(Transcript {
+            text: self.maybe(Self::bytes).map(Rc::from),
+            modified: self.number().cast_signed(),
+            is_of_before: self.flag(),
+        })
     }
 
     fn instance(&mut self) -> Instance {
@@ -267,13 +283,13 @@ impl Reader<'_> {
             heartbeat: self.maybe(Self::time),
             is_half: true,
             status: self.text(),
-            wait: Wait::default(),
-            unready: self.maybe(Self::text),
+            wait: None,
+            unready: self.maybe(Self::text).map(String::into_boxed_str),
             // No upgrade happens while remaining processes are being ended.
             has_ended: false,
             replication: self.maybe(Self::replication),
-            text: self.maybe(Self::number),
-            sent: self.maybe(Self::number),
+            text: TextNumbers { runs: self.maybe(Self::number), sent: self.maybe(Self::number) },
+            transcript: self.maybe(Self::transcript),
             exit_reason: self.maybe(Self::exit_reason).flatten(),
         }
     }

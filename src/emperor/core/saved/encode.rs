@@ -85,6 +85,12 @@ impl Writer {
         self.file_version(file_version);
         self.maybe(on_demand.as_ref(), Self::address);
         self.maybe_text(vassal.refused.as_ref());
+        self.maybe(vassal.proven.as_ref(), |out, proven| {
+            out.bytes(&proven.text);
+            out.owner(&proven.owner);
+            out.number(proven.modified.cast_unsigned());
+            out.flag(proven.is_of_before);
+        });
         self.flag(vassal.is_roll);
         self.flag(vassal.announces);
         self.replication(&vassal.replication);
@@ -228,10 +234,15 @@ impl Writer {
         self.maybe_time(facts.loyal);
         self.maybe_time(facts.heartbeat);
         self.bytes(facts.status.as_bytes());
-        self.maybe_text(facts.unready.as_ref());
+        self.maybe(facts.unready.as_ref(), |out, why| out.bytes(why.as_bytes()));
         self.maybe(facts.replication.as_ref(), Self::replication);
-        self.maybe(facts.text.as_ref(), |out, text| out.number(*text));
-        self.maybe(facts.sent.as_ref(), |out, text| out.number(*text));
+        self.maybe(facts.text.runs.as_ref(), |out, text| out.number(*text));
+        self.maybe(facts.text.sent.as_ref(), |out, text| out.number(*text));
+        self.maybe(facts.transcript.as_ref(), |out, transcript| {
+            out.maybe(transcript.text.as_ref(), |out, text| out.bytes(text));
+            out.number(transcript.modified.cast_unsigned());
+            out.flag(transcript.is_of_before);
+        });
         self.maybe(facts.exit_reason.as_ref(), |out, reason| out.bytes(&reason.encode()));
     }
 

@@ -11,9 +11,10 @@ use crate::config::plan::Address;
 use crate::emperor::core::backoff::Backoff;
 use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::history::{Ended, Failures, History, Recent, Runs};
-use crate::emperor::core::instance::{Instance, ProcessFacts, Wait};
+use crate::emperor::core::instance::{Instance, ProcessFacts, TextNumbers, Transcript};
 use crate::emperor::core::machine::{End, Machine, State, Then};
 use crate::emperor::core::mountpoints::{Mountpoint, Mountpoints};
+use crate::emperor::core::vassal::Proven;
 use crate::place::Place;
 use crate::protocol::{ExitReason, MountReport, Replication, WaitStatus};
 
@@ -105,12 +106,15 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
         heartbeat: None,
         is_half: true,
         status: "s".to_owned(),
-        wait: Wait::default(),
-        unready: has_process.then(|| "why".to_owned()),
+        wait: None,
+        unready: has_process.then(|| "why".into()),
         has_ended: false,
         replication: has_process.then_some(replication),
-        text: Some(u64::MAX),
-        sent: None,
+        text: TextNumbers { runs: Some(u64::MAX), sent: None },
+        transcript: has_process.then(|| {
+            let text = index.is_multiple_of(4).then(|| b"a\xff".as_slice().into());
+            Box::new(Transcript { text, modified: -7, is_of_before: index.is_multiple_of(4) })
+        }),
         exit_reason: Some(ExitReason::App(WaitStatus::Signaled(9))),
     };
     SavedVassal {
@@ -131,6 +135,10 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
             is_comparing: false,
             refused: has_process.then(|| "no".to_owned()),
             is_roll: has_process,
+            proven: has_process.then(|| {
+                let text = b"\xfft".as_slice().into();
+                Box::new(Proven { text, owner, modified: 7, is_of_before: true })
+            }),
             announces: has_process,
             replication,
             instances: vec![
