@@ -163,6 +163,12 @@ fn outcome_of(order: Order, vassal: &Vassal, instance: &Instance, now: Instant) 
         _ if instance.is_old || instance.is_on_trial => Outcome::Pending,
         State::Starting { .. } | State::Reloading { .. } => Outcome::Pending,
         State::Running { .. } if order == Order::Reload && vassal.refused.is_some() => Outcome::Failed,
+        // A new app may still end soon after it has said that it is ready.
+        State::Running { .. } if order == Order::Reload => match instance.is_relied_on(vassal.announces, now)
+        {
+            true => Outcome::Done,
+            false => Outcome::Pending,
+        },
         State::Running { .. } if instance.is_ready(vassal.announces, now) => Outcome::Done,
         State::Running { .. } => Outcome::Pending,
         State::Waiting => Outcome::Done,

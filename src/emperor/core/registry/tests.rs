@@ -1647,6 +1647,32 @@ fn a_start_that_waits_for_the_same_file_at_two_looks_is_ended_and_one_that_is_to
     assert_eq!(waits(&mut story, "c", "/x"), [""; 0]);
 }
 
+#[test]
+fn a_reload_is_done_when_the_app_has_been_ready_for_a_moment() {
+    for is_good in [true, false] {
+        let mut story = Story::new();
+        story.run("a");
+        story.said("a", FromVassal::Announced(Announcement::Ready));
+        story.pass(60);
+        story.order(Order::Reload, "a").0.unwrap();
+        story.no_address("a", "reload by command");
+        story.event("a", InstanceEvent::ReloadSent(None));
+        story.said("a", FromVassal::Reloading(Duration::from_secs(1)));
+        story.said("a", FromVassal::Reloaded);
+        story.said("a", FromVassal::Announced(Announcement::Ready));
+        let outcomes = |story: &Story| [Order::Reload, Order::Start].map(|order| story.outcome(order, "a"));
+        assert_eq!(outcomes(&story), [Outcome::Pending, Outcome::Done]);
+        if is_good {
+            story.pass(1);
+            assert_eq!(outcomes(&story), [Outcome::Done; 2]);
+        } else {
+            story.said("a", FromVassal::Exiting(ExitReason::App(WaitStatus::Exited(3))));
+            story.died("a");
+            assert_eq!(outcomes(&story), [Outcome::Failed; 2]);
+        }
+    }
+}
+
 /// The default for vassals with several instances.
 fn rolling(replicas: u16) -> Replication {
     Replication { replicas, is_rolling: true, ..Replication::default() }
@@ -1877,6 +1903,74 @@ fn an_app_that_says_that_it_is_ready_has_to_stay_up_before_another_one_is_stoppe
 }
 
 #[test]
+fn only_an_instance_that_stays_ready_to_the_last_moment_takes_over() {
+    use Announcement::{Ready, Reloading};
+    let status = || Announcement::Status("at work".to_owned());
+    let begin = || {
+        let mut story = Story::new();
+        run_set(&mut story, 1);
+        story.said("a", FromVassal::Announced(Ready));
+        touch(&mut story);
+        let timeout = Replication { ready_timeout: Duration::from_secs(5), ..rolling(1) };
+        run_one(&mut story, 2, timeout);
+        story
+    };
+    let says = |story: &mut Story, what| story.said("a#2", FromVassal::Announced(what));
+    let after = |story: &mut Story, millis: u64| {
+        story.now += Duration::from_millis(millis);
+        story.pass(0)
+    };
+    let takes_over = |effects: &[String]| effects.iter().any(|line| line.contains("takes over"));
+    // What it is doing is no other word.
+    let mut story = begin();
+    says(&mut story, Ready);
+    assert_eq!(after(&mut story, 500), [""; 0]);
+    says(&mut story, status());
+    assert!(takes_over(&after(&mut story, 500)));
+    // It ends in the moment in which it would take over.
+    let mut story = begin();
+    says(&mut story, Ready);
+    story.now += Duration::from_secs(1);
+    let effects = story.died("a#2");
+    assert!(effects[1].contains("reload refused: ") && !takes_over(&effects), "{effects:?}");
+    // Its check fails meanwhile.
+    let mut story = begin();
+    says(&mut story, Ready);
+    after(&mut story, 900);
+    assert_eq!(story.said("a#2", FromVassal::Unready), ["a#2: GiveUp"]);
+    assert!(!takes_over(&after(&mut story, 100)));
+    assert!(story.died("a#2")[1].contains("reload refused: "));
+    assert_eq!(numbers(&story), [1]);
+    // It begins anew again and again: it has its time, and no more.
+    let mut story = begin();
+    let mut effects = Vec::new();
+    while effects.is_empty() {
+        says(&mut story, Ready);
+        effects = after(&mut story, 700);
+        says(&mut story, Reloading);
+        effects.extend(after(&mut story, 0));
+    }
+    assert!(effects[0].contains("reload refused: not ready after 5.0 s"), "{effects:?}");
+    // The file changes three times, and a command stops all.
+    let mut story = begin();
+    for _ in 0..3 {
+        says(&mut story, Ready);
+        assert!(!takes_over(&after(&mut story, 600)));
+        assert!(touch(&mut story).contains(&"a#2: AskToStop".to_owned()));
+        assert!(!takes_over(&after(&mut story, 600)));
+        assert_eq!(story.died("a#2")[1..], ["a#2: Spawn"]);
+        run_one(&mut story, 2, rolling(1));
+    }
+    says(&mut story, Ready);
+    after(&mut story, 600);
+    story.order(Order::Stop, "a").0.unwrap();
+    assert!(!takes_over(&after(&mut story, 600)));
+    story.died("a#2");
+    story.died("a");
+    assert_eq!((numbers(&story), story.state("a")), (vec![1], State::Held));
+}
+
+#[test]
 fn a_replica_that_comes_back_with_a_refused_file_costs_the_others_nothing() {
     let mut story = Story::new();
     run_set(&mut story, 2);
@@ -1955,7 +2049,7 @@ fn an_instance_that_is_lost_after_a_refused_reload_comes_back_with_the_file_of_b
         touch(&mut story);
         run_one(&mut story, replicas + 1, never_ready);
         story.pass(1);
-        assert_eq!(goes_back(&story).2, false);
+        assert!(!goes_back(&story).2);
         story.said(&new, FromVassal::Announced(Announcement::Ready));
         assert!(story.pass(1)[0].contains("takes over"));
         assert_eq!(goes_back(&story).1, None);
