@@ -9,7 +9,7 @@ use crate::emperor::core::status::{AWAITS_TURN, IGNORED, NOT_READY, STATES, Stat
 use crate::emperor::core::text::{Count, readable};
 use crate::json::Json;
 use crate::log::{Date, Elapsed, printable};
-use crate::protocol::MountReport;
+use crate::protocol::{MountReport, MountState};
 
 /// A wider cell moves the rest of its own line, but not the columns of the other lines.
 const WIDTH_MAX: usize = 40;
@@ -295,11 +295,14 @@ fn last(vassal: &Status<'_>) -> String {
     let is_commanded = vassal.state == "stopped" && ended == Some("stopped");
     let ended = if is_commanded { Some(BY_COMMAND) } else { ended };
     let losses = Some(vassal.mountpoints.losses()).filter(|losses| !losses.is_empty());
+    let is_awaited = |(report, _): &(&MountReport, u64)| report.state == MountState::Awaited;
+    let awaited = vassal.mountpoints.all().find(is_awaited).map(|(report, _)| report.path.to_string_lossy());
     let refused = vassal.refused.map(|refused| refused.what().to_owned() + ": " + refused.why);
     let parts = [
         ("", Some(AWAITS_TURN).filter(|_| vassal.awaits_turn)),
         // Either its app does not run yet, or is to say why it is not ready, if its check does not.
         ("", vassal.app.status.filter(|_| vassal.state == "starting" || vassal.problem == Some(NOT_READY))),
+        ("awaits mountpoint ", awaited.as_deref().filter(|_| vassal.state == "starting")),
         ("", ended),
         ("", refused.as_deref()),
         ("next start: ", vassal.next_start()),
@@ -506,6 +509,11 @@ mod tests {
         assert!(back.ends_with("; next start: with the file of before"), "{back}");
         let refused = format!("stopped; reload refused: app.ini:1: no{next}");
         assert_eq!(last(&up), refused, "without the app's own words");
+        let mut gate = Mountpoints::none();
+        gate.report(vec![MountReport::sample("/a", 1, "hung")]);
+        gate.instance_ended();
+        let starting = Status { state: "starting", mountpoints: &gate, ..down.clone() };
+        assert_eq!(last(&starting), "awaits mountpoint /a; mountpoint /a lost 1 time");
         let waits = App { status: Some("waits for /a"), ..App::default() };
         assert_eq!(last(&Status { state: "starting", app: waits, ..down.clone() }), "waits for /a");
         assert_eq!(last(&Status { state: "stopped", refused: None, ..up.clone() }), "stopped by command");
