@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustix::process::Pid;
 
 use crate::config::Input;
-use crate::config::cmdline::entrypoint::{Entrypoint, Orphans};
+use crate::config::cmdline::entrypoint::{Entrypoint, Event, Orphans};
 use crate::config::plan::VassalPlan;
 use crate::error::{Context, Error};
 use crate::init::child::environment::Environment;
@@ -141,11 +141,10 @@ pub fn adopt_orphans(entry: Option<&Entrypoint>) -> crate::error::Result<()> {
     match entry.orphans {
         Orphans::Adopt => notices::warn_of(entry, adopt()),
         Orphans::Warn if !matches!(rustix::process::child_subreaper(), Ok(Some(_))) => {
-            let line = entry.lines.map(|lines| lines.not_adopted);
             notices::tell(
                 entry,
                 WARNINGS,
-                line,
+                Event::NotAdopted,
                 Facts::default(),
                 format_args!("orphans will not be reaped"),
             );

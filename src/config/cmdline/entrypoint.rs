@@ -22,8 +22,12 @@ use crate::signal_names;
 pub struct Entrypoint {
     /// What messages start with.
     pub name: &'static str,
-    /// The lines in the words of another program; `None` for those of `vassal-init`.
-    pub lines: Option<&'static Lines>,
+    /// The lines in the words of another program, for which its starter may look, in the order of [`Event`];
+    /// `None` for those of `vassal-init`. A null byte separates them, and an empty one is not written. `%i`
+    /// stands for the pid of the init, `%c` for the pid of the child that the line is about, `%x` for its
+    /// exit status, `%n` and `%s` for number and name of a signal, `%r` for the signal that replaces it, `%p`
+    /// for the program, `%e` for an error.
+    pub lines: Option<&'static str>,
     /// The program and its arguments. Empty: there is no command, and the init waits for SIGTERM or SIGINT.
     pub command: Vec<OsString>,
     /// The process group or session of the command.
@@ -58,103 +62,84 @@ pub struct Entrypoint {
     pub ends_by_signal: bool,
 }
 
-/// The lines that another program writes and that its starter may look for; an empty one is not written. `%i`
-/// stands for the pid of the init, `%c` for the pid of the child that the line is about, `%x` for its exit
-/// status, `%n` and `%s` for number and name of a signal, `%r` for the signal that replaces it, `%p` for the
-/// program, `%e` for an error.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Lines {
+/// What happened, in the lines of [`Entrypoint::lines`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
     /// The program could not be executed: the error.
-    pub unexecutable: &'static str,
+    Unexecutable,
     /// The command runs: its pid.
-    pub runs: &'static str,
+    Runs,
     /// The command is in a session of its own.
-    pub has_session: &'static str,
+    HasSession,
     /// The command has exited: its pid, its status.
-    pub exited: &'static str,
+    Exited,
     /// A signal has killed the command: its pid, the signal, the status for that.
-    pub killed: &'static str,
+    Killed,
     /// An orphan has exited: its pid, its status.
-    pub orphan_exited: &'static str,
+    OrphanExited,
     /// A signal has killed an orphan: its pid, the signal, the status for that.
-    pub orphan_killed: &'static str,
+    OrphanKilled,
     /// An orphan was reaped, and the init warns of that: its pid.
-    pub reaped: &'static str,
+    Reaped,
     /// Orphans are not adopted.
-    pub not_adopted: &'static str,
+    NotAdopted,
     /// A signal was handed on.
-    pub handed_on: &'static str,
+    HandedOn,
     /// A signal was handed on as another one.
-    pub rewritten: &'static str,
+    Rewritten,
     /// A signal was not handed on, because the starter wants it ignored.
-    pub ignored: &'static str,
+    Ignored,
     /// A signal was not handed on: the kernel sent it because the init gave up the terminal.
-    pub dropped: &'static str,
+    Dropped,
 }
 
-const NO_LINES: Lines = Lines {
-    unexecutable: "",
-    runs: "",
-    has_session: "",
-    exited: "",
-    killed: "",
-    orphan_exited: "",
-    orphan_killed: "",
-    reaped: "",
-    not_adopted: "",
-    handed_on: "",
-    rewritten: "",
-    ignored: "",
-    dropped: "",
-};
+const TINI: &str = "\
+    [FATAL tini (%i)] exec %p failed: %e\0\
+    [INFO  tini (%i)] Spawned child process '%p' with pid '%c'\0\
+    \0\
+    [INFO  tini (%i)] Main child exited normally (with status '%x')\0\
+    [INFO  tini (%i)] Main child exited with signal (with signal '%s')\0\
+    [DEBUG tini (%i)] Reaped child with pid: '%c'\0\
+    [DEBUG tini (%i)] Reaped child with pid: '%c'\0\
+    [WARN  tini (%i)] Reaped zombie process with pid=%c\0\
+    [WARN  tini (%i)] Tini is not running as PID 1 and isn't registered as a child subreaper.\n\
+    Zombie processes will not be re-parented to Tini, so zombie reaping won't work.\n\
+    To fix the problem, use the -s option or set the environment variable TINI_SUBREAPER to register \
+    Tini as a child subreaper, or run Tini as PID 1.\0\
+    [DEBUG tini (%i)] Passing signal: '%s'";
 
-static TINI: Lines = Lines {
-    unexecutable: "[FATAL tini (%i)] exec %p failed: %e",
-    runs: "[INFO  tini (%i)] Spawned child process '%p' with pid '%c'",
-    exited: "[INFO  tini (%i)] Main child exited normally (with status '%x')",
-    killed: "[INFO  tini (%i)] Main child exited with signal (with signal '%s')",
-    orphan_exited: "[DEBUG tini (%i)] Reaped child with pid: '%c'",
-    orphan_killed: "[DEBUG tini (%i)] Reaped child with pid: '%c'",
-    reaped: "[WARN  tini (%i)] Reaped zombie process with pid=%c",
-    not_adopted: "[WARN  tini (%i)] Tini is not running as PID 1 and isn't registered as a child subreaper.\n\
-        Zombie processes will not be re-parented to Tini, so zombie reaping won't work.\n\
-        To fix the problem, use the -s option or set the environment variable TINI_SUBREAPER to register \
-        Tini as a child subreaper, or run Tini as PID 1.",
-    handed_on: "[DEBUG tini (%i)] Passing signal: '%s'",
-    ..NO_LINES
-};
+const DUMB_INIT: &str = "\
+    [dumb-init] %p: %e\0\
+    [dumb-init] Child spawned with PID %c.\0\
+    [dumb-init] setsid complete.\0\
+    [dumb-init] Received signal 17.\n\
+    [dumb-init] A child with PID %c exited with exit status %x.\n\
+    [dumb-init] Forwarded signal 15 to children.\n\
+    [dumb-init] Child exited with status %x. Goodbye.\0\
+    [dumb-init] Received signal 17.\n\
+    [dumb-init] A child with PID %c was terminated by signal %n.\n\
+    [dumb-init] Forwarded signal 15 to children.\n\
+    [dumb-init] Child exited with status %x. Goodbye.\0\
+    [dumb-init] Received signal 17.\n\
+    [dumb-init] A child with PID %c exited with exit status %x.\0\
+    [dumb-init] Received signal 17.\n\
+    [dumb-init] A child with PID %c was terminated by signal %n.\0\
+    \0\
+    \0\
+    [dumb-init] Received signal %n.\n[dumb-init] Forwarded signal %n to children.\0\
+    [dumb-init] Received signal %n.\n[dumb-init] Translating signal %n to %r.\n\
+    [dumb-init] Forwarded signal %r to children.\0\
+    [dumb-init] Received signal %n.\n[dumb-init] Translating signal %n to 0.\n\
+    [dumb-init] Not forwarding signal 0 to children (ignored).\0\
+    [dumb-init] Received signal %n.\n[dumb-init] Ignoring tty hand-off signal %n.";
 
-static DUMB_INIT: Lines = Lines {
-    unexecutable: "[dumb-init] %p: %e",
-    runs: "[dumb-init] Child spawned with PID %c.",
-    has_session: "[dumb-init] setsid complete.",
-    exited: "[dumb-init] Received signal 17.\n\
-        [dumb-init] A child with PID %c exited with exit status %x.\n\
-        [dumb-init] Forwarded signal 15 to children.\n\
-        [dumb-init] Child exited with status %x. Goodbye.",
-    killed: "[dumb-init] Received signal 17.\n\
-        [dumb-init] A child with PID %c was terminated by signal %n.\n\
-        [dumb-init] Forwarded signal 15 to children.\n\
-        [dumb-init] Child exited with status %x. Goodbye.",
-    orphan_exited: "[dumb-init] Received signal 17.\n\
-        [dumb-init] A child with PID %c exited with exit status %x.",
-    orphan_killed: "[dumb-init] Received signal 17.\n\
-        [dumb-init] A child with PID %c was terminated by signal %n.",
-    handed_on: "[dumb-init] Received signal %n.\n[dumb-init] Forwarded signal %n to children.",
-    rewritten: "[dumb-init] Received signal %n.\n[dumb-init] Translating signal %n to %r.\n\
-        [dumb-init] Forwarded signal %r to children.",
-    ignored: "[dumb-init] Received signal %n.\n[dumb-init] Translating signal %n to 0.\n\
-        [dumb-init] Not forwarding signal 0 to children (ignored).",
-    dropped: "[dumb-init] Received signal %n.\n[dumb-init] Ignoring tty hand-off signal %n.",
-    ..NO_LINES
-};
-
-static CATATONIT: Lines = Lines {
-    unexecutable: "ERROR (catatonit:%i): failed to exec pid1: %e",
-    runs: "DEBUG (catatonit:%i): pid1 (%c) spawned: %p",
-    orphan_exited: "DEBUG (catatonit:%i): child process %c exited with code %x",
-    ..NO_LINES
-};
+const CATATONIT: &str = "\
+    ERROR (catatonit:%i): failed to exec pid1: %e\0\
+    DEBUG (catatonit:%i): pid1 (%c) spawned: %p\0\
+    \0\
+    \0\
+    \0\
+    DEBUG (catatonit:%i): child process %c exited with code %x";
 
 /// The process group or session of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -397,7 +382,7 @@ fn tini(words: &[OsString], own: u32, env: Env<'_>) -> Call {
     };
     let mut entry = Entrypoint {
         name: "tini",
-        lines: Some(&TINI),
+        lines: Some(TINI),
         orphans: Orphans::Warn,
         unexecutable: Unexecutable { astray: 1, other: 1, unborn: 1, ..PLAIN.unexecutable },
         chats_on_stdout: true,
@@ -433,7 +418,7 @@ fn dumb_init(words: &[OsString], env: Env<'_>) -> Call {
     };
     let mut entry = Entrypoint {
         name: "dumb-init",
-        lines: Some(&DUMB_INIT),
+        lines: Some(DUMB_INIT),
         standing: Standing::Session,
         suspends: true,
         orphans: Orphans::Leave,
@@ -519,7 +504,7 @@ fn catatonit(words: &[OsString], env: Env<'_>) -> Call {
     }
     let mut entry = Entrypoint {
         name: "catatonit",
-        lines: Some(&CATATONIT),
+        lines: Some(CATATONIT),
         unexecutable: Unexecutable::always(1),
         verbosity: if env("CATATONIT_DEBUG").is_some() { 3 } else { 0 },
         // These signals are not handed on: they stop the init only.
@@ -597,7 +582,7 @@ mod tests {
         let entry = run("/sbin/docker-init -sgw -p SIGKILL -e 143 -e 3 -vv -- a -b", &[]);
         let expected = Entrypoint {
             name: "tini",
-            lines: Some(&TINI),
+            lines: Some(TINI),
             command: vec!["a".into(), "-b".into()],
             to_group: true,
             parent_death: Some(9),

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, write};
 use rustix::process::{Pid, Signal};
 
-use crate::config::cmdline::entrypoint::{Entrypoint, Standing};
+use crate::config::cmdline::entrypoint::{Entrypoint, Event, Standing};
 use crate::error::{self, Context, Error, Result};
 use crate::init::child::reaper::Reaped;
 use crate::signal_names;
@@ -49,49 +49,52 @@ pub fn say_reaped(entry: &Entrypoint, child: &Reaped) {
     let own = format_args!("reaped pid {}: {}", child.pid, child.status);
     if entry.warns_of_orphans {
         let facts = Facts { pid: child.pid.as_raw_pid(), ..Facts::default() };
-        tell(entry, WARNINGS, entry.lines.map(|lines| lines.reaped), facts, own);
+        tell(entry, WARNINGS, Event::Reaped, facts, own);
     }
-    let lines = entry.lines.map(|lines| [lines.orphan_exited, lines.orphan_killed]);
-    if lines.is_some() || !entry.warns_of_orphans {
-        say_ended(entry, EVERYTHING, lines, child, own);
+    if entry.lines.is_some() || !entry.warns_of_orphans {
+        say_ended(entry, EVERYTHING, [Event::OrphanExited, Event::OrphanKilled], child, own);
     }
 }
 
 /// Tells of the end of the command.
 pub fn say_end(entry: &Entrypoint, child: &Reaped) {
-    let lines = entry.lines.map(|lines| [lines.exited, lines.killed]);
-    say_ended(entry, COMMAND, lines, child, format_args!("the command {}", child.status));
+    say_ended(
+        entry,
+        COMMAND,
+        [Event::Exited, Event::Killed],
+        child,
+        format_args!("the command {}", child.status),
+    );
 }
 
 fn say_ended(
     entry: &Entrypoint,
     level: u32,
-    lines: Option<[&str; 2]>,
+    [exited, killed]: [Event; 2],
     child: &Reaped,
     own: fmt::Arguments<'_>,
 ) {
     let killed_by = child.status.signal();
-    let line = lines.map(|[exited, killed]| if killed_by.is_some() { killed } else { exited });
+    let event = if killed_by.is_some() { killed } else { exited };
     let (signal, status) = (killed_by.unwrap_or(0), child.status.code());
-    tell(entry, level, line, Facts { pid: child.pid.as_raw_pid(), signal, status, ..Facts::default() }, own);
+    tell(entry, level, event, Facts { pid: child.pid.as_raw_pid(), signal, status, ..Facts::default() }, own);
 }
 
 /// Tells that the command runs.
 pub fn say_runs(entry: &Entrypoint, pid: Pid, program: &OsStr) {
-    let (lines, program) = (entry.lines, program.to_string_lossy());
+    let program = program.to_string_lossy();
     let own = format_args!("the command runs, pid {pid}");
     let facts = Facts { pid: pid.as_raw_pid(), program: &program, ..Facts::default() };
-    tell(entry, COMMAND, lines.map(|lines| lines.runs), facts, own);
-    if lines.is_some() && entry.standing == Standing::Session {
-        tell(entry, COMMAND, lines.map(|lines| lines.has_session), Facts::default(), own);
+    tell(entry, COMMAND, Event::Runs, facts, own);
+    if entry.lines.is_some() && entry.standing == Standing::Session {
+        tell(entry, COMMAND, Event::HasSession, Facts::default(), own);
     }
 }
 
 /// Tells why the command could not be executed.
 pub fn say_unexecuted(entry: &Entrypoint, program: &OsStr, error: &Error) {
-    let line = entry.lines.map(|lines| lines.unexecutable);
     let facts = Facts { errno: error.errno(), program: &program.to_string_lossy(), ..Facts::default() };
-    tell(entry, 0, line, facts, format_args!("{error}"));
+    tell(entry, 0, Event::Unexecutable, facts, format_args!("{error}"));
 }
 
 /// What a line is about; 0 or empty where the line does not name it.
@@ -111,12 +114,11 @@ pub struct Facts<'a> {
     pub program: &'a str,
 }
 
-/// Writes a line if the verbosity is at least `level`: `line`, in the words of the program whose name the
-/// init has ([`Lines`]), else `own`.
-///
-/// [`Lines`]: crate::config::cmdline::entrypoint::Lines
-pub fn tell(entry: &Entrypoint, level: u32, line: Option<&str>, facts: Facts<'_>, own: fmt::Arguments<'_>) {
-    let Some(line) = line else { return say(entry, level, own) };
+/// Writes a line if the verbosity is at least `level`: in the words of the program whose name the init has
+/// ([`Entrypoint::lines`]), else `own`.
+pub fn tell(entry: &Entrypoint, level: u32, event: Event, facts: Facts<'_>, own: fmt::Arguments<'_>) {
+    let Some(lines) = entry.lines else { return say(entry, level, own) };
+    let line = lines.split('\0').nth(event as usize).unwrap_or_default();
     if entry.verbosity < level || line.is_empty() {
         return;
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use crate::config::cmdline::entrypoint::Entrypoint;
+use crate::config::cmdline::entrypoint::{Entrypoint, Event};
 use crate::config::plan::ReadinessPlan;
 use crate::error::{Context, Result};
 use crate::init::child::job::Job;
@@ -486,12 +486,10 @@ impl EventLoop {
         match job.forward(number) {
             Ok(0) => self.say_not_handed_on(number),
             Ok(rewritten) => {
-                let line = entry
-                    .lines
-                    .map(|lines| if rewritten == number { lines.handed_on } else { lines.rewritten });
+                let event = if rewritten == number { Event::HandedOn } else { Event::Rewritten };
                 let own = format_args!("{}: {rewritten} to the command", name());
                 let facts = Facts { signal: number, sent: rewritten, ..Facts::default() };
-                notices::tell(entry, EVERYTHING, line, facts, own);
+                notices::tell(entry, EVERYTHING, event, facts, own);
             }
             Err(Errno::SRCH) => {
                 notices::say(entry, EVERYTHING, format_args!("{}: the command has just ended", name()));
@@ -503,11 +501,9 @@ impl EventLoop {
     fn say_not_handed_on(&self, number: i32) {
         if let Some(entry) = &self.entry {
             let name = signal_names::name(number);
-            let line = entry
-                .lines
-                .map(|lines| if entry.rewritten(number) == 0 { lines.ignored } else { lines.dropped });
+            let event = if entry.rewritten(number) == 0 { Event::Ignored } else { Event::Dropped };
             let own = format_args!("{name}: not handed on");
-            notices::tell(entry, EVERYTHING, line, Facts { signal: number, ..Facts::default() }, own);
+            notices::tell(entry, EVERYTHING, event, Facts { signal: number, ..Facts::default() }, own);
         }
     }
 
