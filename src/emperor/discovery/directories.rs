@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{FileType, MemfdFlags, memfd_create, stat};
 use rustix::io::{fcntl_dupfd_cloexec, pwrite};
 
 use super::followers::{Followers, Job, Target};
@@ -358,7 +358,10 @@ impl Directories {
             }
             let meant = pattern.join("*.ini");
             let found = places(&meant, &mut |path, at| answers(&mut self.followers, path, at)).all;
-            if found.iter().any(|place| place.wanted != Wanted::Below && place.path.is_dir()) {
+            let is_directory = |place: &Place| {
+                stat(&place.path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir())
+            };
+            if found.iter().any(|place| place.wanted != Wanted::Below && is_directory(place)) {
                 let (pattern, meant) = (pattern.display(), meant.display());
                 log!("{at}: {key}: {pattern} leads to directories only: for the files in them write {meant}");
             }
