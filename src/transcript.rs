@@ -1,6 +1,6 @@
 //! What a configuration was made of: the text of its file, and the answers to its questions about the machine
-//! ([`asker`](crate::asker)), which are mainly the files that it includes. With a transcript the same
-//! configuration can be read again, whatever the files say by then.
+//! ([`asker`]), which are mainly the files that it includes. With a transcript the same configuration can be
+//! read again, whatever the files say by then.
 //!
 //! As bytes, each of these is a u64 length and so many bytes: the text of the file, then each question and
 //! its answer, in the order in which they were asked.
