@@ -636,8 +636,14 @@ fn an_address_that_is_taken_is_one_clear_line() {
                 "listen = /run/scratch/file",
                 "listen on /run/scratch/file: something that is no socket is there",
             ),
-            ("listen = /run/none/x", "listen on /run/none/x: No such file or directory (ENOENT)"),
-            ("uid = user001\nlisten = /etc/x", "listen on /etc/x: Permission denied (EACCES)"),
+            (
+                "listen = /run/none/on/x",
+                "listen on /run/none/on/x: No such file or directory (ENOENT): there is no /run/none",
+            ),
+            (
+                "uid = user001\nlisten = /etc/x",
+                "listen on /etc/x: Permission denied (EACCES): user 1001 may not make a file in /etc",
+            ),
             (
                 "listen = 192.0.2.1:80",
                 "listen on 192.0.2.1:80: Cannot assign requested address (EADDRNOTAVAIL)",

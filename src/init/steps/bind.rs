@@ -50,7 +50,11 @@ impl Binding<'_> {
         SocketAddrUnix::new(self.path).context("listen on", &name)?;
         let as_user = self.owner.is_none() && !geteuid().is_root();
         let walk = Walk { as_user, ..walk.clone() };
-        let path = &*walk.approach(self.path).context("listen on", &name)?;
+        let explained = |error: Error| {
+            let clue = refusal(self.path, error.errno());
+            error.with_clue(clue)
+        };
+        let path = &*walk.approach(self.path).context("listen on", &name).map_err(explained)?;
         let address = SocketAddrUnix::new(path).context("listen on", &name)?;
         let mut socket = None;
         if let Ok(there) = lstat(path) {
@@ -80,7 +84,7 @@ impl Binding<'_> {
                 // The socket has its mode already. Without a umask its file gets the same mode.
                 rustix::process::umask(Mode::empty());
             }
-            bind(self.fd, &address).context("listen on", &name)?;
+            bind(self.fd, &address).context("listen on", &name).map_err(explained)?;
         }
         if let Some(lent) = socket.filter(|_| self.is_lent) {
             listen(lent, backlog(self.listen)).context("listen on", &name)?;
@@ -172,6 +176,17 @@ impl Binding<'_> {
         rustix::process::umask(umask);
         self.listen.mode.map_or(Mode::from_raw_mode(0o777) - umask, Mode::from_raw_mode)
     }
+}
+
+/// Why this user can make no file at `path`: a directory is not there, or not the user's to change.
+fn refusal(path: &Path, errno: i32) -> Option<String> {
+    let directory = path.parent()?;
+    if errno == Errno::NOENT.raw_os_error() {
+        let is_missing = |place: &&Path| lstat(*place).err() == Some(Errno::NOENT);
+        return Some(format!("there is no {}", directory.ancestors().filter(is_missing).last()?.display()));
+    }
+    (errno == Errno::ACCESS.raw_os_error())
+        .then(|| format!("user {} may not make a file in {}", geteuid(), directory.display()))
 }
 
 /// The user and group of this process.
