@@ -120,6 +120,7 @@ fn programs_of_supervisords_become_vassals() {
         let expected =
             ["[uwsgi]", "command = php-fpm --nodaemonize", "uid = user001", "listen = /run/php.sock"];
         assert_eq!(lines(&php)[..4], expected);
+        assert!(php.contains("\n; socket=unix:///run/php.sock: it is descriptor 3 here, not 0: "), "{php}");
         for text in [&web, &worker, &php] {
             checks(sandbox, text);
         }
@@ -203,7 +204,8 @@ fn what_a_supervisor_has_beside_its_programs_is_taken_along() {
         }
         // A template with what `systemctl edit` added to it.
         let unit = "[Service]\nType=oneshot\nUser=user001\nEnvironmentFile=-/none/%i\nExecStart=first\n\
-                    ExecStart=second %i on %H\nLimitNPROC=infinity\nTimeoutSec=0\n";
+                    ExecStart=second %i on %H at $$5\nLimitNPROC=infinity\nTimeoutSec=0\n\
+                    RuntimeDirectory=app\nMemoryMax=50%\nTasksMax=infinity\nCPUQuota=20%\n";
         let file = sandbox.file("app@.service", unit);
         fs::create_dir(sandbox.path("app@.service.d")).unwrap();
         sandbox.file("app@.service.d/more.conf", "[Service]\nLimitNPROC=20:30\n");
@@ -212,7 +214,12 @@ fn what_a_supervisor_has_beside_its_programs_is_taken_along() {
             "; with /run/scratch/app@.service.d/more.conf",
             "; for-readline = /none/%n",
             "exec-pre-app = first",
-            "command = second %n on %h",
+            "command = second %n on %h at $5",
+            "hook-as-root = chown:/run/app user001",
+            "; MemoryMax=50%%: memory-max takes a number",
+            "; TasksMax=infinity: no limit is what it has without a key",
+            "; CPUQuota=20%%: it takes 'emperor-cgroup = DIR' in the emperor's file",
+            "cpu-max = 20%",
             "limit-nproc = 30",
             "stop-timeout = 1h",
         ] {
