@@ -95,6 +95,9 @@ const HEADERS: &[(&str, &str, &str)] = &[
     ("; a\n[vassal]\ncommand = x\n", "2:1", "write '[uwsgi]' in the place of '[vassal]'"),
     ("[UWSGI]\ncommand = x\n", "1:1", "write '[uwsgi]' in the place of '[UWSGI]'"),
     ("\ncommand = x\n", "2:1", "write a line '[uwsgi]' above this one"),
+    ("[program:a]\ncommand=x\n", "1:1", "'scripts/import' makes a vassal's file of it"),
+    ("[Unit]\nAfter=a\n[Service]\nExecStart=x\n", "1:1", "'scripts/import' makes a vassal's file of it"),
+    ("{\"uwsgi\": {\"command\": \"x\"}}\n", "1:1", "'scripts/import' makes a vassal's file of it"),
 ];
 
 /// Right lines, of which nothing is said.

@@ -40,7 +40,7 @@ fn number(written: &[u8]) -> Parsed<u32> {
     let number = values::count(name).ok().or_else(|| named().map(|(_, number)| number));
     number
         .filter(|&number| number <= MAX)
-        .ok_or_else(|| values::not_one_of("capability", written, &NAMES.split(' ').collect::<Vec<_>>()))
+        .ok_or_else(|| values::not_one_of("capability", name, &NAMES.split(' ').collect::<Vec<_>>()))
 }
 
 #[cfg(test)]
@@ -56,6 +56,10 @@ mod tests {
             list(b"sys_admn"),
             Err("unknown capability 'sys_admn', did you mean 'sys_admin'?".to_owned())
         );
+        for (slip, meant) in [("CAP_SYS_ADMN", "sys_admin"), ("CAP_NET_BIND", "net_bind_service")] {
+            let wrong = list(slip.as_bytes()).unwrap_err();
+            assert!(wrong.ends_with(&format!("did you mean '{meant}'?")), "{wrong}");
+        }
         for wrong in ["64", "-1", "cap_"] {
             assert!(list(wrong.as_bytes()).unwrap_err().contains("net_bind_service"), "{wrong}");
         }

@@ -362,7 +362,7 @@ pub(crate) fn pick<T: Copy + PartialEq>(what: &str, table: &Names<T>, name: &[u8
 
 /// The message about an unknown name: with the one that was probably meant, or with all of them.
 pub(super) fn not_one_of(what: &str, name: &[u8], names: &[&str]) -> String {
-    match suggest::closest(name, names) {
+    match suggest::probable(&String::from_utf8_lossy(name), names) {
         Some(close) => format!("unknown {what} {}, did you mean '{close}'?", quoted(name)),
         None => format!("unknown {what} {} (there are {})", quoted(name), names.join(", ")),
     }

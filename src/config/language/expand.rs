@@ -39,6 +39,8 @@ const FILES_MAX: usize = 1000;
 const RESOURCES_MAX: usize = 20;
 /// The placeholder of [`Input::Replica`].
 const REPLICA: &[u8] = b"replica";
+/// What to do with a file of another supervisor's.
+const BY_IMPORT: &str = "'scripts/import' makes a vassal's file of it";
 
 /// Expands the inputs, in order. `replica` is the number for `%(replica)` where the inputs have none; with
 /// `None` that stays as it is.
@@ -241,6 +243,11 @@ impl Expander<'_> {
             let hint = match header.map(String::from_utf8_lossy) {
                 _ if text.bytes().starts_with(b"\xef\xbb\xbf") => {
                     "the file begins with a byte order mark: save it without".to_owned()
+                }
+                // As in JSON, XML and YAML.
+                None if !is_named && !text.bytes().contains(&b'=') => BY_IMPORT.to_owned(),
+                Some(header) if !is_named && (header == "[Unit]" || header.starts_with("[program:")) => {
+                    BY_IMPORT.to_owned()
                 }
                 Some(header) if !is_named => format!("write '[{section}]' in the place of '{header}'"),
                 None if !is_named => format!("write a line '[{section}]' above this one"),
