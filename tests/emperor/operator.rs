@@ -126,7 +126,7 @@ fn a_file_that_is_no_vassals_is_a_problem_until_it_is_away() {
         let ignored = || command(sandbox, &["status", "--state", "ignored"]).1;
         until("all are told of", || rows(&ignored()) == names);
         let (status, table, _) = command(sandbox, &["status", "--problems"]);
-        assert!(status == 3 && table.contains("\n121 instances: 6 ignored files, "), "{table}");
+        assert!(status == 3 && table.contains("\n121 instances and 6 ignored files: "), "{table}");
         for row in [
             "wiki.yml ignored ignored file - - 0 0 - - - only ini files are read: write it as NAME.ini",
             ".shop.ini ignored ignored file - - 0 0 - - - hidden files are not read: name it without the dot",
@@ -145,6 +145,11 @@ fn a_file_that_is_no_vassals_is_a_problem_until_it_is_away() {
                 "{error}"
             );
             assert_eq!(error.contains(" is ignored: "), name != "shop", "{error}");
+        }
+        for words in [&["stop"][..], &["start"], &["reload", "--wait"], &["logs"], &["ps"], &["enter"]] {
+            let (status, _, error) = command(sandbox, &[words, &["wiki.conf"]].concat());
+            let why = "/wiki.conf is ignored: only ini files are read: write it as NAME.ini\n";
+            assert!(status == 1 && error.ends_with(why), "{words:?}: {error}");
         }
         // The next program finds out by itself.
         assert_eq!(command(sandbox, &["upgrade"]).0, 0);

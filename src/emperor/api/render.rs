@@ -79,10 +79,11 @@ fn aligned(rows: &[Vec<String>]) -> Vec<String> {
 /// One line with the number of instances, and how many are in which state, and have a problem.
 pub fn summary(vassals: &[Status<'_>]) -> String {
     let ignored = vassals.iter().filter(|vassal| vassal.state == IGNORED).count();
-    let mut text = format!("{}: ", Count((vassals.len() - ignored) as u64, "instance"));
+    let mut text = Count((vassals.len() - ignored) as u64, "instance").to_string();
     if ignored > 0 {
-        let _ = write!(text, "{}, ", Count(ignored as u64, "ignored file"));
+        let _ = write!(text, " and {}", Count(ignored as u64, "ignored file"));
     }
+    text += ": ";
     for state in STATES.into_iter().filter(|state| *state != IGNORED) {
         let count = vassals.iter().filter(|vassal| vassal.state == state).count();
         if count > 0 {

@@ -128,7 +128,7 @@ impl Status<'_> {
             return Some("with the file of before");
         }
         self.refused.filter(|_| self.uptime.is_some()).map(|refused| match refused.is_roll {
-            true => "with the new vassal-init: 'emperor stop NAME --wait', then 'emperor start NAME'",
+            true => "with the new vassal-init, and its file as it is now",
             false => "with that file",
         })
     }

@@ -1,5 +1,7 @@
 //! Answers to the questions of clients.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Instant;
 
 use super::emperor::Emperor;
@@ -65,16 +67,7 @@ fn status(emperor: &Emperor, query: Query<'_>, now: Instant) -> Result<(bool, St
     let names = query.names();
     supervisor.ask_for_mountpoints(&names);
     let ignored = emperor.discovery.ignored();
-    let mut vassals = supervisor.registry().statuses_of(&names, now).map_err(|error| {
-        let is_it = |file: &Status<'_>| {
-            names.iter().any(|name| file.path.file() == *name || file.path.name() == *name)
-        };
-        let file = emperor.discovery.ignored().find(is_it);
-        file.map_or(error.clone(), |file| {
-            let why = file.history.last_end.as_deref().unwrap_or_default();
-            format!("{error}; {} is ignored: {why}", readable(file.path.as_os_str()))
-        })
-    })?;
+    let mut vassals = supervisor.registry().statuses_of(&names, now)?;
     if names.is_empty() {
         vassals.extend(ignored);
     }
@@ -114,35 +107,44 @@ fn status(emperor: &Emperor, query: Query<'_>, now: Instant) -> Result<(bool, St
     Ok((is_ill && (is_asked_for_problems || !names.is_empty()), text))
 }
 
+/// Why a question has no answer; if it is about a file that cannot be a vassal, with the reason of that.
+fn refusal(emperor: &Emperor, question: &[u8], mut why: String) -> String {
+    let is_it = |file: &Status<'_>| {
+        let mut names = question.split(|&byte| byte == 0).skip(1).map(OsStr::from_bytes);
+        names.any(|name| file.path.file() == name || file.path.name() == name)
+    };
+    if let Some(file) = emperor.discovery.ignored().find(is_it) {
+        let reason = file.history.last_end.as_deref().unwrap_or_default();
+        why += &format!("; {} is ignored: {reason}", readable(file.path.as_os_str()));
+    }
+    printable(why)
+}
+
 /// The answer to a command; `None` if it comes later.
 fn answer_command(emperor: &mut Emperor, question: &Question, now: Instant) -> Option<Vec<u8>> {
     let told = match Command::read(&question.text) {
         Some(Command::Status(query)) => match status(emperor, query, now) {
             Ok((is_ill, text)) => return Some(control::health(is_ill, text)),
-            Err(why) => Err(printable(why)),
+            Err(why) => Err(why),
         },
         Some(Command::Logs(of)) => {
-            let registry = emperor.supervisor.registry();
-            let vassals = registry.statuses_of(&[of], now);
-            vassals.map_err(printable).map(|vassals| render::places(&vassals))
+            let vassals = emperor.supervisor.registry().statuses_of(&[of], now);
+            vassals.map(|vassals| render::places(&vassals))
         }
-        Some(Command::Processes(query)) => {
-            emperor.supervisor.registry().processes(&query.names(), now).map_err(printable)
-        }
+        Some(Command::Processes(query)) => emperor.supervisor.registry().processes(&query.names(), now),
         None => Err("this emperor does not know that command".to_owned()),
         Some(_) if emperor.stopping.is_some() => Err("the emperor is stopping".to_owned()),
         Some(Command::Roll) => Ok(emperor.supervisor.roll_all(now)),
-        Some(Command::Order(order, name)) => {
-            emperor.supervisor.handle_order(order, name, now).map(printable).map_err(printable)
-        }
+        Some(Command::Order(order, name)) => emperor.supervisor.handle_order(order, name, now).map(printable),
         Some(Command::Outcome(order, name)) => {
             let (status, text) = emperor.supervisor.registry().outcome(order, name, now);
             return Some(control::outcome(status, printable(text)));
         }
         Some(Command::Upgrade) => match upgrade_flow::begin(emperor, Some(question.client), now) {
             Ok(()) => return None,
-            Err(why) => Err(why),
+            // May have several lines.
+            Err(why) => return Some(control::answer(Err(why))),
         },
     };
-    Some(control::answer(told))
+    Some(control::answer(told.map_err(|why| refusal(emperor, &question.text, why))))
 }
