@@ -78,6 +78,7 @@ impl Registry {
             // The supervisor keeps the sockets, and reads the transcript.
             FromVassal::Sockets(_) | FromVassal::Keep(_) | FromVassal::Transcript => {}
         }
+        self.set_timer(id, now);
     }
 
     /// Takes in what the configuration of an instance was made of. That counts only before anything of the
