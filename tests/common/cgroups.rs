@@ -3,7 +3,8 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -64,4 +65,12 @@ impl OutermostCgroup {
     fn control(&self) -> String {
         format!("/proc/self/fd/{}/cgroup.subtree_control", self.directory.as_raw_fd())
     }
+}
+
+/// Removes a cgroup with those in it, once the last process has left them.
+pub fn remove(path: &Path) {
+    until(format_args!("{} is left", path.display()), || {
+        let _ = Command::new("find").arg(path).args(["-depth", "-type", "d", "-delete"]).output().unwrap();
+        !path.exists()
+    });
 }

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::common::cgroups::OutermostCgroup;
+use crate::common::cgroups::{self, OutermostCgroup};
 use crate::common::command::init;
-use crate::common::{Sandbox, process, run, sandboxed, until, until_passed};
+use crate::common::{Sandbox, process, sandboxed, until, until_passed};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Stops every process of the sandbox, and lets them go on after that time. Some may end meanwhile.
@@ -96,18 +96,16 @@ fn an_app_that_is_frozen_by_its_own_cgroup_outlives_that() {
         let outermost = OutermostCgroup::open();
         // Of no other sandbox on this machine.
         let own = fs::read_link("/proc/self/ns/pid").unwrap();
-        let remove =
-            |group: &Path| run("find", &[group.to_str().unwrap(), "-depth", "-type", "d", "-delete"]);
         let group = outermost.path.join(format!("vassal-test-frozen-{}", own.display()));
         let options = ["--emperor-cgroup", group.to_str().unwrap()];
         outlives_the_freezer(sandbox, &group.join("v-app"), &options, "", ["cgroup.freeze", "1", "0"]);
-        remove(&group);
+        cgroups::remove(&group);
         let freezer = Path::new("/sys/fs/cgroup/freezer");
         if freezer.join("cgroup.procs").exists() {
             let group = freezer.join(format!("vassal-test-frozen-{}", own.display()));
             let more = format!("cgroup = {}", group.display());
             outlives_the_freezer(sandbox, &group, &[], &more, ["freezer.state", "FROZEN", "THAWED"]);
-            remove(&group);
+            cgroups::remove(&group);
         }
     });
 }
@@ -142,7 +140,7 @@ fn nothing_is_started_in_a_cgroup_that_is_frozen() {
         emperor.wait_running(2, "app");
         emperor.wait_running(1, "new");
         emperor.stop();
-        run("find", &[group.to_str().unwrap(), "-depth", "-type", "d", "-delete"]);
+        cgroups::remove(&group);
     });
 }
 

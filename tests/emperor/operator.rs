@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Output;
 
-use crate::common::cgroups::OutermostCgroup;
+use crate::common::cgroups::{self, OutermostCgroup};
 use crate::common::sandbox::vassal_path;
 use crate::common::tutorial::MOUNTED;
 use crate::common::{PATIENCE, Sandbox, run, sandboxed, until};
@@ -424,7 +424,7 @@ fn who_enters_is_limited_as_the_app_is() {
         let is_counted = group.join("v-app/memory.current").exists();
         assert_eq!(out.contains("\n         Memory: "), is_counted, "{out}");
         emperor.stop();
-        run("find", &[group.to_str().unwrap(), "-depth", "-type", "d", "-delete"]);
+        cgroups::remove(&group);
     });
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::common::cgroups::OutermostCgroup;
+use crate::common::cgroups::{self, OutermostCgroup};
 use crate::common::sandbox::{VASSALS, vassal_path};
 use crate::common::{Sandbox, process, run, sandboxed, unmount, until};
 use rustix::process::Signal;
@@ -314,10 +314,7 @@ fn a_panic_of_the_emperor_is_in_its_log() {
         assert_eq!(emperor.wait(), 134);
         let line = emperor.wait_for(": this is a mistake in the program, which aborts");
         assert!(line.starts_with("emperor: panic at "), "{line}");
-        until("the cgroups are gone", || {
-            run("find", &[&group, "-depth", "-type", "d", "-delete"]);
-            !std::path::Path::new(&group).exists()
-        });
+        cgroups::remove(group.as_ref());
     });
 }
 

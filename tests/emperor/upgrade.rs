@@ -370,8 +370,9 @@ fn the_release_that_a_link_leads_to_now_is_run_and_the_old_pid_file_goes() {
             let (status, text) = command(sandbox, &["upgrade"]);
             assert_eq!(status, 0, "{text}");
             assert_eq!(exe(), new.join("emperor"));
-            let there = ["first", "second", "third"].map(|name| fs::exists(format!("/run/{name}")).unwrap());
-            assert_eq!(there, ["first", "second", "third"].map(|other| other == name));
+            let names = ["first", "second", "third"];
+            let there = || names.map(|name| fs::exists(format!("/run/{name}")).unwrap());
+            until("the old pid file goes", || there() == names.map(|other| other == name));
         }
         // Without the link it is where it was.
         fs::remove_file(&link).unwrap();

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::common::cgroups::{OutermostCgroup, UNUSED};
+use crate::common::cgroups::{self, OutermostCgroup, UNUSED};
 use crate::common::sandbox::vassal_path;
 use crate::common::{eventually, process, run, sandboxed, slowness, until};
 use rustix::process::Signal;
@@ -40,7 +40,7 @@ impl Group {
     }
 
     fn remove(&self) {
-        run("find", &[self.path(), "-depth", "-type", "d", "-delete"]);
+        cgroups::remove(&self.0);
     }
 
     fn has_controller(&self, name: &str) -> bool {
