@@ -433,6 +433,28 @@ fn a_misspelt_option_is_suggested() {
             ),
             (
                 "emperor",
+                &["ps", "--json"],
+                "invalid option '--json'",
+                "ps --json\n               ^",
+                "try 'emperor --help'",
+            ),
+            (
+                "emperor",
+                &["roll", "app"],
+                "it is for all vassals, and takes no NAME",
+                "roll app\n                     ^",
+                "try 'emperor --help'",
+            ),
+            (
+                "emperor",
+                &["status", "--watch", "--json"],
+                "--is-up goes with one NAME alone, and --watch not with --json",
+                "status --watch --json\n                                  ^",
+                "try 'emperor --help'",
+            ),
+            ("emperor", &["top"], "unknown command", "top\n            ^", "did you mean 'ps'?"),
+            (
+                "emperor",
                 &["restart", "app"],
                 "unknown command",
                 "restart app\n            ^",

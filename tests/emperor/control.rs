@@ -299,7 +299,7 @@ fn a_probe_learns_from_the_exit_status_whether_a_vassal_is_up() {
         emperor.wait_for("emperor: ready: reloaded after ");
         assert_eq!(probe("ready").0, 1);
         let (status, _, error) = command(sandbox, &["status", "--is-up"]);
-        assert!(status == 78 && error.contains("the name of a vassal is missing"), "{status} {error}");
+        assert!(status == 78 && error.contains("--is-up goes with one NAME alone"), "{status} {error}");
         emperor.stop();
     });
 }

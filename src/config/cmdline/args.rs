@@ -230,7 +230,8 @@ fn on(
 
 /// What other programs call the commands of this one.
 const FOREIGN: &str = "\
-    check --check\nlist status\nls status\nps status\nrestart reload\nup start\nversion --version\n";
+    check --check\nexec enter\nkill stop\nlist status\nls status\nrestart reload\ntop ps\nup start\n\
+    version --version\n";
 
 fn no_command(program: &Program, word: &str) -> Mistake {
     let foreign = FOREIGN.lines().map(names::split).find(|(name, _)| *name == word);

@@ -205,7 +205,7 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
         let Some(word) = parser.next()? else { break };
         match word {
             Arg::Long("control") => path = parser.value()?.into(),
-            Arg::Long("json") => json = true,
+            Arg::Long("json") if kind == Kind::Status => json = true,
             Arg::Long("is-up") if kind == Kind::Status => is_up = true,
             Arg::Long("watch") if kind == Kind::Status => watch = true,
             Arg::Long("problems") if kind == Kind::Status => push_option(&mut options, Query::PROBLEMS, ""),
@@ -254,20 +254,20 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
             }
             question.insert(1, options.into_bytes());
         }
-        (Kind::Status, 2..) => {
+        (Kind::Status, _) => {
             return Err("--is-up goes with one NAME alone, and --watch not with --json".into());
         }
-        (Kind::Ps, _) if !json => question.insert(1, Vec::new()),
-        (Kind::Enter, 2..) if !json => {
+        (Kind::Ps, _) => question.insert(1, Vec::new()),
+        (Kind::Enter, 2..) => {
             command = question.split_off(2).into_iter().map(OsString::from_vec).collect();
             question.insert(1, Vec::new());
         }
-        (Kind::Upgrade | Kind::Roll, 1) | (Kind::Order(_) | Kind::Logs, 2) if !json => {}
-        (Kind::Order(_) | Kind::Logs | Kind::Status | Kind::Enter, 1) if !json => {
+        (Kind::Upgrade | Kind::Roll, 1) | (Kind::Order(_) | Kind::Logs, 2) => {}
+        (Kind::Order(_) | Kind::Logs | Kind::Enter, 1) => {
             return Err("the name of a vassal is missing".into());
         }
         (Kind::Order(_) | Kind::Logs, 3..) => return Err("it takes one NAME, and no pattern".into()),
-        _ => return Err("too many arguments".into()),
+        _ => return Err("it is for all vassals, and takes no NAME".into()),
     }
     if at_once {
         question.push(NOW.to_vec());
