@@ -275,6 +275,9 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
             if flags.contains(&b'=') {
                 return Err(data_as_flags(flags));
             }
+            if matches!(fs_type, b"bind" | b"rbind") && !flags.windows(4).any(|part| part == b"bind") {
+                return Err("a bind is a flag: write 'mount:none SOURCE TARGET bind'".into());
+            }
             let flags = values::bits("mount flag", &flags::MOUNT, flags)?;
             Action::Mount(MountRequest {
                 fs_type: os(if fs_type.is_empty() { b"none" } else { fs_type }),
@@ -529,6 +532,9 @@ mod tests {
         assert_eq!(wrong("exec  /x y"), "'exec  /x y' is not action:argument: write 'exec:/x y'");
         for text in ["mount=proc none /t", "mount\u{ff1a}proc none /t", "mount;proc none /t"] {
             assert!(wrong(text).ends_with("is not action:argument: write 'mount:proc none /t'"), "{text}");
+        }
+        for text in ["mount:bind /a /b", "mount:rbind /a /b ro"] {
+            assert_eq!(wrong(text), "a bind is a flag: write 'mount:none SOURCE TARGET bind'");
         }
         for text in ["mount:-t proc none /t", "mount:tmpfs none /t -o size=1m"] {
             assert!(wrong(text).ends_with("write 'mount:TYPE SOURCE TARGET FLAGS DATA'"), "{text}");
