@@ -52,7 +52,7 @@ _emperor() {
             while read -r name; do
                 [[ $name == "$word"* ]] && COMPREPLY+=("$name")
             done < <("${COMP_WORDS[0]}" "${control[@]}" status 2>/dev/null |
-                awk 'NF == 0 { exit } NR == 1 { width = index($0, "STATE") - 1; next } { name = substr($0, 1, width); sub(/ +$/, "", name); sub(/\/[0-9]+$/, "", name) } !seen[name]++ { print name }')
+                awk 'NF == 0 { exit } NR == 1 { width = index($0, "STATE") - 1; next } substr($0, width + 1) ~ /^ignored/ { next } { name = substr($0, 1, width); sub(/ +$/, "", name); sub(/\/[0-9]+$/, "", name) } !seen[name]++ { print name }')
         fi
         return
     fi

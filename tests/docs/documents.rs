@@ -255,6 +255,7 @@ const CAPABILITIES: &str = "\
 
 /// Prints the names of vassals, from the column of their `status`: replicas obey together.
 const AWK_NAMES: &str = "awk 'NF == 0 { exit } NR == 1 { width = index($0, \"STATE\") - 1; next } \
+    substr($0, width + 1) ~ /^ignored/ { next } \
     { name = substr($0, 1, width); sub(/ +$/, \"\", name); sub(/\\/[0-9]+$/, \"\", name) } \
     !seen[name]++ { print name }'";
 

@@ -151,6 +151,14 @@ fn a_file_that_is_no_vassals_is_a_problem_until_it_is_away() {
             let why = "/wiki.conf is ignored: only ini files are read: write it as NAME.ini\n";
             assert!(status == 1 && error.ends_with(why), "{words:?}: {error}");
         }
+        // No shell offers one as the name of a vassal.
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/completions/emperor.bash");
+        let completed = |word: &str| {
+            let program = sandbox.program("emperor").get_program().display().to_string();
+            let call = format!("COMP_WORDS=({program} start '{word}'); COMP_CWORD=2; _emperor");
+            run("bash", &["-c", &format!(". {script}; {call}; printf '%s\\n' \"${{COMPREPLY[@]}}\"")])
+        };
+        assert_eq!((completed("wiki"), completed("ap")), ("\n".to_owned(), "app\n".to_owned()));
         // The next program finds out by itself.
         assert_eq!(command(sandbox, &["upgrade"]).0, 0);
         until("all are told of again", || rows(&ignored()) == names);
