@@ -62,13 +62,20 @@ const SOCKET: &str = "[Socket]\nListenStream=8080\nListenStream=/run/web.sock\nS
 
 /// Runs the script. Returns what it prints.
 fn import(sandbox: &Sandbox, words: &[&str]) -> String {
+    let (is_done, output, error) = try_to_import(sandbox, words);
+    assert!(is_done, "{error}");
+    output
+}
+
+/// Runs the script. Returns whether it succeeds, and its output and errors.
+fn try_to_import(sandbox: &Sandbox, words: &[&str]) -> (bool, String, String) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/import");
     let program = sandbox.program("vassal-init").get_program().to_owned();
     let programs = Path::new(&program).parent().unwrap();
     let mut command = Command::new("python3");
     let output = command.arg(script).args(words).arg("--check").arg(programs).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
 }
 
 /// The lines of a file but the comments.
@@ -226,5 +233,45 @@ fn what_a_supervisor_has_beside_its_programs_is_taken_along() {
             assert!(printed.lines().any(|one| one == line), "{line}\n{printed}");
         }
         checks(sandbox, &printed);
+    });
+}
+
+#[test]
+fn a_file_of_variables_is_read_at_once_if_it_has_more_than_those() {
+    sandboxed(|sandbox| {
+        for (text, expected) in [
+            (
+                "# of Debian's\n\nOPTS=\"--a --b\"\nNAME=it's\n",
+                &["env = OPTS=--a --b", "env = NAME=it's"][..],
+            ),
+            ("OPTS=--a --b\n", &["for-readline = /run/scratch/variables", "env = %(_)", "endfor ="]),
+        ] {
+            let file = sandbox.file("variables", text).display().to_string();
+            let unit = format!("[Service]\nUser=user001\nEnvironmentFile=-{file}\nExecStart=x $OPTS\n");
+            let unit = sandbox.file("app.service", &unit);
+            let printed = import(sandbox, &["systemd", unit.to_str().unwrap()]);
+            let all = [&["[uwsgi]", "uid = user001"], expected, &["command = x --a --b"]].concat();
+            assert_eq!(lines(&printed), all);
+            checks(sandbox, &printed);
+        }
+    });
+}
+
+#[test]
+fn what_cannot_be_imported_is_told_of_with_its_file() {
+    sandboxed(|sandbox| {
+        let into = sandbox.path("");
+        for (name, text, why) in [
+            ("a.json", "{", "a.json: Expecting property name"),
+            ("a.yml", "a: [", "a.yml: "),
+            ("a.xml", "<a>", "a.xml: no element found"),
+            ("there.ini", "[uwsgi]\nuid = user001\ncommand = x\n", "there.ini: File exists\n"),
+        ] {
+            let file = sandbox.file(name, text);
+            let words = ["uwsgi", file.to_str().unwrap(), "--into", into.to_str().unwrap()];
+            let (is_done, _, error) = try_to_import(sandbox, &words);
+            let begin = format!("import: {}", into.display());
+            assert!(!is_done && error.starts_with(&begin) && error.contains(why), "{error}");
+        }
     });
 }
