@@ -626,13 +626,23 @@ impl Registry {
             // No death would ever be told.
             output = vassal.step(id.number, Input::Died, now);
             let others_start = vassal.instances.iter().any(Instance::lacks_process);
-            self.starts.give_up(id);
-            self.push_to(id, InstanceEffect::ForgetFile);
+            self.give_up_start(id);
             if !others_start {
                 self.push(&id.file, Effect::ForgetSocket);
             }
         }
         self.follow(id, output, now);
+    }
+
+    /// An instance is not to be created, or its file not to be checked, as was decided: only a later decision
+    /// counts.
+    fn give_up_start(&mut self, id: &InstanceId) {
+        self.starts.give_up(id);
+        self.decisions.retain(|decision| match decision {
+            Decision::OfInstance(of, InstanceEffect::Spawn) => of != id,
+            _ => true,
+        });
+        self.push_to(id, InstanceEffect::ForgetFile);
     }
 
     /// Starts instances that wait for their turn, or checks their files, as many as may at a time.
@@ -653,7 +663,9 @@ impl Registry {
         let is_starting = matches!(instance.state(), State::Starting { .. });
         let is_urgent = vassal.is_urgent(instance);
         let Some(instance) = vassal.instance_mut(id.number) else { return };
-        let drops_check = !matches!(output, Output::None | Output::Remind) && instance.check.take().is_some();
+        let is_stopping = matches!(instance.state(), State::Stopping { .. });
+        let is_over = is_stopping || !matches!(output, Output::None | Output::Remind);
+        let drops_check = is_over && instance.check.take().is_some();
         let is_checking = instance.check.is_some();
         let mut process = instance.process.as_mut();
         let mut effect = None;
@@ -677,8 +689,7 @@ impl Registry {
             _ => {}
         }
         if drops_check {
-            self.starts.give_up(id);
-            self.push_to(id, InstanceEffect::ForgetFile);
+            self.give_up_start(id);
         }
         match output {
             Output::Spawn => {

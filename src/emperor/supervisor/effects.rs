@@ -168,7 +168,10 @@ impl Supervisor {
     /// Begins to create an instance: with its file, which is read first, or with what has proven itself.
     fn begin(&mut self, id: &InstanceId, now: Instant) -> Option<InstanceEvent> {
         match self.registry.proven(id).map(|proven| self.spawner.instead(&id.file, proven)) {
-            Some(read) => self.file_was_read(id, News::Read(Purpose::Start, read), now),
+            Some(read) => {
+                self.readers.forget(id, About::File);
+                self.file_was_read(id, News::Read(Purpose::Start, read), now)
+            }
             None => {
                 self.read(id, None, Purpose::Start, now);
                 None

@@ -1303,7 +1303,7 @@ fn after_an_upgrade_only_a_file_that_has_changed_is_news() {
 /// and then the facts in the registry must fit together.
 #[test]
 fn whatever_happens_in_whatever_order_fits_together() {
-    for seed in [4, 7, 10, 12, 13] {
+    for seed in [4, 7, 10, 12, 13, 1001, 1006, 1008, 1023] {
         whatever_happens(Random(seed));
     }
 }
@@ -1315,7 +1315,7 @@ fn whatever_happens(mut random: Random) {
     let mut processes = Vec::<InstanceId>::new();
     // The instances whose file is being read for a start.
     let mut readings = Vec::<InstanceId>::new();
-    for _ in 0..200_000 {
+    for _ in 0..100_000 {
         story.now += Duration::from_millis(random.below(3000));
         let [file, from] = [(); 2].map(|()| file(names[random.below(4) as usize]));
         let its: Vec<_> = processes.iter().filter(|id| id.file == file).cloned().collect();
