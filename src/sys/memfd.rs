@@ -50,9 +50,8 @@ pub fn sealed(name: &str, bytes: &[u8], usage: Use) -> Result<OwnedFd, Errno> {
 /// Never waits: the kernel asks no filesystem whether a file is sealed.
 pub fn content(fd: &OwnedFd, max: usize) -> Option<Vec<u8>> {
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK;
-    let is_sealed = fcntl_get_seals(fd).is_ok_and(|has| has.contains(seals));
-    let size = fstat(fd).ok().filter(|_| is_sealed)?.st_size;
-    let size = usize::try_from(size).ok().filter(|size| *size <= max)?;
+    fcntl_get_seals(fd).ok().filter(|has| has.contains(seals))?;
+    let size = usize::try_from(fstat(fd).ok()?.st_size).ok().filter(|size| *size <= max)?;
     let mut bytes = vec![0; size];
     (pread(fd, &mut bytes, 0) == Ok(size)).then_some(bytes)
 }
