@@ -249,7 +249,8 @@ fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
                 signals,
                 inherited: None,
                 kept,
-                transcript,
+                // Nobody else reads the inputs with it.
+                transcript: hello.owner.map(|_| transcript).unwrap_or_default(),
             })
         }
         Err(report) => {
