@@ -57,6 +57,8 @@ StandardError=journal
 SyslogIdentifier=web
 PrivateTmp=yes
 ProtectSystem=strict
+RestrictRealtime=yes
+ProtectClock=yes
 ";
 const SOCKET: &str = "[Socket]\nListenStream=8080\nListenStream=/run/web.sock\nSocketMode=0660\n";
 
@@ -163,7 +165,13 @@ fn a_service_and_its_socket_become_a_vassal() {
                 "chmod-socket = 0660",
             ]
         );
-        for part in ["; After=network.target: ", "; Restart=on-failure: ", "; ProtectSystem=strict: "] {
+        for part in [
+            "; After=network.target: ",
+            "; Restart=on-failure: ",
+            "; ProtectSystem=strict: hooks mount ",
+            "; RestrictRealtime=yes: seccomp = ",
+            "; ProtectClock=yes: an app that is not root ",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         checks(sandbox, &text);
