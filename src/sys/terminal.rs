@@ -1,5 +1,5 @@
-//! Sessions and process groups, and the controlling terminal: which group is in its foreground, and which
-//! session it belongs to.
+//! Terminals: their settings, the process group in the foreground of the controlling one, and the session
+//! that it belongs to.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -7,6 +7,42 @@ use std::os::fd::{AsFd, AsRawFd};
 use rustix::io::Errno;
 
 use super::clone::last_errno;
+
+/// The settings of a terminal (termios(3)).
+#[derive(Debug, Clone, Copy)]
+pub struct Settings(libc::termios);
+
+impl Settings {
+    /// The present ones of a terminal.
+    ///
+    /// # Errors
+    /// ENOTTY if it is none; EIO if it has hung up.
+    pub fn of(terminal: impl AsFd) -> Result<Self, Errno> {
+        // SAFETY: plain numbers, for which all zero is a value.
+        let mut settings = unsafe { std::mem::zeroed() };
+        // SAFETY: a live descriptor, and a structure that is filled in.
+        check(unsafe { libc::tcgetattr(terminal.as_fd().as_raw_fd(), &raw mut settings) })?;
+        Ok(Self(settings))
+    }
+
+    /// Those with which each byte passes as it is (cfmakeraw(3)).
+    #[must_use]
+    pub fn raw(mut self) -> Self {
+        // SAFETY: a structure that the kernel has filled in.
+        unsafe { libc::cfmakeraw(&raw mut self.0) };
+        self
+    }
+
+    /// Gives a terminal these.
+    ///
+    /// # Errors
+    /// As [`Settings::of`].
+    pub fn set(&self, terminal: impl AsFd) -> Result<(), Errno> {
+        // SAFETY: a live descriptor, and a structure that the kernel has filled in.
+        check(unsafe { libc::tcsetattr(terminal.as_fd().as_raw_fd(), libc::TCSANOW, &raw const self.0) })
+            .map(drop)
+    }
+}
 
 /// The process group in the foreground (tcgetpgrp(3)); 0 for a group of another pid namespace.
 ///

@@ -9,11 +9,12 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitOptions, waitpid};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{isatty, tcgetwinsize, tcsetwinsize};
 
 use crate::protocol::WaitStatus;
 use crate::running_time;
 use crate::sys::signal::{self, SignalFd};
+use crate::sys::terminal::Settings;
 
 /// How much is copied at a time. A pipe that polls as writable takes as much without blocking.
 const PIECE: usize = 4096;
@@ -24,7 +25,7 @@ pub(super) struct Relay {
     /// The descriptors 0 to 2 of the command.
     pub(super) of_command: [OwnedFd; 3],
     /// The command's terminal, and how the caller's was set, if there is one.
-    terminal: Option<(OwnedFd, Termios)>,
+    terminal: Option<(OwnedFd, Settings)>,
 }
 
 /// One direction. An end that has hung up is closed.
@@ -45,10 +46,10 @@ impl Relay {
         let stream = |from, to| Stream { from: Some(from), to: Some(to), held: Vec::with_capacity(PIECE) };
         if isatty(stdin) && isatty(stdout) {
             let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-            let (terminal, settings) = (openpt(flags)?, tcgetattr(stdin)?);
+            let (terminal, settings) = (openpt(flags)?, Settings::of(stdin)?);
             unlockpt(&terminal)?;
             let peer = ioctl_tiocgptpeer(&terminal, flags)?;
-            let _ = tcsetattr(&peer, OptionalActions::Now, &settings);
+            let _ = settings.set(&peer);
             rustix::io::ioctl_fionbio(&terminal, true)?;
             let streams = vec![
                 stream(copy(stdin)?, copy(terminal.as_fd())?),
@@ -86,14 +87,12 @@ impl Relay {
         let signals = SignalFd::new()?;
         let stdin = rustix::stdio::stdin();
         if let Some((terminal, settings)) = &terminal {
-            let mut raw = settings.clone();
-            raw.make_raw();
             fit(terminal);
-            tcsetattr(stdin, OptionalActions::Now, &raw)?;
+            settings.raw().set(stdin)?;
         }
         let result = copy_all(&mut streams, &signals, command, terminal.as_ref().map(|(fd, _)| fd));
         if let Some((_, settings)) = &terminal {
-            let _ = tcsetattr(stdin, OptionalActions::Now, settings);
+            let _ = settings.set(stdin);
         }
         result
     }
