@@ -79,7 +79,7 @@ impl Starts {
             if is_urgent { (&mut self.urgent, urgent) } else { (&mut self.patient, patient) };
         let Waiting { id, user } = queue.remove(found?.1);
         self.was_urgent = is_urgent;
-        self.push(&id, user, now);
+        self.set_up(&id, user, now);
         Some(id)
     }
 
@@ -124,14 +124,6 @@ impl Starts {
 
     /// An instance for this user sets up from now on, whether or not there is room.
     pub fn set_up(&mut self, id: &InstanceId, user: Option<u32>, now: Instant) {
-        if !self.begun.iter().any(|begun| begun.id == *id) {
-            // By the turn of one that it has replaced it may have got its process, and still wait.
-            self.give_up(id);
-        }
-        self.push(id, user, now);
-    }
-
-    fn push(&mut self, id: &InstanceId, user: Option<u32>, now: Instant) {
         self.end(id);
         let (until, look_at) = (later(now, SLOW), later(now, LOOK));
         self.begun.push(Begun { id: id.clone(), user, until, look_at });

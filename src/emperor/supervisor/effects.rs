@@ -11,7 +11,6 @@ use crate::emperor::commands::config_check;
 use crate::emperor::core::effect::{Decision, Effect, InstanceEffect};
 use crate::emperor::core::event::{Event, InstanceEvent};
 use crate::emperor::core::file_version::FileId;
-use crate::emperor::core::instance::Instance;
 use crate::emperor::core::instance_id::{FIRST, InstanceId};
 use crate::emperor::core::machine::{Answer, State};
 use crate::emperor::core::owner::Owner;
@@ -104,8 +103,6 @@ impl Supervisor {
                 self.block(id, now);
                 return Some(InstanceEvent::Blocked("its cgroup is frozen"));
             }
-            // By the turn of one that it has replaced, it may have got its process already.
-            InstanceEffect::Spawn if !self.registry.instance(id).is_some_and(Instance::lacks_process) => {}
             InstanceEffect::Spawn => return self.begin(id, now),
             InstanceEffect::RunCommands => {
                 if let Some(process) = self.handles.process(id) {

@@ -1326,6 +1326,7 @@ fn whatever_happens(mut random: Random) {
                 let event = match random.below(4) {
                     0 => InstanceEvent::SpawnFailed(failed("read")),
                     1 => {
+                        assert!(!processes.contains(&id), "a second process");
                         processes.push(id.clone());
                         story.next_pid += 1;
                         InstanceEvent::Spawned {
