@@ -90,9 +90,8 @@ mod tests {
         let place = Place::File(path.to_owned());
         let id = SocketId { place, file: None, is_on_demand: false };
         let mut kept = Kept::default();
-        kept.belong_to(Owner { uid, gid: uid });
         let fd = UnixListener::bind(path).unwrap().into();
-        kept.keep(KeptSocket { id, fd, is_lent: false }).unwrap();
+        kept.keep(KeptSocket { id, fd, is_lent: false }, Owner { uid, gid: uid }).unwrap();
         kept.close();
         kept.take_left().files
     }

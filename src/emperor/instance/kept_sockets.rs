@@ -87,12 +87,14 @@ impl LeftFile {
 }
 
 impl Kept {
-    /// Keeps one more socket, unless there are too many. PID 1 knows how many are allowed, and logs if there
-    /// are more; while instances are replaced, there are those of the old ones, too.
+    /// Keeps one more socket, which this user has bound, unless there are too many. PID 1 knows how many are
+    /// allowed, and logs if there are more; while instances are replaced, there are those of the old ones,
+    /// too.
     ///
     /// # Errors
     /// EMFILE.
-    pub fn keep(&mut self, socket: KeptSocket) -> Result<(), Errno> {
+    pub fn keep(&mut self, socket: KeptSocket, user: Owner) -> Result<(), Errno> {
+        self.belong_to(user);
         if let Some(index) = self.sockets.iter().position(|other| other.id == socket.id) {
             self.left.sockets.push(self.sockets.remove(index).fd);
         }
@@ -202,8 +204,8 @@ impl Kept {
         *self = Self { left: self.take_left(), ..others };
     }
 
-    /// Prepares for an instance of this user. Sockets that another user has bound are not for it, and are
-    /// closed before it can bind its own.
+    /// Prepares for an instance of this user, or a socket of its. Sockets that another user has bound are not
+    /// for it, and are closed before it can bind its own.
     pub fn belong_to(&mut self, owner: Owner) {
         if self.owner != owner {
             self.close();
@@ -303,8 +305,9 @@ mod tests {
             file: Some(id(&stat("others"))),
             is_on_demand: false,
         };
-        let mut kept = Kept { owner: Owner { uid: 1000, gid: 1000 }, ..Kept::default() };
-        kept.keep(KeptSocket { id: claimed, fd: own, is_lent: false }).unwrap();
+        let mut kept = Kept::default();
+        let socket = KeptSocket { id: claimed, fd: own, is_lent: false };
+        kept.keep(socket, Owner { uid: 1000, gid: 1000 }).unwrap();
         assert_eq!(kept.close(), 1);
         let left = kept.take_left().files;
         assert!(left.iter().all(|left| !left.is_it(&stat("others"))));
@@ -322,7 +325,7 @@ mod tests {
             let file = Some(id(&rustix::fs::lstat(&path).unwrap()));
             let id = SocketId { place: Place::File(path.clone()), file, is_on_demand: false };
             kept.retain(&[]);
-            kept.keep(KeptSocket { id, fd, is_lent: false }).unwrap();
+            kept.keep(KeptSocket { id, fd, is_lent: false }, Owner::default()).unwrap();
         };
         let found = |kept: &mut Kept| (kept.newly_removed().len(), kept.removed().count());
         bind(&mut kept);

@@ -102,6 +102,11 @@ impl Process {
         })
     }
 
+    /// The user as whom PID 1 binds sockets: root, or else the owner of the vassal's file.
+    pub fn user(&self) -> Owner {
+        if self.owned { self.owner } else { Owner::default() }
+    }
+
     /// The pid as a number.
     pub fn number(&self) -> i32 {
         self.pid.as_raw_pid()

@@ -357,8 +357,7 @@ impl Supervisor {
         let (operation, object) = if starts { ("create", "a process") } else { ("wait for", "a connection") };
         let processes = self.handles.processes() + usize::from(starts);
         self.spawner.has_room(operation, object, processes, self.handles.sockets() + missing)?;
-        let listens = |kept: &mut Kept| listens_at(kept, address.as_ref());
-        if self.handles.with_kept(file, listens) {
+        if listens_at(self.handles.kept(file), address.as_ref()) {
             return Ok(true);
         }
         let place = address.as_ref().map(|address| &address.place);
@@ -427,9 +426,9 @@ impl Supervisor {
         // The instance may be ending by now.
         let State::Reloading { .. } = self.registry.instance(id)?.state() else { return None };
         let impossible = |why: &str| Some(InstanceEvent::ReloadImpossible(why.to_owned()));
-        let kept = self.handles.kept(file)?;
+        let kept = self.handles.kept(file);
         if !listens_at(kept, self.demand_of(file)) {
-            return impossible(if kept.is_lost() {
+            return impossible(if kept.is_some_and(Kept::is_lost) {
                 "nobody can connect to its on-demand socket any more"
             } else {
                 "another on-demand address"
@@ -473,7 +472,7 @@ impl Supervisor {
 }
 
 /// Whether the on-demand socket is the one that the vassal must have.
-fn listens_at(kept: &Kept, address: Option<&Address>) -> bool {
+fn listens_at(kept: Option<&Kept>, address: Option<&Address>) -> bool {
     let wanted = address.map(|address| &address.place);
-    wanted == kept.demand().map(|(place, _)| place) && !kept.is_lost()
+    wanted == kept.and_then(Kept::demand).map(|(place, _)| place) && !kept.is_some_and(Kept::is_lost)
 }

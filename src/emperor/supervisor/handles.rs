@@ -46,7 +46,8 @@ pub(super) struct Handles {
 struct Handle {
     /// The processes of its instances, with their numbers.
     processes: Vec<(u16, Process)>,
-    sockets: Kept,
+    /// The kept sockets, if there are any.
+    sockets: Option<Box<Kept>>,
     /// The descriptor of the on-demand socket while it is polled for the first connection.
     polled_fd: Option<i32>,
 }
@@ -146,35 +147,32 @@ impl Handles {
         self.by_file.get_mut(&id.file)?.process_mut(id.number)
     }
 
-    /// The kept sockets of a vassal; `None` if it never had a descriptor.
+    /// The kept sockets of a vassal; `None` if it has none.
     pub(super) fn kept(&self, file: &VassalFile) -> Option<&Kept> {
-        self.by_file.get(file).map(|handle| &handle.sockets)
+        self.by_file.get(file)?.sockets.as_deref()
     }
 
     /// The trouble with the file of a vassal's on-demand socket, if it is new, as [`Kept::notice`].
     pub(super) fn notice(&mut self, file: &VassalFile, there: FileId) -> Option<&'static str> {
-        self.by_file.get_mut(file)?.sockets.notice(there)
+        self.by_file.get_mut(file)?.sockets.as_mut()?.notice(there)
     }
 
     /// The sockets of a vassal whose files were removed, as [`Kept::newly_removed`].
     pub(super) fn newly_removed(&mut self, file: &VassalFile) -> Vec<&SocketId> {
-        self.by_file.get_mut(file).map(|handle| handle.sockets.newly_removed()).unwrap_or_default()
+        let kept = self.by_file.get_mut(file).and_then(|handle| handle.sockets.as_mut());
+        kept.map(|kept| kept.newly_removed()).unwrap_or_default()
     }
 
     /// Calls `act` with the kept sockets of a vassal.
     pub(super) fn with_kept<T>(&mut self, file: &Rc<VassalFile>, act: impl FnOnce(&mut Kept) -> T) -> T {
-        let mut kept = std::mem::take(&mut self.handle(file).sockets);
+        let mut kept = self.handle(file).sockets.take().unwrap_or_default();
         self.sockets -= kept.count();
         let result = act(&mut kept);
-        self.keep(file, kept);
-        result
-    }
-
-    /// Stores the sockets of a vassal after a change.
-    fn keep(&mut self, file: &Rc<VassalFile>, mut kept: Kept) {
-        self.sockets += kept.count();
+        let count = kept.count();
+        self.sockets += count;
         self.left.append(kept.take_left());
-        self.handle(file).sockets = kept;
+        self.handle(file).sockets = (count > 0).then_some(kept);
+        result
     }
 
     fn handle(&mut self, file: &Rc<VassalFile>) -> &mut Handle {
@@ -252,11 +250,12 @@ impl Handles {
     /// # Errors
     /// EMFILE: its vassal has too many.
     pub(super) fn keep_socket(&mut self, id: &InstanceId, socket: KeptSocket) -> Result<()> {
-        if let Some(sockets) = self.process_mut(id).and_then(|process| process.sockets.as_mut()) {
+        let Some(process) = self.process_mut(id) else { return Ok(()) };
+        let (user, name) = (process.user(), socket.id.to_string());
+        if let Some(sockets) = &mut process.sockets {
             sockets.push(socket.id.clone());
         }
-        let name = socket.id.to_string();
-        self.with_kept(&id.file, |kept| kept.keep(socket)).context("keep", name)
+        self.with_kept(&id.file, |kept| kept.keep(socket, user)).context("keep", name)
     }
 
     /// Gives up the kept sockets of a vassal that no instance uses. If there is no instance, the next one may
@@ -297,7 +296,9 @@ impl Handles {
     /// socket, too, which would keep the registration alive.
     pub(super) fn stop_polling(&mut self, file: &VassalFile) {
         let Some(handle) = self.by_file.get_mut(file) else { return };
-        if let Some((number, (_, socket))) = handle.polled_fd.take().zip(handle.sockets.demand()) {
+        if let Some((number, (_, socket))) =
+            handle.polled_fd.take().zip(handle.sockets.as_ref().and_then(|kept| kept.demand()))
+        {
             let _ = epoll::delete(&self.events, socket);
             self.by_polled_fd.remove(&number);
         }
@@ -311,10 +312,12 @@ impl Handles {
                 self.by_pid.remove(&process.number());
                 process.close_link(&self.events);
             }
-            self.sockets -= handle.sockets.count();
-            handle.sockets.close();
-            handle.sockets.close_demand();
-            self.left.append(handle.sockets.take_left());
+            if let Some(mut kept) = handle.sockets.take() {
+                self.sockets -= kept.count();
+                kept.close();
+                kept.close_demand();
+                self.left.append(kept.take_left());
+            }
         }
     }
 }
