@@ -2,34 +2,35 @@
 
 use std::time::Duration;
 
-/// The shortest delay. Without one, a vassal that fails at once would be started in a tight loop.
-const SHORTEST: Duration = Duration::from_millis(1);
+/// The shortest delay, in milliseconds. Without one, a vassal that fails at once would be started in a tight
+/// loop.
+const SHORTEST: u32 = 1;
 
 /// So many lost mounts in a row do not count as failures, because the app is not to blame.
 const LOSSES: u32 = 3;
 
-/// The delays of one vassal.
+/// The delays of one vassal, in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backoff {
-    first: Duration,
-    longest: Duration,
-    next: Duration,
+    first: u32,
+    longest: u32,
+    next: u32,
     /// How many mounts were lost.
     losses: u32,
 }
 
 impl Backoff {
-    /// Delays from `first` up to `longest`.
+    /// Delays from `first` up to `longest`, both of at most seven weeks.
     pub fn new(first: Duration, longest: Duration) -> Self {
-        let longest = longest.max(SHORTEST);
-        let first = first.clamp(SHORTEST, longest);
+        let longest = millis(longest).max(SHORTEST);
+        let first = millis(first).clamp(SHORTEST, longest);
         Self { first, longest, next: first, losses: 0 }
     }
 
     /// Counts a failure, and returns the delay that follows.
     pub fn fail(&mut self) -> Duration {
-        let delay = self.next;
-        self.next = delay.saturating_mul(2).min(self.longest);
+        let delay = self.next();
+        self.next = self.next.saturating_mul(2).min(self.longest);
         delay
     }
 
@@ -43,7 +44,7 @@ impl Backoff {
 
     /// The delay after the next failure.
     pub fn next(&self) -> Duration {
-        self.next
+        Duration::from_millis(self.next.into())
     }
 
     /// Whether failures are counted.
@@ -53,19 +54,23 @@ impl Backoff {
 
     /// Continues with `next` as the delay after the next failure, within the limits.
     pub fn resume(mut self, next: Duration) -> Self {
-        self.next = next.clamp(self.first, self.longest);
+        self.next = millis(next).clamp(self.first, self.longest);
         self
     }
 
     /// The longest delay.
     pub fn longest(&self) -> Duration {
-        self.longest
+        Duration::from_millis(self.longest.into())
     }
 
     /// Forgets all failures.
     pub fn reset(&mut self) {
         (self.next, self.losses) = (self.first, 0);
     }
+}
+
+fn millis(delay: Duration) -> u32 {
+    u32::try_from(delay.as_millis()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -88,7 +93,7 @@ mod tests {
     #[test]
     fn extremes_do_not_overflow_and_a_reset_starts_over() {
         let mut backoff = Backoff::new(Duration::MAX, Duration::MAX);
-        assert_eq!((backoff.fail(), backoff.fail()), (Duration::MAX, Duration::MAX));
+        assert_eq!([backoff.fail(), backoff.fail()], [Duration::from_millis(u32::MAX.into()); 2]);
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(8));
         backoff.fail();
         backoff.reset();

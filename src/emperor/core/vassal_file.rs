@@ -12,7 +12,7 @@ use super::text::{hash, readable};
 /// The file of a vassal. Two are equal if their paths are.
 #[derive(Debug, Clone)]
 pub struct VassalFile {
-    path: PathBuf,
+    path: Box<Path>,
     name_at: usize,
 }
 
@@ -21,7 +21,7 @@ impl VassalFile {
     /// the file; or, if a pattern can match files of the same name in several directories, the first
     /// directory that a wildcard stands for.
     pub fn new(path: PathBuf, name_at: usize) -> Self {
-        Self { path, name_at }
+        Self { path: path.into(), name_at }
     }
 
     /// The file of this name in the same directory.
