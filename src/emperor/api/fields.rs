@@ -54,7 +54,7 @@ pub(super) static FIELDS: [Field; 19] = [
     }),
     field("on_demand", None, |vassal| text(vassal.on_demand)),
     field("status", None, |vassal| text(vassal.app.status)),
-    field("last", None, |vassal| text(vassal.history.last_end.as_deref())),
+    field("last", None, |vassal| text(vassal.history.past.last_end.as_deref())),
     field("output", None, |vassal| text(Some(&*vassal.history.output).filter(|place| !place.is_empty()))),
     field("warnings", None, |vassal| text(Some(&*vassal.history.warnings).filter(|text| !text.is_empty()))),
     field("reload_refused", None, |vassal| text(vassal.refused.map(|refused| refused.why))),

@@ -161,7 +161,7 @@ pub fn detail(vassal: &Status<'_>, memory: Option<u64>, now: Instant) -> String 
         }
         line("Mount", Some(mount));
     }
-    for end in vassal.history.ends.iter().rev() {
+    for end in vassal.history.past.ends.iter().rev() {
         let ago = now.saturating_duration_since(end.at);
         line("Ended", Some(format!("{}, {} ago: {}", Date(end.date), rounded(ago), end.why)));
     }
@@ -203,7 +203,7 @@ pub fn json(
             }
         }
         json.open("ends", '[');
-        for end in vassal.history.ends.iter().rev() {
+        for end in vassal.history.past.ends.iter().rev() {
             json.open("", '{');
             json.seconds("ago", Some(now.saturating_duration_since(end.at)));
             json.text("at", Some(&Date(end.date).to_string()));
@@ -292,7 +292,7 @@ fn cells(vassal: &Status<'_>) -> Vec<String> {
 /// What a start waits for, why the last instance ended, why a reload was refused, what the next start will
 /// use then, and which mountpoints were lost.
 fn last(vassal: &Status<'_>) -> String {
-    let ended = vassal.history.last_end.as_deref();
+    let ended = vassal.history.past.last_end.as_deref();
     let is_commanded = vassal.state == "stopped" && ended == Some("stopped");
     let ended = if is_commanded { Some(BY_COMMAND) } else { ended };
     let losses = Some(vassal.mountpoints.losses()).filter(|losses| !losses.is_empty());
@@ -411,7 +411,8 @@ mod tests {
     }
 
     fn files() -> [(VassalFile, History); 2] {
-        let up = History { instances: 2, last_end: Some("stopped".to_owned()), ..History::default() };
+        let mut up = History { instances: 2, ..History::default() };
+        up.past.last_end = Some("stopped".to_owned());
         let file = |path: &str| VassalFile::new(path.into(), 3);
         [(file("/v/app.ini"), up), (file("/v/long\nname.ini"), History::default())]
     }
@@ -559,7 +560,8 @@ mod tests {
     #[test]
     fn a_narrow_terminal_shows_problem_and_cause_of_each() {
         let mut files = files();
-        files[1].1.last_end = Some("execute /srv/字字字字字字字字字/run: No such file (ENOENT)".to_owned());
+        files[1].1.past.last_end =
+            Some("execute /srv/字字字字字字字字字/run: No such file (ENOENT)".to_owned());
         let [up, down] = vassals(&files);
         let text = table(&[up.clone(), down.clone()], true, 36);
         assert_eq!(
@@ -587,7 +589,7 @@ mod tests {
             why: why.to_owned(),
             is_asked: false,
         };
-        files[0].1.ends = vec![ended("first"), ended("second\n")];
+        files[0].1.past.ends = vec![ended("first"), ended("second\n")];
         let mut all = Mountpoints::none();
         all.report(vec![MountReport::sample("/a", 1, "hung")]);
         let [up, _] = vassals(&files);

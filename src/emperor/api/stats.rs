@@ -91,11 +91,11 @@ fn push_vassal(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
 
 fn push_waiting(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
     open(json, vassal);
-    let wait = vassal.history.failures.map_or(Duration::ZERO, |failures| failures.wait);
+    let wait = vassal.history.past.failures.map_or(Duration::ZERO, |failures| failures.wait);
     json.number("throttle_level", u64::try_from(wait.as_millis()).ok());
-    json.number("attempt", Some(vassal.history.failures.map_or(0, |failures| failures.count)));
-    json.number("first_attempt", clock.date(vassal.history.failures.map(|failures| failures.first)));
-    json.number("last_attempt", clock.date(vassal.history.failures.map(|failures| failures.last)));
+    json.number("attempt", Some(vassal.history.past.failures.map_or(0, |failures| failures.count)));
+    json.number("first_attempt", clock.date(vassal.history.past.failures.map(|failures| failures.first)));
+    json.number("last_attempt", clock.date(vassal.history.past.failures.map(|failures| failures.last)));
     close(json, vassal);
 }
 
@@ -107,7 +107,7 @@ fn open(json: &mut Json, vassal: &Status<'_>) {
 fn close(json: &mut Json, vassal: &Status<'_>) {
     json.text("name", Some(&vassal.name));
     json.text("state", Some(vassal.state));
-    json.text("last", vassal.history.last_end.as_deref());
+    json.text("last", vassal.history.past.last_end.as_deref());
     json.close('}');
 }
 

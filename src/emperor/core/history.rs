@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::rare::{Facts, Rare};
+
 /// How many ends are remembered.
 const ENDS_MAX: usize = 10;
 /// An hour is counted in parts, of which the oldest is forgotten at a time.
@@ -20,20 +22,36 @@ pub struct History {
     pub reloads: u64,
     /// When the first and the latest app were started.
     pub runs: Option<Runs>,
-    /// The present series of failures.
-    pub failures: Option<Failures>,
-    /// Why the last process ended or could not be created.
-    pub last_end: Option<String>,
+    /// What is known since the end of the first process.
+    pub past: Rare<Past>,
     /// Where the output of the last process goes, as PID 1 has told it; empty for where that of the emperor
     /// goes.
     pub output: String,
     /// The first warning about the file that its app was started with, and how many more there are; empty if
     /// there are none.
     pub warnings: String,
+}
+
+/// How processes have ended, or could not be created.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Past {
+    /// The present series of failures.
+    pub failures: Option<Failures>,
+    /// Why the last process ended or could not be created.
+    pub last_end: Option<String>,
     /// The last ends, the latest one last.
     pub ends: Vec<Ended>,
     /// The restarts of the last hour.
     pub recent: Recent,
+}
+
+impl Facts for Past {
+    const NONE: &'static Self = &Self {
+        failures: None,
+        last_end: None,
+        ends: Vec::new(),
+        recent: Recent { since: None, counts: [0; PARTS] },
+    };
 }
 
 /// The end of a process, or that none could be created.
@@ -113,18 +131,10 @@ impl History {
         self.instances.saturating_sub(1)
     }
 
-    /// Remembers an end.
-    pub(super) fn ended(&mut self, end: Ended) {
-        if self.ends.len() == ENDS_MAX {
-            self.ends.remove(0);
-        }
-        self.ends.push(end);
-    }
-
     /// Whether processes end by themselves again and again.
     pub(super) fn flaps(&self, now: Instant) -> bool {
         let is_one = |end: &&Ended| !end.is_asked && now.saturating_duration_since(end.at) < HOUR;
-        self.ends.iter().filter(is_one).count() >= FLAPPING
+        self.past.ends.iter().filter(is_one).count() >= FLAPPING
     }
 
     /// Takes the place of another instance.
@@ -132,12 +142,23 @@ impl History {
         // Its first process counts as a reload of the other one, as a reload in place does.
         self.instances += other.restarts();
         self.reloads += other.reloads + 1;
-        self.recent = other.recent;
-        let own = std::mem::replace(&mut self.ends, other.ends.clone());
-        own.into_iter().for_each(|end| self.ended(end));
+        let past = &mut *self.past;
+        past.recent = other.past.recent;
+        let own = std::mem::replace(&mut past.ends, other.past.ends.clone());
+        own.into_iter().for_each(|end| past.ended(end));
         if let (Some(runs), Some(before)) = (&mut self.runs, other.runs) {
             runs.first = before.first;
         }
+    }
+}
+
+impl Past {
+    /// Remembers an end.
+    pub(super) fn ended(&mut self, end: Ended) {
+        if self.ends.len() == ENDS_MAX {
+            self.ends.remove(0);
+        }
+        self.ends.push(end);
     }
 }
 
@@ -165,16 +186,17 @@ mod tests {
     fn ten_ends_are_remembered_and_three_by_itself_are_flapping() {
         let (mut history, now) = (History::default(), Instant::now());
         let mut end = |number: usize, is_asked| {
-            history.ended(Ended { at: now, date: Duration::ZERO, why: number.to_string(), is_asked });
+            history.past.ended(Ended { at: now, date: Duration::ZERO, why: number.to_string(), is_asked });
             history.flaps(now)
         };
         assert_eq!([end(0, false), end(1, true), end(2, false), end(3, false)], [false, false, false, true]);
         (4..12).for_each(|number| _ = end(number, true));
-        assert_eq!((history.ends.len(), history.ends[0].why.as_str(), history.flaps(now)), (10, "2", false));
-        history.ended(Ended { at: now, date: Duration::ZERO, why: String::new(), is_asked: false });
+        let ends = &history.past.ends;
+        assert_eq!((ends.len(), ends[0].why.as_str(), history.flaps(now)), (10, "2", false));
+        history.past.ended(Ended { at: now, date: Duration::ZERO, why: String::new(), is_asked: false });
         assert!(!history.flaps(now));
         let mut next = History { instances: 1, ..History::default() };
         next.follow(&history);
-        assert_eq!(next.ends, history.ends);
+        assert_eq!(next.past.ends, history.past.ends);
     }
 }

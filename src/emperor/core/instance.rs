@@ -8,6 +8,7 @@ use super::history::{Ended, Failures, History};
 use super::machine::{End, Input, Machine, State, Then, next};
 use super::mountpoints::Mountpoints;
 use super::owner::Owner;
+use super::rare::{Facts, Rare};
 use super::replicas::{Member, Stage};
 use super::rolls::SLOW;
 use super::status::LONG;
@@ -41,7 +42,7 @@ pub struct Instance {
     /// Its process, if there is one.
     pub(super) process: Option<ProcessFacts>,
     /// The check of its new configuration by a separate process, while one runs.
-    pub(super) check: Option<Check>,
+    pub(super) check: Option<Box<Check>>,
     /// Since when its app is gone without having been asked to, if no other one runs yet.
     pub(super) down_since: Option<Instant>,
     /// Its history, with that of the instances whose place it has taken.
@@ -98,7 +99,7 @@ impl Instance {
             State::Reloading { .. } => process.and_then(|process| process.asked_to_reload),
             State::Stopping { .. } => process.and_then(ProcessFacts::stopping),
             State::Running { .. } => None,
-            _ => self.history.ends.last().map(|end| end.at),
+            _ => self.history.past.ends.last().map(|end| end.at),
         }
     }
 
@@ -106,7 +107,9 @@ impl Instance {
     pub(super) fn late_at(&self) -> Option<Instant> {
         let process = self.process.as_ref().filter(|process| !self.is_late && !process.has_ended)?;
         match self.state() {
-            State::Stopping { end: End::Asked | End::Announced, .. } => Some(process.asked_to_stop? + LONG),
+            State::Stopping { end: End::Asked | End::Announced, .. } => {
+                Some(process.ending.asked_to_stop? + LONG)
+            }
             _ => None,
         }
     }
@@ -116,7 +119,7 @@ impl Instance {
         self.late_at().filter(|at| *at <= now)?;
         self.is_late = true;
         let State::Stopping { kill_at, .. } = self.state() else { return None };
-        let took = since(self.process.as_ref()?.asked_to_stop, now);
+        let took = since(self.process.as_ref()?.ending.asked_to_stop, now);
         let left = Elapsed(kill_at.saturating_duration_since(now));
         Some(format!("still stopping after {took}; it is given {left} more"))
     }
@@ -157,7 +160,7 @@ impl Instance {
 
     /// What its PID 1 has said about the number of instances.
     pub(super) fn replication(&self) -> Replication {
-        self.process.as_ref().and_then(|process| process.replication).unwrap_or_default()
+        self.process.as_ref().and_then(|process| process.replication.as_deref()).copied().unwrap_or_default()
     }
 
     /// From when on its app counts as ready; `None` if that depends on a word of the app's, or if the app
@@ -166,7 +169,7 @@ impl Instance {
         let State::Running { since } = self.state() else { return None };
         let process = self.process.as_ref()?;
         let replication = self.replication();
-        match process.ready {
+        match process.said.ready {
             Some(_) => Some(since),
             None if announces || replication.says_ready => None,
             // One that was only told to read its own configuration again may still end because of it.
@@ -182,7 +185,7 @@ impl Instance {
     /// `announces` as in [`Instance::ready_at`].
     pub(super) fn relied_on_at(&self, announces: bool) -> Option<Instant> {
         let ready_at = self.ready_at(announces)?;
-        let said = self.process.as_ref()?.ready;
+        let said = self.process.as_ref()?.said.ready;
         Some(said.map_or(ready_at, |said| later(said, self.replication().ready_after)))
     }
 
@@ -214,7 +217,7 @@ impl Instance {
         let process = self.process.as_ref().filter(|_| self.is_on_trial || self.is_unproven)?;
         let replication = self.replication();
         let until = later(process.born, replication.ready_timeout);
-        Some(process.ready.map_or(until, |said| later(said, replication.ready_after).max(until)))
+        Some(process.said.ready.map_or(until, |said| later(said, replication.ready_after).max(until)))
     }
 
     /// Until when others wait for its end, if it is ending for good.
@@ -251,11 +254,12 @@ impl Instance {
     /// Notes that a process has ended or could not be created, and why. `is_asked`, `date` as in [`Ended`].
     /// The state that follows tells whether this was a failure.
     pub(super) fn ended(&mut self, why: String, is_asked: bool, (now, date): (Instant, Duration)) {
-        self.history.last_end = Some(why.clone());
-        self.history.ended(Ended { at: now, date, why, is_asked });
-        self.history.failures = match self.state() {
+        let (state, past) = (self.state(), &mut *self.history.past);
+        past.last_end = Some(why.clone());
+        past.ended(Ended { at: now, date, why, is_asked });
+        past.failures = match state {
             State::Backoff { until } | State::Invalid { until } => {
-                let before = self.history.failures;
+                let before = past.failures;
                 Some(Failures {
                     count: before.map_or(0, |before| before.count).saturating_add(1),
                     first: before.map_or(now, |before| before.first),
@@ -323,34 +327,58 @@ pub struct ProcessFacts {
     pub running: Option<Instant>,
     /// When it was last sent its file.
     pub asked_to_reload: Option<Instant>,
+    /// How it is being ended.
+    pub ending: Rare<Ending>,
+    /// What its app has said of itself, or shown.
+    pub said: Rare<Said>,
+    /// Whether only half of the time for the next heartbeat is over when its deadline comes.
+    pub is_half: bool,
+    /// What its setup waited for at the last look.
+    pub wait: Option<Box<Wait>>,
+    /// What its PID 1 has said about the number of instances; `None` for the default.
+    pub replication: Option<Box<Replication>>,
+    /// What its file says.
+    pub text: TextNumbers,
+    /// What its configuration was made of, if new instances take the place of old ones.
+    pub transcript: Option<Box<Transcript>>,
+}
+
+/// How a process is being ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ending {
     /// When it was asked to stop.
     pub asked_to_stop: Option<Instant>,
     /// When it was first sent SIGKILL.
     pub killed: Option<Instant>,
     /// Why it was killed, or will be.
     pub condemned: Option<String>,
-    /// Since when its app is ready to accept requests, if the app says so.
-    pub ready: Option<Instant>,
-    /// Since when its app is loyal, if the app says so.
-    pub loyal: Option<Instant>,
-    /// When its app last said that it is alive.
-    pub heartbeat: Option<Instant>,
-    /// Whether only half of the time for the next heartbeat is over when its deadline comes.
-    pub is_half: bool,
-    /// The present activity of its app, in the app's own words; empty if the app has not said.
-    pub status: String,
-    /// What its setup waited for at the last look.
-    pub wait: Option<Box<Wait>>,
-    /// Why its app is not ready, if that is known: its ready check fails.
-    pub unready: Option<Box<str>>,
-    /// What its PID 1 has said about the number of instances; `None` for the default.
-    pub replication: Option<Replication>,
-    /// What its file says.
-    pub text: TextNumbers,
-    /// What its configuration was made of, if new instances take the place of old ones.
-    pub transcript: Option<Box<Transcript>>,
     /// The last message of its PID 1.
     pub exit_reason: Option<ExitReason>,
+}
+
+impl Facts for Ending {
+    const NONE: &'static Self =
+        &Self { asked_to_stop: None, killed: None, condemned: None, exit_reason: None };
+}
+
+/// What an app has said of itself, or shown.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Said {
+    /// Since when it is ready to accept requests.
+    pub ready: Option<Instant>,
+    /// Since when it is loyal.
+    pub loyal: Option<Instant>,
+    /// When it last said that it is alive.
+    pub heartbeat: Option<Instant>,
+    /// Its present activity, in its own words; empty if it has not said.
+    pub status: String,
+    /// Why it is not ready, if that is known: its ready check fails.
+    pub unready: Option<Box<str>>,
+}
+
+impl Facts for Said {
+    const NONE: &'static Self =
+        &Self { ready: None, loyal: None, heartbeat: None, status: String::new(), unready: None };
 }
 
 impl ProcessFacts {
@@ -364,20 +392,13 @@ impl ProcessFacts {
             born: now,
             running: None,
             asked_to_reload: None,
-            asked_to_stop: None,
-            killed: None,
-            condemned: None,
-            ready: None,
-            loyal: None,
-            heartbeat: None,
+            ending: Rare::default(),
+            said: Rare::default(),
             is_half: true,
-            status: String::new(),
             wait: None,
-            unready: None,
             replication: None,
             text: TextNumbers { runs: text, sent: None },
             transcript: None,
-            exit_reason: None,
         }
     }
 
@@ -393,30 +414,30 @@ impl ProcessFacts {
 
     /// How long ago SIGKILL was first sent, for the log.
     pub(super) fn killed_for(&self, now: Instant) -> Elapsed {
-        since(self.killed, now)
+        since(self.ending.killed, now)
     }
 
     /// Since when the emperor has asked it to end.
     pub(super) fn stopping(&self) -> Option<Instant> {
-        self.asked_to_stop.or(self.killed)
+        self.ending.asked_to_stop.or(self.ending.killed)
     }
 
     /// Notes that it will be killed because its app has sent no heartbeat for this time.
     pub(super) fn condemn(&mut self, silence: Duration) {
-        self.condemned
-            .get_or_insert_with(|| format!("the app has given no heartbeat for {}", Elapsed(silence)));
+        let why = || format!("the app has given no heartbeat for {}", Elapsed(silence));
+        self.ending.condemned.get_or_insert_with(why);
     }
 
     /// Notes that it will be killed because its PID 1 waits for a file on a filesystem that does not answer.
     pub(super) fn condemn_for_waiting(&mut self) {
         let waits = self.wait.as_ref().map_or("", |wait| &wait.on);
-        self.condemned = Some("PID 1 ".to_owned() + waits + ", whose filesystem does not answer");
+        self.ending.condemned = Some("PID 1 ".to_owned() + waits + ", whose filesystem does not answer");
     }
 
     /// Notes that SIGKILL was sent. Returns the reason for the log.
     pub(super) fn kill(&mut self, now: Instant) -> String {
-        let why = match (self.asked_to_stop, &self.condemned) {
-            _ if self.killed.is_some() => {
+        let why = match (self.ending.asked_to_stop, &self.ending.condemned) {
+            _ if self.ending.killed.is_some() => {
                 return format!("not gone {} after SIGKILL", self.killed_for(now));
             }
             (None, Some(why)) => why.clone(),
@@ -424,26 +445,26 @@ impl ProcessFacts {
             (None, None) if !self.is_linked => "its PID 1 does not exit".to_owned(),
             (None, None) => "not gone in the time it announced".to_owned(),
         };
-        (self.killed, self.condemned) = (Some(now), Some(why.clone()));
+        (self.ending.killed, self.ending.condemned) = (Some(now), Some(why.clone()));
         why
     }
 
     /// Its end as an input of the state machine.
     pub(super) fn end(&self, status: WaitStatus) -> Input {
-        match (&self.exit_reason, status) {
+        match (&self.ending.exit_reason, status) {
             (Some(ExitReason::Config(_)), _) | (None, WaitStatus::Exited(EXIT_CONFIG)) => Input::DiedInvalid,
             (Some(ExitReason::MountLost(_)), _) => Input::DiedOfLoss,
             (Some(reason), _) if reason.is_done() => Input::Left,
-            _ if self.asked_to_stop.is_some() => Input::Left,
+            _ if self.ending.asked_to_stop.is_some() => Input::Left,
             _ => Input::Died,
         }
     }
 
     /// Why it ended. The last message of its PID 1 says so, if there was one.
     pub(super) fn why_it_ended(&self, status: WaitStatus, out_of_memory: bool) -> String {
-        match (&self.exit_reason, &self.condemned) {
+        match (&self.ending.exit_reason, &self.ending.condemned) {
             (Some(reason), _) => reason.to_string(),
-            (None, Some(why)) if self.killed.is_some() => format!("killed: {why}"),
+            (None, Some(why)) if self.ending.killed.is_some() => format!("killed: {why}"),
             // A PID 1 that was killed itself cannot send the reason.
             (None, _) if out_of_memory && status == WaitStatus::Signaled(libc::SIGKILL) => {
                 format!("vassal-init {status}: out of memory")
@@ -456,14 +477,14 @@ impl ProcessFacts {
     /// into the background.
     pub(super) fn seems_to_have_left(&self, now: Instant) -> bool {
         let is_new = self.running.is_some_and(|running| now.saturating_duration_since(running) < LEAVING);
-        let is_done = self.exit_reason.as_ref().is_some_and(ExitReason::is_done);
-        is_new && is_done && self.asked_to_stop.is_none()
+        let is_done = self.ending.exit_reason.as_ref().is_some_and(ExitReason::is_done);
+        is_new && is_done && self.ending.asked_to_stop.is_none()
     }
 
     /// How long the end took, for the log.
     pub(super) fn how_long(&self, now: Instant) -> String {
-        match (self.asked_to_stop, self.running) {
-            (Some(_), _) => format!("{} after the request", since(self.asked_to_stop, now)),
+        match (self.ending.asked_to_stop, self.running) {
+            (Some(_), _) => format!("{} after the request", since(self.ending.asked_to_stop, now)),
             (None, Some(_)) => format!("up {}", since(self.running, now)),
             (None, None) => format!("{} after its start, never ran", since(Some(self.born), now)),
         }

@@ -21,6 +21,7 @@ pub mod mountpoints;
 pub mod names;
 pub mod order;
 pub mod owner;
+pub mod rare;
 pub mod registry;
 pub mod replicas;
 pub mod rolls;

@@ -482,7 +482,7 @@ impl Registry {
         vassal.refused = None;
         vassal.instances.iter_mut().for_each(|instance| instance.is_unproven = false);
         let mistake = address.as_ref().err().map(|error| format!("{error}: not on demand"));
-        vassal.on_demand = address.unwrap_or_default();
+        vassal.on_demand = address.unwrap_or_default().map(Box::new);
         let (rolls, how) = (vassal.rolls(), vassal.how_it_is_refreshed());
         let gives_up = vassal.replication.is_rolling && vassal.instances.iter().any(Instance::is_up);
         let is_own = vassal.is_own();
@@ -509,7 +509,7 @@ impl Registry {
         let Some(vassal) = self.vassals.get_mut(file).filter(|vassal| vassal.is_asking) else { return };
         vassal.is_asking = false;
         let told = match (vassal.has_process(), vassal.instances.first_mut()) {
-            (false, Some(instance)) => &mut instance.history.last_end,
+            (false, Some(instance)) => &mut instance.history.past.last_end,
             _ => &mut vassal.refused,
         };
         *told = Some(error.to_string());
@@ -648,7 +648,7 @@ impl Registry {
     /// Starts instances that wait for their turn, or checks their files, as many as may at a time.
     fn begin_starts(&mut self, now: Instant) {
         while let Some(id) = self.starts.begin(now) {
-            let check = self.instance(&id).and_then(|instance| instance.check.as_ref());
+            let check = self.instance(&id).and_then(|instance| instance.check.as_deref());
             let checks = |check: &Check| InstanceEffect::CheckConfig { why: check.why.clone() };
             let effect = check.map_or(InstanceEffect::Spawn, checks);
             self.push_to(&id, effect);
@@ -677,7 +677,7 @@ impl Registry {
                 return self.step(id, Input::Kill, now);
             }
             (Output::AskToStop, Some(process)) => {
-                process.asked_to_stop = Some(now);
+                process.ending.asked_to_stop = Some(now);
                 effect = Some(InstanceEffect::AskToStop);
             }
             (Output::Kill, Some(process)) if !process.has_ended => {

@@ -20,7 +20,7 @@ pub mod decode;
 pub mod encode;
 
 /// Must be raised with each change of the format.
-const VERSION: u8 = 24;
+const VERSION: u8 = 25;
 
 /// The saved state. To write it, a vassal is borrowed (`V`); after reading, it is owned.
 #[derive(Debug, PartialEq, Eq)]

@@ -158,7 +158,7 @@ impl Status<'_> {
         let losses = Some(losses.as_str()).filter(|losses| !losses.is_empty());
         for (what, why) in [
             (", says: ", self.app.status),
-            (", last: ", self.history.last_end.as_deref()),
+            (", last: ", self.history.past.last_end.as_deref()),
             (", ", self.refused.map(|refused| refused.what())),
             (": ", self.refused.map(|refused| refused.why)),
             (", mountpoint ", losses),

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::file_version::FileVersion;
-use super::history::History;
 use super::instance::Instance;
 use super::instance_id::FIRST;
 use super::machine::{End, Input, Output, State, Then};
@@ -45,7 +44,7 @@ pub struct Vassal {
     /// The owner of its file, in tyrant mode.
     pub(super) owner: Option<u32>,
     /// The address of the on-demand socket; `None` if the vassal is not on demand.
-    pub(super) on_demand: Option<Address>,
+    pub(super) on_demand: Option<Box<Address>>,
     /// Whether that address was asked for and is not known yet.
     pub(super) is_asking: bool,
     /// Whether its file is read to find out whether it says something else than before.
@@ -126,7 +125,7 @@ impl Vassal {
 
     /// The address of the on-demand socket; `None` if the vassal is not on demand.
     pub fn on_demand(&self) -> Option<&Address> {
-        self.on_demand.as_ref()
+        self.on_demand.as_deref()
     }
 
     /// Whether it was taken over in an upgrade, and no scan has found its file since.
@@ -158,8 +157,8 @@ impl Vassal {
     /// Whether clients know an instance already: it ran before, or one of them waits at its socket. Not if it
     /// keeps failing, so that it does not come before all others each time.
     pub(super) fn is_urgent(&self, instance: &Instance) -> bool {
-        let History { failures, instances, .. } = &instance.history;
-        failures.is_none() && (*instances > 0 || self.on_demand.is_some())
+        let history = &instance.history;
+        history.past.failures.is_none() && (history.instances > 0 || self.on_demand.is_some())
     }
 
     /// When [`Input::Time`] has something to do for an instance, or its place among the others changes. From
@@ -171,7 +170,7 @@ impl Vassal {
         if instance.has_ended() {
             return not_waited_for;
         }
-        let of_machine = instance.machine.deadline().map(|at| match instance.history.failures {
+        let of_machine = instance.machine.deadline().map(|at| match instance.history.past.failures {
             Some(failures) if failures.count > 1 && matches!(instance.state(), State::Backoff { .. }) => {
                 let chance = file.chance(failures.count ^ u32::from(instance.number - FIRST) << 16);
                 later(at, failures.wait / 1000 * (chance % 100))
@@ -330,7 +329,7 @@ impl Vassal {
             State::Stopping { end: End::Killed, .. } if is_long => Some("does not end"),
             State::Stopping { .. } if is_long => Some("stopping for long"),
             State::Starting { .. } if is_long => Some("starting for long"),
-            State::Starting { .. } if instance.history.failures.is_some() => Some("not up"),
+            State::Starting { .. } if instance.history.past.failures.is_some() => Some("not up"),
             State::Reloading { .. } if is_long => Some("reloading for long"),
             _ if is_in(MountState::Lost) => Some("mount lost"),
             _ if is_in(MountState::Blind) => Some("mount cannot be judged"),
@@ -404,16 +403,16 @@ impl Vassal {
             since,
             app: process.map_or(App::default(), |process| App {
                 pid: instance.app,
-                ready: process.ready,
+                ready: process.said.ready,
                 announces: self.announces || instance.replication().says_ready,
-                loyal: process.loyal,
-                heartbeat: process.heartbeat,
+                loyal: process.said.loyal,
+                heartbeat: process.said.heartbeat,
                 status: (process.wait.as_ref().map(|wait| &*wait.on))
-                    .or(process.unready.as_deref())
-                    .or(Some(process.status.as_str()).filter(|said| !said.is_empty())),
+                    .or(process.said.unready.as_deref())
+                    .or(Some(process.said.status.as_str()).filter(|said| !said.is_empty())),
             }),
             in_state,
-            recent: instance.history.recent.count(now),
+            recent: instance.history.past.recent.count(now),
             problem: self.problem(instance, in_state, now),
             born: process.map(|process| process.born),
             owner: process.map(|process| process.owner),

@@ -114,7 +114,7 @@ fn refusal(emperor: &Emperor, question: &[u8], mut why: String) -> String {
         names.any(|name| file.path.file() == name || file.path.name() == name)
     };
     if let Some(file) = emperor.discovery.ignored().find(is_it) {
-        let reason = file.history.last_end.as_deref().unwrap_or_default();
+        let reason = file.history.past.last_end.as_deref().unwrap_or_default();
         why += &format!("; {} is ignored: {reason}", readable(file.path.as_os_str()));
     }
     printable(why)

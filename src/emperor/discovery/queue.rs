@@ -345,7 +345,8 @@ fn note_ignored(all: &mut Vec<Ignored>, file: &Rc<VassalFile>, change: &Change, 
         all.retain(|ignored| ignored.file != *file);
     }
     if let (Change::Refused(why), ..IGNORED_MAX) = (change, all.len()) {
-        let history = History { last_end: Some(why.clone()), ..History::default() };
+        let mut history = History::default();
+        history.past.last_end = Some(why.clone());
         all.push(Ignored { file: Rc::clone(file), scout, history });
     }
 }

@@ -42,9 +42,11 @@ impl Registry {
             self.starts.set_up(id, owner, now);
         }
         let history = &mut instance.history;
-        history.last_end.take_if(|why| why.starts_with(WAITS));
+        if history.past.last_end.as_ref().is_some_and(|why| why.starts_with(WAITS)) {
+            history.past.last_end = None;
+        }
         if history.instances > 0 {
-            history.recent.add(now);
+            history.past.recent.add(now);
         }
         history.instances += 1;
         history.output.clear();
@@ -69,8 +71,8 @@ impl Registry {
         self.starts.end(id);
         let waits = WAITS.to_owned() + what;
         let Some(instance) = self.of(id) else { return };
-        if instance.history.last_end.as_ref() != Some(&waits) {
-            instance.history.last_end = Some(waits.clone());
+        if instance.history.past.last_end.as_ref() != Some(&waits) {
+            instance.history.past.last_end = Some(waits.clone());
             self.log_of(id, waits);
         }
         self.begin_starts(now);
@@ -105,15 +107,15 @@ impl Registry {
         let Some(process) = instance.process.take() else { return };
         // Its next process has the present file, or that of before where the vassal has it.
         let was_old = std::mem::take(&mut instance.is_old);
-        self.tally.ended(process.exit_reason.as_ref());
-        let is_meant = process.asked_to_stop.is_some();
+        self.tally.ended(process.ending.exit_reason.as_ref());
+        let is_meant = process.ending.asked_to_stop.is_some();
         instance.down_since = instance.down_since.or(Some(now)).filter(|_| !is_meant);
         let mut why = process.why_it_ended(status, out_of_memory);
         if !is_on_demand && process.seems_to_have_left(now) {
             why += ": does it go into the background?";
         }
         let input = process.end(status);
-        let is_asked = process.asked_to_stop.is_some() || is_on_demand && input == Input::Left;
+        let is_asked = process.ending.asked_to_stop.is_some() || is_on_demand && input == Input::Left;
         let output = vassal.step(id.number, input, now);
         let (is_only, goes_back) = (vassal.instances.len() == 1, vassal.goes_back());
         let Some(instance) = vassal.instance_mut(id.number) else { return };

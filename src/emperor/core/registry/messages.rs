@@ -47,14 +47,16 @@ impl Registry {
                 self.step(id, Input::Leaving(within), now);
             }
             FromVassal::Exiting(reason) => {
-                process.exit_reason = Some(reason);
+                process.ending.exit_reason = Some(reason);
                 instance.down_since.get_or_insert(now);
             }
-            FromVassal::Unready => process.ready = None,
-            FromVassal::NotReady(why) => process.unready = Some(why.into()),
+            FromVassal::Unready => process.said.ready = None,
+            FromVassal::NotReady(why) => process.said.unready = Some(why.into()),
             FromVassal::Announced(announcement) => self.announced(id, announcement, now),
             FromVassal::Reloading(within) => {
-                (process.ready, process.unready) = (None, None);
+                if let Some(said) = &mut process.said.0 {
+                    (said.ready, said.unready) = (None, None);
+                }
                 self.step(id, Input::Reloading(within), now);
             }
             FromVassal::Reloaded => self.answered(id, Answer::Reloaded, String::new(), now),
@@ -64,7 +66,7 @@ impl Registry {
                 self.tally.lost(&instance.mountpoints, &reports);
                 instance.mountpoints.report(reports);
             }
-            FromVassal::Replication(replication) => process.replication = Some(replication),
+            FromVassal::Replication(replication) => process.replication = Some(Box::new(replication)),
             FromVassal::Output(place) => {
                 if let Some(instance) = self.of(id) {
                     instance.history.output = place;
@@ -147,7 +149,7 @@ impl Registry {
         let after = Elapsed(now.saturating_duration_since(process.app_began()));
         match announcement {
             Announcement::Heartbeat => {
-                (process.heartbeat, process.is_half) = (Some(now), true);
+                (process.said.heartbeat, process.is_half) = (Some(now), true);
                 self.step(id, Input::Heartbeat(self.rules.heartbeat / 2), now);
             }
             Announcement::Leave => {
@@ -157,23 +159,23 @@ impl Registry {
                 self.log_of(id, format!("the app wants to be stopped: stopping until {until}"));
                 self.step(id, Input::Leave, now);
             }
-            Announcement::Status(text) => process.status = text,
+            Announcement::Status(text) => process.said.status = text,
             Announcement::Stuck => {
-                process.condemned = Some("the app has triggered its watchdog".to_owned());
+                process.ending.condemned = Some("the app has triggered its watchdog".to_owned());
                 self.step(id, Input::Stuck, now);
             }
             Announcement::Reloading => {
                 // The app accepts no requests for now.
-                process.ready = None;
+                process.said.ready = None;
                 self.log_of(id, format!("the app reloads itself, {after} after its start"));
             }
             Announcement::Stopping => {
-                process.ready = None;
+                process.said.ready = None;
                 self.log_of(id, format!("the app is stopping by itself, {after} after its start"));
                 self.step(id, Input::Quiet, now);
             }
             Announcement::Ready => {
-                (process.ready, process.unready) = (Some(now), None);
+                (process.said.ready, process.said.unready) = (Some(now), None);
                 if let Some(vassal) = self.vassals.get_mut(&id.file) {
                     vassal.announces = true;
                 }
@@ -181,7 +183,7 @@ impl Registry {
                 self.log_of(id, format!("ready to accept requests after {after}"));
             }
             Announcement::Loyal => {
-                process.loyal = Some(now);
+                process.said.loyal = Some(now);
                 self.log_of(id, format!("loyal after {after}"));
             }
         }

@@ -86,7 +86,7 @@ impl Registry {
     /// apps. Returns whether there is one.
     fn insists(&mut self, file: &Rc<VassalFile>, now: Instant) -> bool {
         let is_asked = |instance: &Instance| {
-            let asked = instance.process().and_then(|process| process.asked_to_stop);
+            let asked = instance.process().and_then(|process| process.ending.asked_to_stop);
             instance.is_held()
                 && matches!(instance.state(), State::Stopping { end: End::Asked | End::Announced, .. })
                 && asked.is_some_and(|at| now.saturating_duration_since(at) > AGAIN)

@@ -66,7 +66,7 @@ impl Registry {
         let Some(instance) = vassal.instance_mut(id.number) else { return };
         let is_asked = matches!(instance.state(), State::Reloading { .. });
         if is_asked && answer == Answer::NeedsRespawn && checks_config {
-            instance.check = Some(Check { why, is_late: false });
+            instance.check = Some(Box::new(Check { why, is_late: false }));
             // Its time begins with its turn.
             instance.machine.step(Input::Checking(Duration::MAX), now);
             self.set_timer(id, now);

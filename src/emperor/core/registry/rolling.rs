@@ -110,7 +110,7 @@ impl Registry {
         };
         // One that fails again and again is not waited for.
         let is_busy = |it: &Instance| match it.state() {
-            State::Backoff { .. } => it.history.failures.is_some_and(|failures| failures.count == 1),
+            State::Backoff { .. } => it.history.past.failures.is_some_and(|failures| failures.count == 1),
             _ => it.process().is_some() || it.lacks_process(),
         };
         if others().any(|it| is_busy(it) && !serves(it)) || others().next().is_some() && !others().any(serves)

@@ -198,7 +198,7 @@ fn a_file_that_is_found_becomes_an_instance_and_its_end_is_told() {
     assert_eq!(story.spawned("a"), ["a| started (pid 102)", "a: RunCommands"]);
     let status = story.registry.statuses(story.now).remove(0);
     assert_eq!((status.history.restarts(), status.pid), (1, Some(102)));
-    assert_eq!(status.history.last_end.as_deref(), Some("stopped"));
+    assert_eq!(status.history.past.last_end.as_deref(), Some("stopped"));
 }
 
 #[test]
@@ -470,7 +470,7 @@ fn failures_back_off_twice_as_long_each_time_until_they_are_cleared() {
     let why = "vassal-init exited with status 0 without a reason";
     let line = format!("a| {why}; 1.0 s after its start, never ran; next try in 4.0 s");
     assert_eq!(story.died("a"), [line]);
-    let failures = story.registry.statuses(story.now).remove(0).history.failures.unwrap();
+    let failures = story.registry.statuses(story.now).remove(0).history.past.failures.unwrap();
     assert_eq!((failures.count, failures.wait), (2, Duration::from_secs(4)));
     // Up to a tenth longer, differently for each vassal.
     assert_eq!((story.pass(4), story.pass(1)), (vec![], vec!["a: Spawn".to_owned()]));

@@ -14,11 +14,12 @@ use crate::config::PlainSetting;
 use crate::config::plan::Address;
 use crate::emperor::core::backoff::Backoff;
 use crate::emperor::core::file_version::{FileId, FileVersion};
-use crate::emperor::core::history::{Ended, Failures, History, Recent, Runs};
-use crate::emperor::core::instance::{Instance, ProcessFacts, TextNumbers, Transcript};
+use crate::emperor::core::history::{Ended, Failures, History, Past, Recent, Runs};
+use crate::emperor::core::instance::{Ending, Instance, ProcessFacts, Said, TextNumbers, Transcript};
 use crate::emperor::core::machine::{End, Machine, State, Then};
 use crate::emperor::core::mountpoints::{Mountpoint, Mountpoints};
 use crate::emperor::core::owner::Owner;
+use crate::emperor::core::rare::Rare;
 use crate::emperor::core::vassal::{Proven, Vassal};
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::protocol::{self, ExitReason, FromVassal, Replication, SocketId};
@@ -104,7 +105,7 @@ impl Reader<'_> {
 
     fn vassal(&mut self) -> Vassal {
         let file_version = self.file_version();
-        let on_demand = self.maybe(Self::address).flatten();
+        let on_demand = self.maybe(Self::address).flatten().map(Box::new);
         let refused = self.maybe(Self::text);
         let proven = self.maybe(Self::proven);
         let (is_roll, announces) = (self.flag(), self.flag());
@@ -196,6 +197,14 @@ impl Reader<'_> {
             instances: self.number(),
             reloads: self.number(),
             runs: self.maybe(|input| Runs { first: input.time(), last: input.time() }),
+            past: Rare(self.maybe(Self::past)),
+            output: self.text(),
+            warnings: self.text(),
+        }
+    }
+
+    fn past(&mut self) -> Box<Past> {
+        Box::new(Past {
             failures: self.maybe(|input| Failures {
                 count: input.small(),
                 first: input.time(),
@@ -203,14 +212,12 @@ impl Reader<'_> {
                 wait: input.duration(),
             }),
             last_end: self.maybe(Self::text),
-            output: self.text(),
-            warnings: self.text(),
             ends: self.list(|input| {
                 let (at, date) = (input.time(), input.duration());
                 Some(Ended { at, date, why: input.text(), is_asked: input.flag() })
             }),
             recent: Recent { since: self.maybe(Self::time), counts: std::array::from_fn(|_| self.small()) },
-        }
+        })
     }
 
     fn mountpoint(&mut self) -> Option<Mountpoint> {
@@ -275,23 +282,35 @@ impl Reader<'_> {
             born: self.time(),
             running: self.maybe(Self::time),
             asked_to_reload: self.maybe(Self::time),
+            ending: Rare(self.maybe(Self::ending)),
+            said: Rare(self.maybe(Self::said)),
+            is_half: true,
+            wait: None,
+            // No upgrade happens while remaining processes are being ended.
+            has_ended: false,
+            replication: self.maybe(|input| Box::new(input.replication())),
+            text: TextNumbers { runs: self.maybe(Self::number), sent: self.maybe(Self::number) },
+            transcript: self.maybe(Self::transcript),
+        }
+    }
+
+    fn ending(&mut self) -> Box<Ending> {
+        Box::new(Ending {
             asked_to_stop: self.maybe(Self::time),
             killed: self.maybe(Self::time),
             condemned: self.maybe(Self::text),
+            exit_reason: self.maybe(Self::exit_reason).flatten(),
+        })
+    }
+
+    fn said(&mut self) -> Box<Said> {
+        Box::new(Said {
             ready: self.maybe(Self::time),
             loyal: self.maybe(Self::time),
             heartbeat: self.maybe(Self::time),
-            is_half: true,
             status: self.text(),
-            wait: None,
             unready: self.maybe(Self::text).map(String::into_boxed_str),
-            // No upgrade happens while remaining processes are being ended.
-            has_ended: false,
-            replication: self.maybe(Self::replication),
-            text: TextNumbers { runs: self.maybe(Self::number), sent: self.maybe(Self::number) },
-            transcript: self.maybe(Self::transcript),
-            exit_reason: self.maybe(Self::exit_reason).flatten(),
-        }
+        })
     }
 
     fn exit_reason(&mut self) -> Option<ExitReason> {

@@ -10,7 +10,7 @@ use super::{Saved, SavedBasis, SavedListener, SavedOrigin, SavedProcess, SavedVa
 use crate::config::PlainSetting;
 use crate::config::plan::Address;
 use crate::emperor::core::file_version::{FileId, FileVersion};
-use crate::emperor::core::history::History;
+use crate::emperor::core::history::{History, Past};
 use crate::emperor::core::instance::{Instance, ProcessFacts};
 use crate::emperor::core::machine::{End, Machine, State, Then};
 use crate::emperor::core::owner::Owner;
@@ -83,7 +83,7 @@ impl Writer {
     fn vassal(&mut self, vassal: &Vassal) {
         let Vassal { file_version, on_demand, .. } = vassal;
         self.file_version(file_version);
-        self.maybe(on_demand.as_ref(), Self::address);
+        self.maybe(on_demand.as_deref(), Self::address);
         self.maybe_text(vassal.refused.as_ref());
         self.maybe(vassal.proven.as_ref(), |out, proven| {
             out.bytes(&proven.text);
@@ -146,23 +146,27 @@ impl Writer {
             out.time(runs.first);
             out.time(runs.last);
         });
-        self.maybe(history.failures.as_ref(), |out, failures| {
+        self.maybe(history.past.0.as_ref(), |out, past| out.past(past));
+        self.bytes(history.output.as_bytes());
+        self.bytes(history.warnings.as_bytes());
+    }
+
+    fn past(&mut self, past: &Past) {
+        self.maybe(past.failures.as_ref(), |out, failures| {
             out.number(failures.count.into());
             out.time(failures.first);
             out.time(failures.last);
             out.duration(failures.wait);
         });
-        self.maybe_text(history.last_end.as_ref());
-        self.bytes(history.output.as_bytes());
-        self.bytes(history.warnings.as_bytes());
-        self.list(&history.ends, |out, end| {
+        self.maybe_text(past.last_end.as_ref());
+        self.list(&past.ends, |out, end| {
             out.time(end.at);
             out.duration(end.date);
             out.bytes(end.why.as_bytes());
             out.flag(end.is_asked);
         });
-        self.maybe_time(history.recent.since);
-        history.recent.counts.iter().for_each(|count| self.number((*count).into()));
+        self.maybe_time(past.recent.since);
+        past.recent.counts.iter().for_each(|count| self.number((*count).into()));
     }
 
     fn machine(&mut self, machine: &Machine) {
@@ -227,15 +231,20 @@ impl Writer {
         self.time(facts.born);
         self.maybe_time(facts.running);
         self.maybe_time(facts.asked_to_reload);
-        self.maybe_time(facts.asked_to_stop);
-        self.maybe_time(facts.killed);
-        self.maybe_text(facts.condemned.as_ref());
-        self.maybe_time(facts.ready);
-        self.maybe_time(facts.loyal);
-        self.maybe_time(facts.heartbeat);
-        self.bytes(facts.status.as_bytes());
-        self.maybe(facts.unready.as_ref(), |out, why| out.bytes(why.as_bytes()));
-        self.maybe(facts.replication.as_ref(), Self::replication);
+        self.maybe(facts.ending.0.as_ref(), |out, ending| {
+            out.maybe_time(ending.asked_to_stop);
+            out.maybe_time(ending.killed);
+            out.maybe_text(ending.condemned.as_ref());
+            out.maybe(ending.exit_reason.as_ref(), |out, reason| out.bytes(&reason.encode()));
+        });
+        self.maybe(facts.said.0.as_ref(), |out, said| {
+            out.maybe_time(said.ready);
+            out.maybe_time(said.loyal);
+            out.maybe_time(said.heartbeat);
+            out.bytes(said.status.as_bytes());
+            out.maybe(said.unready.as_ref(), |out, why| out.bytes(why.as_bytes()));
+        });
+        self.maybe(facts.replication.as_deref(), Self::replication);
         self.maybe(facts.text.runs.as_ref(), |out, text| out.number(*text));
         self.maybe(facts.text.sent.as_ref(), |out, text| out.number(*text));
         self.maybe(facts.transcript.as_ref(), |out, transcript| {
@@ -243,7 +252,6 @@ impl Writer {
             out.number(transcript.modified.cast_unsigned());
             out.flag(transcript.is_of_before);
         });
-        self.maybe(facts.exit_reason.as_ref(), |out, reason| out.bytes(&reason.encode()));
     }
 
     fn owner(&mut self, owner: &Owner) {

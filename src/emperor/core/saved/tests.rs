@@ -10,10 +10,11 @@ use super::*;
 use crate::config::plan::Address;
 use crate::emperor::core::backoff::Backoff;
 use crate::emperor::core::file_version::FileVersion;
-use crate::emperor::core::history::{Ended, Failures, History, Recent, Runs};
-use crate::emperor::core::instance::{Instance, ProcessFacts, TextNumbers, Transcript};
+use crate::emperor::core::history::{Ended, Failures, History, Past, Recent, Runs};
+use crate::emperor::core::instance::{Ending, Instance, ProcessFacts, Said, TextNumbers, Transcript};
 use crate::emperor::core::machine::{End, Machine, State, Then};
 use crate::emperor::core::mountpoints::{Mountpoint, Mountpoints};
+use crate::emperor::core::rare::Rare;
 use crate::emperor::core::vassal::Proven;
 use crate::place::Place;
 use crate::protocol::{ExitReason, MountReport, Replication, WaitStatus};
@@ -98,24 +99,34 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
         born: past,
         running: None,
         asked_to_reload: Some(now),
-        asked_to_stop: None,
-        killed: Some(future),
-        condemned: Some("c".to_owned()),
-        ready: None,
-        loyal: Some(past),
-        heartbeat: None,
+        ending: rare(
+            index,
+            Ending {
+                asked_to_stop: None,
+                killed: Some(future),
+                condemned: Some("c".to_owned()),
+                exit_reason: Some(ExitReason::App(WaitStatus::Signaled(9))),
+            },
+        ),
+        said: rare(
+            index,
+            Said {
+                ready: None,
+                loyal: Some(past),
+                heartbeat: None,
+                status: "s".to_owned(),
+                unready: has_process.then(|| "why".into()),
+            },
+        ),
         is_half: true,
-        status: "s".to_owned(),
         wait: None,
-        unready: has_process.then(|| "why".into()),
         has_ended: false,
-        replication: has_process.then_some(replication),
+        replication: has_process.then(|| Box::new(replication)),
         text: TextNumbers { runs: Some(u64::MAX), sent: None },
         transcript: has_process.then(|| {
             let text = index.is_multiple_of(4).then(|| b"a\xff".as_slice().into());
             Box::new(Transcript { text, modified: -7, is_of_before: index.is_multiple_of(4) })
         }),
-        exit_reason: Some(ExitReason::App(WaitStatus::Signaled(9))),
     };
     SavedVassal {
         file: Rc::new(VassalFile::new(format!("/v/\n{index}.ini").into(), 3)),
@@ -130,7 +141,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
             },
             is_unclaimed: true,
             owner: None,
-            on_demand,
+            on_demand: on_demand.map(Box::new),
             is_asking: false,
             is_comparing: false,
             refused: has_process.then(|| "no".to_owned()),
@@ -158,22 +169,9 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
                         instances: 7,
                         reloads: 8,
                         runs: Some(Runs { first: past, last: now }),
-                        failures: has_process.then_some(Failures {
-                            count: 3,
-                            first: past,
-                            last: future,
-                            wait: delay,
-                        }),
-                        last_end: Some("stopped".to_owned()),
+                        past: rare(index, ends(has_process, past, future)),
                         output: "file:/a\njournal".to_owned(),
                         warnings: "1 warning".to_owned(),
-                        ends: vec![Ended {
-                            at: past,
-                            date: Duration::from_millis(77),
-                            why: "stopped".to_owned(),
-                            is_asked: has_process,
-                        }],
-                        recent: Recent { since: Some(past), counts: [1, 2, 3, 4, 5, 6] },
                     },
                     mountpoints: Mountpoints((0..index % 3).map(mountpoint).collect()),
                 },
@@ -194,6 +192,26 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
                 .collect(),
             owner,
         },
+    }
+}
+
+/// Facts that every third vassal does not have.
+fn rare<T>(index: usize, facts: T) -> Rare<T> {
+    Rare((!index.is_multiple_of(3)).then(|| Box::new(facts)))
+}
+
+fn ends(has_failed: bool, past: Instant, future: Instant) -> Past {
+    let wait = Duration::from_millis(1500);
+    Past {
+        failures: has_failed.then_some(Failures { count: 3, first: past, last: future, wait }),
+        last_end: Some("stopped".to_owned()),
+        ends: vec![Ended {
+            at: past,
+            date: Duration::from_millis(77),
+            why: "stopped".to_owned(),
+            is_asked: has_failed,
+        }],
+        recent: Recent { since: Some(past), counts: [1, 2, 3, 4, 5, 6] },
     }
 }
 
