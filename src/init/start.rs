@@ -191,7 +191,14 @@ fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
     }
     crate::log::init("vassal-init", &name);
     crate::log::keep_terminal();
-    // A stopped process would not see the end of the link.
+    // Relative paths in the file start from its directory. In tyrant mode that is a user's, in which commands
+    // of the emperor's file must not run: there PID 1 enters it after it has become the owner. If the
+    // directory is gone, the instance starts nevertheless. While this hangs, the emperor's end is this
+    // process's.
+    if let (None, Some(directory)) = (hello.owner, hello.path.parent()) {
+        let _ = rustix::process::chdir(directory);
+    }
+    // From now on it looks at the link. A stopped process would not see its end.
     let at_emperors_end = if hello.is_check { Signal::KILL } else { Signal::CONT };
     let _ = rustix::process::set_parent_process_death_signal(Some(at_emperors_end));
     let text = match hello.is_program {

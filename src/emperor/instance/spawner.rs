@@ -1,6 +1,6 @@
 //! Creates instances: a process in its own namespaces, which runs vassal-init.
 
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ use crate::protocol::{
     send,
 };
 use crate::sys::clone::{self, clone3_into};
-use crate::sys::exec::{Strings, c_string, exec_fd};
+use crate::sys::exec::{Strings, exec_fd};
 use crate::sys::fd;
 use crate::sys::low_numbers::{self, Lent, LowNumbers};
 use crate::sys::memfd::{self, Use};
@@ -391,24 +391,29 @@ impl Spawner {
         let variable = (LINK_VARIABLE.into(), link.to_string().into());
         let variables = self.environment.iter().chain([&variable]);
         let envp = Strings::environment(variables);
-        // Relative paths in the file start from its directory. In tyrant mode that is a user's directory, in
-        // which commands of the emperor's file must not run. There PID 1 enters it after it has become the
-        // owner.
-        let directory = if self.is_tyrant() { Path::new("/") } else { path.parent().unwrap_or(path) };
-        let directory = c_string(directory.as_os_str());
         let process = if namespaces == 0 { "process" } else { "process in new namespaces" };
         let emperor = getpid();
         let shares = if lent.is_some() { libc::CLONE_FILES as u64 } else { 0 };
-        let child = match clone3_into(namespaces | shares, into) {
-            Ok(None) => {
-                // First, as what follows may wait, and whatever the emperor's end frees would be in use.
-                let _ = clone::die_with(emperor);
-                let left = lent.map_or(Ok(()), |(numbers, lent)| numbers.leave(lent));
-                self.become_vassal_init(emperor, left, [link, inside], &directory, &argv, &envp)
-            }
-            Ok(Some(pid)) => Ok(pid),
-            Err(errno) => Err(explain(errno, namespaces)),
+        let become_vassal_init = || -> ! {
+            // First, as what follows may wait, and whatever the emperor's end frees would be in use.
+            let _ = clone::die_with(emperor);
+            let left = lent.map_or(Ok(()), |(numbers, lent)| numbers.leave(lent));
+            self.become_vassal_init(emperor, left, [link, inside], &argv, &envp)
         };
+        // One that waits for its IDs needs the emperor meanwhile.
+        let vforked = match gate {
+            None => clone::vfork_into(namespaces | shares, into, || become_vassal_init()),
+            Some(_) => Err(Errno::NOSYS),
+        };
+        let child = match vforked {
+            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => match clone3_into(namespaces | shares, into) {
+                Ok(None) => become_vassal_init(),
+                Ok(Some(pid)) => Ok(pid),
+                Err(errno) => Err(errno),
+            },
+            other => other,
+        };
+        let child = child.map_err(|errno| explain(errno, namespaces));
         if let Some((numbers, lent)) = lent {
             numbers.give(lent, child.as_ref().ok().copied());
         }
@@ -464,32 +469,31 @@ impl Spawner {
         !self.is_tyrant() || (process.owned && process.owner == owner)
     }
 
-    /// The child: allocates nothing before the exec, and never returns. It has `left` the emperor's table of
-    /// descriptors, if it shared that.
+    /// The child: never returns, and waits for nothing but its IDs, if they are given to it. It has `left`
+    /// the emperor's table of descriptors, if it shared that.
     fn become_vassal_init(
         &self,
         emperor: Pid,
         left: Result<(), Errno>,
         [link, inside]: [RawFd; 2],
-        directory: &CStr,
         argv: &Strings,
         envp: &Strings,
     ) -> ! {
-        // Before what may wait, as whatever the emperor has closed would stay open for so long.
-        let Ok(own) = fd::inherited(link) else { clone::exit(EXIT_NOT_EXECUTABLE) };
+        let Ok(link) = fd::inherited(link) else { clone::exit(EXIT_NOT_EXECUTABLE) };
         if let Err(errno) = left {
-            end(&own, "spawn", &Error::os("copy", "descriptors", errno));
+            end(&link, "spawn", &Error::os("copy", "descriptors", errno));
         }
-        let [null, program] = [&self.files.null, &self.files.vassal_init].map(|file| file.as_raw_fd());
-        fd::close_all_but([link, null, program, inside]);
-        let link = own;
-        if let Some(error) = fd::inherited(inside).ok().and_then(|inside| Gate::wait_at(inside).err()) {
-            end(&link, "namespaces", &error);
+        if let Ok(inside) = fd::inherited(inside) {
+            // Before the wait, as whatever the emperor has closed would stay open for so long.
+            let [null, program] = [&self.files.null, &self.files.vassal_init].map(|file| file.as_raw_fd());
+            fd::close_all_but([link.as_raw_fd(), null, program, inside.as_raw_fd()]);
+            if let Err(error) = Gate::wait_at(inside) {
+                end(&link, "namespaces", &error);
+            }
+            // Anew, as new IDs clear it.
+            let _ = clone::die_with(emperor);
         }
-        // Anew, as new IDs clear it.
-        let _ = clone::die_with(emperor);
-        // If the directory is gone, the instance starts nevertheless.
-        let _ = rustix::process::chdir(directory);
+        let _ = rustix::process::chdir(c"/");
         let _ = rustix::io::fcntl_setfd(&link, FdFlags::empty());
         let _ = rustix::stdio::dup2_stdin(&*self.files.null);
         self.origin.begin_anew();
@@ -501,8 +505,8 @@ impl Spawner {
     }
 }
 
-/// Ends a new process that could not become vassal-init. It is a full copy of a process with one thread, so
-/// that it may allocate again.
+/// Ends a new process that could not become vassal-init. It may allocate: it has a copy of the emperor's
+/// memory, which has one thread, or the emperor sleeps.
 fn end(link: &OwnedFd, phase: &str, error: &Error) -> ! {
     let (what, errno) = (error.to_string(), error.errno());
     let failure = SetupFailure { phase: phase.into(), index: 0, what, errno };
