@@ -55,7 +55,8 @@ pub fn blocks(text: &str) -> Vec<Block> {
 const ASKING: &[&str] = &["curl ", "emperor status", "ls ", "cat ", "stat ", "nsenter "];
 
 /// What stands in for programs that need a network: `apt` must only ask for what is there, and `debootstrap`
-/// makes a tree of the machine's own programs.
+/// makes a tree of the machine's own programs. `rmdir` must only find an empty directory, as something is
+/// mounted there.
 const STAND_INS: &[(&str, &str)] = &[
     (
         "apt",
@@ -78,6 +79,7 @@ const STAND_INS: &[(&str, &str)] = &[
         for directory in bin sbin lib lib64; do ln -s "usr/$directory" "$directory"; done
         "#,
     ),
+    ("rmdir", r#"[ -d "$1" ] && [ -z "$(ls -A "$1")" ]"#),
 ];
 
 /// Follows all blocks of a document.

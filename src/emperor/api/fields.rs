@@ -75,6 +75,7 @@ pub(super) const LAST: &str = "LAST";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::emperor::core::status::{IGNORED, STATES};
 
     #[test]
     fn each_field_has_a_line_in_the_reference() {
@@ -88,6 +89,19 @@ mod tests {
                 reference.lines().any(|known| known.starts_with(&line) || known.starts_with(&last)),
                 "docs/reference.md lacks a line '{line} ... |' in its table of what status tells"
             );
+        }
+    }
+
+    #[test]
+    fn each_state_is_in_the_picture_and_the_table_of_concepts() {
+        let concepts = include_str!("../../../docs/concepts.md");
+        let (_, picture) = concepts.split_once("```").unwrap();
+        let (picture, _) = picture.split_once("```").unwrap();
+        for state in STATES {
+            let has_row = concepts.contains(&format!("\n| `{state}` | "));
+            assert!(has_row, "docs/concepts.md has no row for {state}");
+            let is_there = picture.split_whitespace().any(|word| word.trim_end_matches(',') == state);
+            assert!(is_there || state == IGNORED, "the picture of docs/concepts.md has no {state}");
         }
     }
 
