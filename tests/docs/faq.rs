@@ -15,7 +15,7 @@ const MESSAGES: &[(&str, &str)] = &[
     (" may not search ", " may not search "),
     (") listens there", ") listens there"),
     ("a process of user ", "a process of user "),
-    (", its mode is ", ", its mode is "),
+    (", the mode of ", ", the mode of "),
     ("nothing is mounted there", "nothing is mounted there"),
     ("reload refused", "reload refused"),
     ("`backoff`", "\"backoff\""),

@@ -625,6 +625,7 @@ fn an_address_that_is_taken_is_one_clear_line() {
         fs::write("/run/scratch/file", "").unwrap();
         let taken = "Address already in use (EADDRINUSE)";
         let of_root = format!("{taken}: a process of user 0 listens there");
+        let own = sandbox.path("vassal.ini").display().to_string();
         for (lines, says) in [
             ("listen = 127.0.0.1:7000", &*format!(":2:10: listen: listen on 127.0.0.1:7000: {of_root}")),
             (
@@ -642,7 +643,15 @@ fn an_address_that_is_taken_is_one_clear_line() {
             ),
             (
                 "uid = user001\nlisten = /etc/x",
-                "listen on /etc/x: Permission denied (EACCES): user 1001 may not make a file in /etc",
+                "listen on /etc/x: Permission denied (EACCES): for user 1001, the mode of /etc is 755",
+            ),
+            (
+                "listen = 127.0.0.1:7001\nlisten = :7001",
+                &format!(":3:10: listen: listen on :7001: {taken}: {own}:2:10 listens there already"),
+            ),
+            (
+                "listen = /run/scratch/a.sock\nlisten = /run/scratch/a.sock",
+                &format!("listen on /run/scratch/a.sock: {taken}: {own}:2:10 listens there already"),
             ),
             (
                 "listen = 192.0.2.1:80",

@@ -61,7 +61,7 @@ fn a_directory_that_the_user_may_not_search_is_named() {
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
         let uid = run("id", &["-u", "user001"]);
         let closed = format!("user {} may not search /run/scratch/private", uid.trim());
-        let mode = format!("for user {}, its mode is 644", uid.trim());
+        let mode = format!("for user {}, the mode of /run/scratch/plain is 644", uid.trim());
         for (line, object, why) in [
             ("command = /run/scratch/private/bin/true", "execute /run/scratch/private/bin/true", &closed),
             ("command = /run/scratch/venv/python", "execute /run/scratch/venv/python", &closed),
@@ -69,6 +69,7 @@ fn a_directory_that_the_user_may_not_search_is_named() {
             ("chdir = /run/scratch/bin/..\ncommand = true", "chdir /run/scratch/bin/..", &closed),
             ("chdir = /run/scratch/private\ncommand = true", "chdir /run/scratch/private", &closed),
             ("command = /run/scratch/plain", "execute /run/scratch/plain", &mode),
+            ("listen = /run/scratch/bin/x/y\ncommand = true", "listen on /run/scratch/bin/x/y", &closed),
         ] {
             let (_, log) = sandbox.outcome(&format!("uid = user001\n{line}"));
             let says = format!("{object}: Permission denied (EACCES): {why}");
@@ -123,6 +124,24 @@ fn a_nice_value_that_is_not_to_be_had_is_the_fault_of_nice() {
         let wrapper: Vec<_> = wrapper.iter().map(String::as_str).collect();
         let lines = ["chdir = /", "nice = -20", "uid = user001", APP];
         blames(sandbox, &wrapper, &lines, lines[1], "set the nice value to -20: Permission denied");
+    });
+}
+
+#[test]
+fn an_app_that_is_one_process_too_many_is_the_fault_of_the_limit() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("users above 65536") {
+            return;
+        }
+        // A user of this test's: the kernel counts the processes of one on the whole machine.
+        let lines = [
+            "uid = 1234568",
+            "gid = 1234568",
+            "limit-nproc = 1",
+            "exec-as-user = sleep 1000 & sleep 1000 &",
+            APP,
+        ];
+        blames(sandbox, &["env"], &lines, lines[2], "Resource temporarily unavailable (EAGAIN)");
     });
 }
 

@@ -34,15 +34,15 @@ pub fn look(program: &OsStr, path: &OsStr) {
     by.and_then(|(_, name)| named_in(OsStr::from_bytes(&name)));
 }
 
-/// Why this user is refused at `path` (EACCES): the first directory on the way, or behind a symbolic link on
-/// the way, that the user may not search; else the mode of what is there.
+/// Why this user is refused at `path` (EACCES): the first directory on the way, it included, or behind a
+/// symbolic link on the way, that the user may not search; else the mode of what is there.
 pub fn refusal(path: &Path) -> Option<String> {
     let user = geteuid();
     if let Some(closed) = closed_directory(path) {
         return Some(format!("user {user} may not search {}", closed.display()));
     }
     let there = stat(path).ok()?;
-    Some(format!("for user {user}, its mode is {:o}", there.st_mode & 0o7777))
+    Some(format!("for user {user}, the mode of {} is {:o}", path.display(), there.st_mode & 0o7777))
 }
 
 fn closed_directory(path: &Path) -> Option<PathBuf> {

@@ -11,7 +11,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 
 use crate::config::cmdline::entrypoint::Unexecutable;
-use crate::config::plan::ResourcePlan;
+use crate::config::plan::{Limited, ResourcePlan};
 use crate::error::{Context, Error, Result};
 use crate::identity::{Confinement, DropError, Identity};
 use crate::init::child::environment::{DEFAULT_PATH, Environment};
@@ -220,6 +220,12 @@ impl Launch<'_> {
         let blamed = blamed.filter(|_| errno == Errno::ACCESS);
         let clue = blamed.and_then(|file| interpreter::refusal(Path::new(&file)));
         let error = Error::os("execute", object.display(), errno).with_clue(clue);
+        // The kernel does not refuse the change of the user, but the program, with this error (execve(2)).
+        let limit = Limited::Processes;
+        let is_its = |plan: &ResourcePlan| plan.limits.iter().any(|other| other.value.resource == limit);
+        if errno == Errno::AGAIN && self.resources.is_some_and(is_its) {
+            return Failure::of_setup(Step::Limit(limit), error);
+        }
         Failure { step: Step::Work, error, status: self.status_for(errno) }
     }
 

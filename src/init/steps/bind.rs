@@ -14,6 +14,7 @@ use rustix::thread::CapabilitySet;
 use crate::config::plan::Listen;
 use crate::error::{Context, Error, Result};
 use crate::identity::held;
+use crate::init::child::interpreter;
 use crate::init::steps::action::chmod_by_name;
 use crate::listen::is_left_over;
 use crate::path::Walk;
@@ -185,8 +186,7 @@ fn refusal(path: &Path, errno: i32) -> Option<String> {
         let is_missing = |place: &&Path| lstat(*place).err() == Some(Errno::NOENT);
         return Some(format!("there is no {}", directory.ancestors().filter(is_missing).last()?.display()));
     }
-    (errno == Errno::ACCESS.raw_os_error())
-        .then(|| format!("user {} may not make a file in {}", geteuid(), directory.display()))
+    if errno == Errno::ACCESS.raw_os_error() { interpreter::refusal(directory) } else { None }
 }
 
 /// The user and group of this process.

@@ -162,12 +162,18 @@ impl Opener<'_> {
         }
     }
 
-    /// Adds who has an address that is in use. A child looks, for a tenant may have covered `/proc`.
+    /// Adds who has an address that is in use: an earlier line of the plan, or a process. A child looks for
+    /// that, as a tenant may have covered `/proc`.
     fn with_holder(&self, events: &mut EventLoop, error: Error, listen: &Listen) -> Error {
         if error.errno() != Errno::ADDRINUSE.raw_os_error() {
             return error;
         }
         let place = &listen.address.place;
+        let mut before =
+            self.plan.listen.iter().take_while(|other| !std::ptr::eq(&raw const other.value, listen));
+        if let Some(own) = before.find(|other| other.value.address.place.is_reached_by(place)) {
+            return error.with_clue(Some(format!("{} listens there already", own.at)));
+        }
         let looks = || Ok(holder::who_listens(place).unwrap_or_default());
         let Ok(launched) = self.jail.worker(false).work(looks) else { return error };
         events.wait_or_kill(launched.pid, running_time::now() + PATIENCE);
