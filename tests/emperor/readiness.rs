@@ -87,7 +87,8 @@ fn an_app_that_fails_its_check_is_replaced_and_the_reason_is_told() {
         let emperor = sandbox.emperor(&[]);
         emperor.wait_for("emperor: app: ready to accept requests after ");
         fs::remove_file(sandbox.path("go")).unwrap();
-        let why = "ready-check: exited with status 1: the database is gone, 3 failures in a row (";
+        let why = "ready-check: test -e /run/scratch/go || { echo the database is gone; exit: exited \
+                   with status 1: the database is gone, 3 failures in a row (";
         let line = emperor.wait_for(&format!("emperor: app: {why}"));
         assert!(line.contains("app.ini:3:15); up "), "{line}");
         go(sandbox);
@@ -475,7 +476,8 @@ fn why_an_app_is_not_ready_is_told_to_who_asks_or_waits() {
         emperor.wait_for("emperor: app: ready to accept requests after ");
         assert!(metric().contains("\nvassal_ready{vassal=\"app\"} 1\n"), "{}", metric());
         fs::remove_file(sandbox.path("go")).unwrap();
-        let why = "ready-check: exited with status 1: the database is gone";
+        let why = "ready-check: test -e /run/scratch/go || { echo the database is gone; exit: exited \
+                   with status 1: the database is gone (/etc/uwsgi/vassals/app.ini:3:15)";
         until("the reload waits in vain, and says why", || {
             let told = ask(&["reload", "app", "--wait=1s"]);
             assert!(told.contains("not done in time: app: ") || told.contains("failures in a row"), "{told}");

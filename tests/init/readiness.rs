@@ -83,7 +83,9 @@ fn an_app_that_was_ready_is_replaced_after_failures_in_a_row() {
         assert_eq!(lines_of(sandbox, "failures"), 0);
         bad(sandbox);
         let why = reason(&link);
-        assert_eq!(why, "ready-check: exited with status 7: it is bad, 4 failures in a row (/a.ini:6:15)");
+        let expected = "ready-check: cat /run/scratch/good || { echo no >> /run/scratch/failures;: \
+                        exited with status 7: it is bad, 4 failures in a row (/a.ini:6:15)";
+        assert_eq!(why, expected);
         assert_eq!(vassal.wait(), 69);
         assert_eq!(lines_of(sandbox, "failures"), 4);
         // The app has its time to stop, and daemons theirs to write.
@@ -127,7 +129,7 @@ fn failures_that_are_not_in_a_row_or_before_the_app_is_ready_cost_nothing() {
         assert_eq!(link.next(news), READY);
         until("many checks have run", || lines_of(sandbox, "checks") > 30);
         assert!(vassal.is_running());
-        vassal.wait_for("ready-check: good again, after 2 in a row failed");
+        vassal.wait_for(": good again, after 2 in a row failed");
         link.send(&ToVassal::Stop);
         assert_eq!(link.next(news), FromVassal::Exiting(ExitReason::Stopped), "it is ready only once");
     });
@@ -160,7 +162,8 @@ fn a_check_that_begins_to_hang_is_a_failure() {
         let (link, _vassal) = Link::start(sandbox, &lines);
         assert_eq!(link.next(news), READY);
         bad(sandbox);
-        let expected = "ready-check: not done after 100 ms, 3 failures in a row (/a.ini:6:15)";
+        let expected =
+            format!("ready-check: {check}: not done after 100 ms, 3 failures in a row (/a.ini:6:15)");
         assert_eq!(reason(&link), expected);
     });
 }
@@ -230,10 +233,13 @@ fn a_reload_takes_on_how_the_app_is_checked() {
         link.reload(&format!("{APP}\n{CHECK}\n{patient}"));
         assert_eq!((link.next(news), link.next(news)), (FromVassal::Reloaded, READY));
         let quick = "ready-check-timeout = 100ms\nready-check-failures = 2";
-        link.reload(&format!("{APP}\nready-check = exec:test -e /run/scratch/good || sleep 1000\n{quick}"));
+        let check = "test -e /run/scratch/good || sleep 1000";
+        link.reload(&format!("{APP}\nready-check = exec:{check}\n{quick}"));
         assert_eq!((link.next(news), link.next(news)), (FromVassal::Reloaded, READY));
         bad(sandbox);
-        assert_eq!(reason(&link), "ready-check: not done after 100 ms, 2 failures in a row (/a.ini:6:15)");
+        let expected =
+            format!("ready-check: {check}: not done after 100 ms, 2 failures in a row (/a.ini:6:15)");
+        assert_eq!(reason(&link), expected);
     });
 }
 
@@ -300,7 +306,8 @@ fn the_command_of_a_container_is_checked_as_well() {
         vassal.wait_for("accepting");
         bad(sandbox);
         assert_eq!(vassal.wait(), 69);
-        vassal.wait_for("ready-check: exited with status 1, 3 failures in a row (command line)");
+        let check = "ready-check: test -e /run/scratch/good: exited with status 1, 3 failures";
+        vassal.wait_for(&format!("{check} in a row (command line)"));
     });
 }
 
@@ -309,10 +316,7 @@ fn a_slow_app_is_told_of_once_with_the_reason() {
     sandboxed(|sandbox| {
         let (_link, vassal) = Link::start(sandbox, &format!("{APP}\n{CHECK}"));
         let line = vassal.wait_for("the app is not ready ");
-        assert!(
-            line.contains("ready-check: exited with status 1: cat: /run/scratch/good: No such file"),
-            "{line}"
-        );
+        assert!(line.contains(": exited with status 1: cat: /run/scratch/good: No such file"), "{line}");
         assert_eq!(vassal.lines("cat: ").len(), 1, "{}", vassal.log());
     });
 }
@@ -377,7 +381,7 @@ fn a_check_may_say_as_much_as_it_likes_and_no_memory_is_used_for_it() {
                      echo the end >&2; test -e /run/scratch/good";
         let lines = format!("{APP}\nready-check = exec:{check}\nready-check-timeout = 1h");
         let (link, vassal) = Link::start(sandbox, &lines);
-        vassal.wait_for("ready-check: exited with status 1: the end; the app is not ready ");
+        vassal.wait_for(": exited with status 1: the end; the app is not ready ");
         assert_eq!(fs::read_to_string(sandbox.path("kept")).unwrap(), "0\n");
         good(sandbox);
         assert_eq!(link.next(news), READY);

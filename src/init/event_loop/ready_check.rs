@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{Shutdown, shutdown};
 use rustix::process::Pid;
 
-use crate::config::plan::{Located, ReadinessPlan, ReadyCheck};
+use crate::config::plan::{Located, Location, ReadinessPlan, ReadyCheck};
 use crate::error::Error;
 use crate::init::child::launch::{Launched, Progress};
 use crate::init::child::reaper::Reaped;
@@ -41,8 +41,10 @@ struct OfApp {
     readiness: Readiness,
     /// The time that a check has.
     timeout: Duration,
+    /// The key, and the beginning of the command behind it.
+    what: String,
     /// Where the key is.
-    source: Located<()>,
+    at: Location,
     since: Instant,
     /// Whether it was told that the app is slow.
     is_told: bool,
@@ -60,21 +62,27 @@ struct OfApp {
 impl Checking {
     /// The app runs now: it is checked as the plan says.
     pub fn begin(&mut self, plan: &ReadinessPlan, has_emperor: bool, now: Instant) {
-        self.of_app = match &plan.check {
-            Some(Located { value: ReadyCheck::Exec(_) | ReadyCheck::Connect(_), key, at }) => Some(OfApp {
-                readiness: Readiness::new(plan, self.child.is_some(), now),
-                timeout: plan.timeout,
-                source: Located { value: (), key: key.clone(), at: at.clone() },
-                since: now,
-                is_told: false,
-                news: None,
-                takes_turns: plan.takes_turns && has_emperor,
-                why: String::new(),
-                is_new: false,
-                is_given_up: false,
-            }),
-            Some(Located { value: ReadyCheck::Notify, .. }) | None => None,
+        self.of_app = None;
+        let Some(Located { value, key, at }) = &plan.check else { return };
+        let what = match value {
+            ReadyCheck::Exec(command) => format!("{key}: {:.60}", command.to_string_lossy()),
+            // What fails names the address.
+            ReadyCheck::Connect(_) => format!("{key}"),
+            ReadyCheck::Notify => return,
         };
+        self.of_app = Some(OfApp {
+            readiness: Readiness::new(plan, self.child.is_some(), now),
+            timeout: plan.timeout,
+            what,
+            at: at.clone(),
+            since: now,
+            is_told: false,
+            news: None,
+            takes_turns: plan.takes_turns && has_emperor,
+            why: String::new(),
+            is_new: false,
+            is_given_up: false,
+        });
     }
 
     /// Whether checks decide if the app is ready.
@@ -183,25 +191,25 @@ impl OfApp {
     }
 
     fn note(&mut self, verdict: Verdict, why: &str, now: Instant) {
-        let key = &self.source.key;
+        let what = &self.what;
         match verdict {
             Verdict::Ready => self.news = Some(verdict),
             Verdict::NotYet => {
                 let waited = now.saturating_duration_since(self.since);
                 if waited >= SLOW && !std::mem::replace(&mut self.is_told, true) {
-                    crate::log!("{key}: {why}; the app is not ready {} after its start", Elapsed(waited));
+                    crate::log!("{what}: {why}; the app is not ready {} after its start", Elapsed(waited));
                 }
-                self.fails(format!("{key}: {why}"));
+                self.fails(why, "");
             }
             Verdict::Recovered(failures) => {
-                crate::log!("{key}: good again, after {failures} in a row failed");
+                crate::log!("{what}: good again, after {failures} in a row failed");
                 self.news = Some(verdict).filter(|_| self.takes_turns);
             }
-            Verdict::Failing(1) => crate::log!("{key}: {why}"),
+            Verdict::Failing(1) => crate::log!("{what}: {why}"),
             Verdict::GivenUp(failures) => {
                 let in_a_row =
                     if failures > 1 { format!(", {failures} failures in a row") } else { String::new() };
-                self.fails(format!("{key}: {why}{in_a_row} ({})", self.source.at));
+                self.fails(why, &in_a_row);
                 self.is_given_up = !self.takes_turns;
                 if self.takes_turns {
                     crate::log!("{}: waits for its turn to be replaced", self.why);
@@ -212,7 +220,8 @@ impl OfApp {
         }
     }
 
-    fn fails(&mut self, why: String) {
+    fn fails(&mut self, why: &str, in_a_row: &str) {
+        let why = format!("{}: {why}{in_a_row} ({})", self.what, self.at);
         self.is_new |= self.why != why;
         self.why = why;
     }
