@@ -21,6 +21,9 @@ pub enum Severity {
 /// How many findings are kept. After that many, only the last one is kept in addition.
 const FINDINGS_MAX: usize = 100;
 
+/// The weight of a warning that cannot be why an app fails.
+const HARMLESS: u8 = 2;
+
 /// One finding, with everything that is needed to show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -32,6 +35,8 @@ pub struct Diagnostic {
     pub message: String,
     /// How to put it right.
     pub hint: Option<String>,
+    /// What is told of alone: the least. Mistakes come before warnings.
+    weight: u8,
     /// The offending line as it was written, empty where the source has no lines.
     line: Vec<u8>,
     /// Where the file was included, innermost first.
@@ -42,6 +47,12 @@ impl Diagnostic {
     /// Adds how to put it right.
     pub fn hint(&mut self, hint: impl Into<String>) {
         self.hint = Some(hint.into());
+    }
+
+    /// Is told of after others: it cannot be why an app fails.
+    pub fn harmless(&mut self) -> &mut Self {
+        self.weight = HARMLESS;
+        self
     }
 
     /// Leaves the line itself out of the output.
@@ -55,6 +66,17 @@ impl Diagnostic {
         let severity = if self.severity == Severity::Warning { "warning: " } else { "" };
         let mut text = String::new();
         push_printable(&mut text, &format!("{}: {severity}{}", self.at, self.message));
+        text
+    }
+
+    /// The same with the hint.
+    fn with_hint(&self) -> String {
+        let mut text = self.summary();
+        if let Some(hint) = &self.hint {
+            text.push_str(" (");
+            push_printable(&mut text, hint);
+            text.push(')');
+        }
         text
     }
 }
@@ -111,11 +133,18 @@ impl Report {
         error.or(self.0.first()).map(Diagnostic::summary).unwrap_or_default()
     }
 
-    /// The first finding, and how many more there are; empty without one.
+    /// The first mistake, or else the first warning, with its hint; empty without one. A warning that may be
+    /// why an app fails comes before others.
+    pub fn worst(&self) -> String {
+        let worst = self.0.iter().min_by_key(|found| found.weight);
+        worst.map(Diagnostic::with_hint).unwrap_or_default()
+    }
+
+    /// The same, and how many more findings there are.
     pub fn in_short(&self) -> String {
         match self.0.len() {
-            0 | 1 => self.first(),
-            count => format!("{}; {} more", self.first(), count - 1),
+            0 | 1 => self.worst(),
+            count => format!("{}; {} more", self.worst(), count - 1),
         }
     }
 
@@ -291,6 +320,22 @@ impl Diagnostics {
         self.found.iter().any(|found| found.at == *at)
     }
 
+    /// Makes a mistake of the warnings in such words. Returns whether there are any.
+    pub fn aggravate(&mut self, words: &str) -> bool {
+        let mut is_there = false;
+        for found in self.found.iter_mut().filter(|found| found.message.starts_with(words)) {
+            (found.severity, found.weight, is_there) = (Severity::Error, 0, true);
+        }
+        self.failed |= is_there;
+        is_there
+    }
+
+    /// The first warning that may be why an app fails, with its hint; empty without one.
+    pub fn clue(&self) -> String {
+        let clue = self.found.iter().find(|found| found.weight != HARMLESS);
+        clue.map(Diagnostic::with_hint).unwrap_or_default()
+    }
+
     /// Whether there are as many findings as are kept.
     pub fn is_full(&self) -> bool {
         self.found.len() > FINDINGS_MAX
@@ -317,8 +362,8 @@ impl Diagnostics {
         }
         // Kept in the order of the text, whatever order the checks run in.
         let index = self.found.partition_point(|other| self.order(&other.at) <= self.order(at));
-        self.found
-            .insert(index, Diagnostic { severity, at: at.clone(), message, hint: None, line, included_at });
+        let (at, hint, weight) = (at.clone(), None, u8::from(severity == Severity::Warning));
+        self.found.insert(index, Diagnostic { severity, at, message, hint, weight, line, included_at });
         #[allow(clippy::indexing_slicing)] // the element was put there just above
         &mut self.found[index]
     }
@@ -372,8 +417,30 @@ mod tests {
              \x20                   ^\n  \
              included from a.ini:2:1\n  hint: write 5, 250ms, 5s or 2m\n"
         );
-        assert_eq!(report.first(), "b.ini:2:17: 'stop-timeout': 'x' is not a duration");
+        let first = "b.ini:2:17: 'stop-timeout': 'x' is not a duration";
+        assert_eq!(
+            (&*report.first(), report.worst()),
+            (first, format!("{first} (write 5, 250ms, 5s or 2m)"))
+        );
         assert_eq!(report.errors(), 1);
+    }
+
+    #[test]
+    fn what_may_be_why_an_app_fails_is_told_first() {
+        let mut found = Diagnostics::default();
+        let file = found.add_source("a.ini", b"a\nb\nc\n", None);
+        let at = |line| Location { file: Rc::clone(&file), line, column: 1 };
+        let in_short = |found: &Diagnostics| Report(found.found.clone()).in_short();
+        found.warning(&at(1), "as root").harmless().hint("write 'uid'");
+        assert_eq!((&*found.clue(), &*in_short(&found)), ("", "a.ini:1:1: warning: as root (write 'uid')"));
+        found.warning(&at(2), "unknown\n").hint("did you mean\r?");
+        let unknown = "a.ini:2:1: warning: unknown\\n (did you mean\\r?)";
+        assert_eq!((found.clue(), in_short(&found)), (unknown.to_owned(), format!("{unknown}; 1 more")));
+        assert!(!found.failed() && !found.aggravate("unkown") && !found.failed());
+        assert!(found.aggravate("unknown") && found.failed());
+        assert_eq!(Report(found.found.clone()).worst(), unknown.replace("warning: ", ""));
+        found.warning(&at(3), "no");
+        assert_eq!(found.into_report().errors(), 1);
     }
 
     #[test]

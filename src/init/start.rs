@@ -262,7 +262,7 @@ fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
         }
         Err(report) => {
             crate::log::lines(&report);
-            let reason = ExitReason::Config(report.first());
+            let reason = ExitReason::Config(report.worst());
             // The emperor sees the exit status in any case.
             let _ = protocol::send(&link, &reason.encode(), None);
             EXIT_CONFIG

@@ -70,6 +70,22 @@ fn a_file_without_an_app_is_told() {
 }
 
 #[test]
+fn a_section_of_another_name_is_told_as_the_reason() {
+    sandboxed(|sandbox| {
+        let make = || {
+            let draft = sandbox.file("draft", "[vassal]\ncommand = sleep 1000\n");
+            run("mv", &[draft.to_str().unwrap(), &vassal_path("bad").display().to_string()]);
+        };
+        let hint = "(write '[uwsgi]' in the place of '[vassal]')";
+        assert_one_line(
+            sandbox,
+            make,
+            &["invalid configuration: ", "there is no option in a section [uwsgi]", hint],
+        );
+    });
+}
+
+#[test]
 fn an_unknown_user_is_told_with_its_line() {
     let lines = "command = true\nuid = nobody-knows";
     sandboxed(|sandbox| {
@@ -85,7 +101,10 @@ fn an_unknown_user_is_told_with_its_line() {
 #[test]
 fn an_unknown_phase_is_told_with_its_line() {
     sandboxed(|sandbox| {
-        let parts = &["invalid configuration", "unknown phase 'as-usr' in 'exec-as-usr'"];
+        let parts = &[
+            "invalid configuration",
+            "unknown phase 'as-usr' in 'exec-as-usr' (did you mean 'exec-as-user'?)",
+        ];
         assert_mistake("command = true\nexec-as-usr = true", "3:1: ", parts)(sandbox);
     });
 }

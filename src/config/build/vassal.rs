@@ -14,8 +14,9 @@ use crate::config::keys::row::Read;
 use crate::config::keys::sockets::{self, Common};
 use crate::config::keys::values;
 use crate::config::keys::vassal::VASSAL_INIT;
+use crate::config::language::expand::NOT_IN;
 use crate::config::plan::{
-    Action, App, Hook, Listen, Located, Location, Phase, Privileges, ReadyCheck, VassalPlan,
+    Action, App, Clue, Hook, Listen, Located, Location, Phase, Privileges, ReadyCheck, VassalPlan,
 };
 use crate::config::setting::{Setting, State};
 use crate::names;
@@ -128,13 +129,13 @@ pub(crate) fn plan(
     plan.replication.is_rolling = is_rolling.unwrap_or(plan.replication.replicas > 1);
     if let Some(argv) = command {
         plan.app = App::Program { argv: argv.to_vec(), privileged: false };
-        plan.app_source = Located { value: (), key: "command".into(), at: command_line() };
+        plan.app_source = Located { value: Clue::default(), key: "command".into(), at: command_line() };
     } else if let Some(Located { value, key, at }) = program {
-        (plan.app, plan.app_source) = (value, Located { value: (), key, at });
+        (plan.app, plan.app_source) = (value, Located { value: Clue::default(), key, at });
     } else if with_uwsgi {
         let binary = match binary {
             Some(Located { value, key, at }) => {
-                plan.app_source = Located { value: (), key, at };
+                plan.app_source = Located { value: Clue::default(), key, at };
                 value
             }
             None => "uwsgi".into(),
@@ -193,7 +194,8 @@ fn uwsgi(
     found: &mut Diagnostics,
 ) -> App {
     // Another mistake may have kept the options of uWSGI from being read.
-    if !found.failed() && options.iter().all(|setting| setting.key == b"strict") {
+    let has_none = !found.failed() && options.iter().all(|setting| setting.key == b"strict");
+    if has_none && !found.aggravate(NOT_IN) {
         let at = found.start();
         let message = "there is no app: neither 'command' nor an option for uWSGI";
         found.error(&at, message).hint("add 'command = PROGRAM ARGS', or uWSGI's own options");

@@ -39,6 +39,8 @@ const FILES_MAX: usize = 1000;
 const RESOURCES_MAX: usize = 20;
 /// The placeholder of [`Input::Replica`].
 const REPLICA: &[u8] = b"replica";
+/// The message about a file all whose options are in another section, or in none.
+pub(crate) const NOT_IN: &str = "there is no option in";
 /// What to do with a file of another supervisor's.
 const BY_IMPORT: &str = "'scripts/import' makes a vassal's file of it";
 
@@ -253,7 +255,7 @@ impl Expander<'_> {
                 None if !is_named => format!("write a line '[{section}]' above this one"),
                 _ => format!("options stand below a line '[{section}]'"),
             };
-            let message = format!("there is no option in a section [{section}]");
+            let message = format!("{NOT_IN} a section [{section}]");
             self.found.warning(&place(at), message).hint(hint);
             return;
         };

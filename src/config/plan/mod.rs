@@ -18,6 +18,6 @@ pub use common::{Address, CgroupOption, Id, IdMap, IdRange, Located, Location, M
 pub use emperor::{CgroupsPlan, DiscoveryPlan, EmperorPlan, OnDemand, Source, Tyrant, VassalsPlan};
 pub use hooks::{Action, Hook, Phase, WaitKind};
 pub use vassal::{
-    App, EnvChange, JailPlan, Limit, Limited, Listen, MountpointLost, MountpointPlan, Output, OutputPlan,
-    Owner, Privileges, ReadinessPlan, ReadyCheck, ResourcePlan, Seccomp, StopPlan, VassalPlan,
+    App, Clue, EnvChange, JailPlan, Limit, Limited, Listen, MountpointLost, MountpointPlan, Output,
+    OutputPlan, Owner, Privileges, ReadinessPlan, ReadyCheck, ResourcePlan, Seccomp, StopPlan, VassalPlan,
 };

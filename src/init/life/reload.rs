@@ -247,7 +247,7 @@ pub fn load_again(vassal: &Vassal, inputs: &[Input], reload: bool) -> Result<Loa
     };
     match world.refused() {
         Some(why) => Err(Unread::NeedsRespawn(why)),
-        None => loaded.map_err(|report| Unread::Mistake(report.first())),
+        None => loaded.map_err(|report| Unread::Mistake(report.worst())),
     }
 }
 

@@ -54,7 +54,7 @@ pub fn become_owner(
     let Loaded { plan, warnings, .. } =
         config::load_vassal(&source.inputs, false, &world).map_err(|report| {
             crate::log::lines(&report);
-            End::Invalid(report.first())
+            End::Invalid(report.worst())
         })?;
     send_transcript(events.link(), &plan, &source.inputs, &transcript);
     crate::log::lines(&warnings);
