@@ -23,7 +23,7 @@ fn each_alert_fires_when_it_should_and_not_before() {
         document("docs/monitoring/README.md"),
     );
     let alerts: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
-    assert_eq!(alerts.len(), 9);
+    assert_eq!(alerts.len(), 10);
     for alert in alerts {
         assert!(tests.contains(&format!("alertname: {alert}\n")), "no test has {alert} fire");
         assert!(tests.contains(&format!("alertname: {alert}, exp_alerts: []")), "{alert} may fire always");

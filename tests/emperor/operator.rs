@@ -110,8 +110,8 @@ fn a_file_that_is_no_vassals_is_a_problem_until_it_is_away() {
         for number in 0..120 {
             sandbox.vassal(&format!("stopped{number}"), "command = false");
         }
-        let throttle = ["--emperor-throttle", "3600000"];
-        let emperor = sandbox.emperor(&throttle);
+        let options = ["--emperor-throttle", "3600000", "--metrics", "/run/metrics"];
+        let emperor = sandbox.emperor(&options);
         emperor.wait_running(1, "app");
         assert_eq!(command(sandbox, &["status", "app"]).0, 0);
         let at = |name: &str| vassal_path("app").with_file_name(name);
@@ -135,6 +135,17 @@ fn a_file_that_is_no_vassals_is_a_problem_until_it_is_away() {
             let is_it = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ") == row;
             assert!(table.lines().any(is_it), "{row}: {table}");
         }
+        let metrics = run("curl", &["-sS", "--unix-socket", "/run/metrics", "http://emperor/"]);
+        assert!(metrics.contains("\nemperor_ignored_files 6\n"), "{metrics}");
+        // By a pattern, beside vassals and without any.
+        for (words, found) in
+            [(&["wiki*"][..], &["wiki.conf", "wiki.yml"][..]), (&["a*", "link.*"], &["app", "link.ini"])]
+        {
+            let (status, table, _) = command(sandbox, &[&["status"], words].concat());
+            assert_eq!((status, rows(&table)), (3, found.to_vec()), "{table}");
+        }
+        let (status, _, error) = command(sandbox, &["status", "wiki*", "web*"]);
+        assert_eq!((status, error.as_str()), (1, "emperor: there is no vassal 'web*'\n"));
         let (_, json, _) = command(sandbox, &["status", "--json"]);
         let one = format!(r#"{{"name":"wiki.yml","file":"{}","#, at("wiki.yml").display());
         assert!(json.contains(&one) && json.contains(r#""problem":"ignored file""#), "{json}");
@@ -202,17 +213,6 @@ fn all_that_is_known_of_one_is_told_with_its_last_ends() {
 }
 
 #[test]
-fn what_goes_into_the_background_is_told_of_with_what_it_left() {
-    sandboxed(|sandbox| {
-        sandbox.vassal("app", "command = sh -c 'sleep 1000 & exit 0'");
-        sandbox.vassal("done", "command = sh -c 'exit 0'");
-        let emperor = sandbox.emperor(&["--emperor-throttle", "100000"]);
-        let line = emperor.wait_for("emperor: app: app exited with status 0, processes left (1): pid ");
-        assert!(line.contains(")): does it go into the background?; "), "{line}");
-        emperor.wait_for("emperor: done: app exited with status 0: does it go into the background?; ");
-        emperor.stop();
-    });
-#[test]
 fn a_warning_about_the_file_is_told_where_its_app_fails() {
     sandboxed(|sandbox| {
         // What runs is uWSGI, which is told nothing.
@@ -232,6 +232,17 @@ fn a_warning_about_the_file_is_told_where_its_app_fails() {
     });
 }
 
+#[test]
+fn what_goes_into_the_background_is_told_of_with_what_it_left() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", "command = sh -c 'sleep 1000 & exit 0'");
+        sandbox.vassal("done", "command = sh -c 'exit 0'");
+        let emperor = sandbox.emperor(&["--emperor-throttle", "100000"]);
+        let line = emperor.wait_for("emperor: app: app exited with status 0, processes left (1): pid ");
+        assert!(line.contains(")): does it go into the background?; "), "{line}");
+        emperor.wait_for("emperor: done: app exited with status 0: does it go into the background?; ");
+        emperor.stop();
+    });
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub struct Seen<'a> {
     pub instances: (u64, u64),
     /// What has happened since its start.
     pub tally: &'a Tally,
+    /// How many files cannot be vassals.
+    pub ignored: u64,
     /// The instances, each with what its cgroup uses.
     pub vassals: &'a [(Status<'a>, Usage)],
 }
@@ -65,7 +67,7 @@ const fn metric(name: &'static str, kind: &'static str, help: &'static str, valu
     Metric { name, kind, help, value }
 }
 
-static METRICS: [Metric; 19] = [
+static METRICS: [Metric; 20] = [
     metric(
         "emperor_uptime_seconds",
         "gauge",
@@ -81,8 +83,14 @@ static METRICS: [Metric; 19] = [
     metric(
         "emperor_instances_max",
         "gauge",
-        "How many instances the limits of the emperor allow.",
+        "How many instances its limits allow.",
         Source::Emperor(|seen| Value::Number(seen.instances.1)),
+    ),
+    metric(
+        "emperor_ignored_files",
+        "gauge",
+        "Files that cannot be vassals.",
+        Source::Emperor(|seen| Value::Number(seen.ignored)),
     ),
     metric("emperor_ends_total", "counter", "Ended instances.", Source::Reasons(&ENDS, |tally| &tally.ends)),
     metric(
@@ -94,7 +102,7 @@ static METRICS: [Metric; 19] = [
     metric(
         "emperor_recovery_seconds",
         "histogram",
-        "From the end of an app that nobody asked for until the next one runs, or says that it is ready.",
+        "From the end of an app that nobody asked for until one runs again, or is ready.",
         Source::Recoveries,
     ),
     metric(
@@ -107,7 +115,7 @@ static METRICS: [Metric; 19] = [
     metric(
         "vassal_ready",
         "gauge",
-        "Whether the app is ready, where it says so or a check decides.",
+        "Whether the app is ready, where it or a check says so.",
         Source::Vassal(|vassal, _| {
             Some(Value::Number(vassal.app.ready.is_some().into())).filter(|_| vassal.app.announces)
         }),
@@ -133,7 +141,7 @@ static METRICS: [Metric; 19] = [
     metric(
         "vassal_reload_refused",
         "gauge",
-        "Whether the app goes on with an older version of its file, because the new one was refused.",
+        "Whether the app goes on with an older file, as the new one was refused.",
         Source::Vassal(|vassal, _| Some(Value::Number(vassal.refused.is_some().into()))),
     ),
     metric(
@@ -157,13 +165,13 @@ static METRICS: [Metric; 19] = [
     metric(
         "vassal_mount_up",
         "gauge",
-        "Whether the checked mount is there and answers.",
+        "Whether the checked mount answers.",
         Source::Mountpoint(|report, _| Some(Value::Number((report.state == MountState::Up).into()))),
     ),
     metric(
         "vassal_mount_round_trip_seconds",
         "gauge",
-        "How long the filesystem took for its last answer.",
+        "How long its last answer took.",
         Source::Mountpoint(|report, _| report.round_trip.map(Value::Seconds)),
     ),
     metric(

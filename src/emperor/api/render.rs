@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use super::fields::{FIELDS, Field, LAST, PROBLEM, Value};
+use crate::emperor::core::history::Ended;
 use crate::emperor::core::mountpoints::Mountpoints;
 use crate::emperor::core::status::{AWAITS_TURN, IGNORED, NOT_READY, STATES, Status};
 use crate::emperor::core::text::{Count, readable};
@@ -118,11 +119,15 @@ pub fn detail(vassal: &Status<'_>, memory: Option<u64>, now: Instant) -> String 
             let _ = writeln!(text, "{label:>15}: {}", printable(of));
         }
     };
-    let age = |time: Duration| format!("{}, {} ago", Date::ago(time), rounded(time));
+    let since = |date: Date, time: Duration| format!("{date}, {} ago", rounded(time));
+    let ago = |end: &Ended| now.saturating_duration_since(end.at);
     line("File", Some(readable(vassal.path.as_os_str()).into_owned()));
     let mut state = in_words(vassal.state).to_owned();
     if let Some(time) = vassal.in_state {
-        state = state + " since " + &age(time);
+        // The date of then, as the clock may have been set since.
+        let noted = vassal.history.past.ends.last().filter(|end| ago(end) == time);
+        let date = noted.map_or_else(|| Date::ago(time), |end| Date(end.date));
+        state = state + " since " + &since(date, time);
     }
     if vassal.app.announces {
         state += if vassal.app.ready.is_some() { ", ready" } else { ", not ready" };
@@ -162,8 +167,7 @@ pub fn detail(vassal: &Status<'_>, memory: Option<u64>, now: Instant) -> String 
         line("Mount", Some(mount));
     }
     for end in vassal.history.past.ends.iter().rev() {
-        let ago = now.saturating_duration_since(end.at);
-        line("Ended", Some(format!("{}, {} ago: {}", Date(end.date), rounded(ago), end.why)));
+        line("Ended", Some(since(Date(end.date), ago(end)) + ": " + &end.why));
     }
     text
 }
@@ -400,7 +404,7 @@ fn push_wrapped(out: &mut String, text: &str, columns: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emperor::core::history::{Ended, History};
+    use crate::emperor::core::history::History;
     use crate::emperor::core::status::{App, Refused, Versions};
     use crate::emperor::core::vassal_file::VassalFile;
 
@@ -619,6 +623,13 @@ mod tests {
         );
         assert_eq!(lines[12], "          Ended: 1970-01-02T00:00:00.000Z, 0s ago: second\\n");
         assert!(lines[13].ends_with("Z, 0s ago: first"));
+        // By the date that was noted then.
+        files[1].1.past.ends = vec![ended("third")];
+        let [_, down] = vassals(&files);
+        let text = detail(&Status { in_state: Some(Duration::ZERO), ..down.clone() }, None, now);
+        let noted = "State: backoff since 1970-01-02T00:00:00.000Z, 0s ago\n";
+        assert!(text.contains(noted), "{text}");
+        assert!(!detail(&down, None, now).contains(noted), "the end was not then");
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //! the name, and the others wait until it ends.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
 use super::file_version::FileId;
 use super::sorted_map::SortedMap;
 use super::vassal_file::VassalFile;
+use crate::config::language::glob;
 
 /// The names that are taken, and the files that wait for a name.
 #[derive(Debug, Default)]
@@ -52,6 +54,11 @@ impl Renamed {
     pub fn is_from(&self, file: &VassalFile) -> bool {
         self.parked.is_none() && *self.from == *file
     }
+}
+
+/// Whether a name is a pattern that matches another name.
+pub fn is_pattern_of(name: &OsStr, other: &OsStr) -> bool {
+    glob::has_wildcard(name.as_bytes()) && glob::matches(name.as_bytes(), other.as_bytes())
 }
 
 impl Names {

@@ -11,8 +11,7 @@ use crate::emperor::api::metrics::Seen;
 use crate::emperor::api::page::Page;
 use crate::emperor::api::server::{Question, Service};
 use crate::emperor::api::{metrics, render, stats};
-use crate::emperor::core::status::Status;
-use crate::emperor::core::text::readable;
+use crate::emperor::core::names::is_pattern_of;
 use crate::log::printable;
 use crate::running_time;
 
@@ -53,6 +52,7 @@ fn page_for(emperor: &Emperor, question: &Question, now: Instant) -> Vec<u8> {
                 uptime: now.saturating_duration_since(about.began),
                 instances: (supervisor.processes(), emperor.limits.most),
                 tally: supervisor.registry().tally(),
+                ignored: emperor.discovery.ignored_count() as u64,
                 vassals: &vassals.map(|(usage, status)| (status, usage)).collect::<Vec<_>>(),
             };
             metrics::answer(&question.text, &seen)
@@ -66,11 +66,10 @@ fn status(emperor: &Emperor, query: Query<'_>, now: Instant) -> Result<(bool, St
     let supervisor = &emperor.supervisor;
     let names = query.names();
     supervisor.ask_for_mountpoints(&names);
-    let ignored = emperor.discovery.ignored();
-    let mut vassals = supervisor.registry().statuses_of(&names, now)?;
-    if names.is_empty() {
-        vassals.extend(ignored);
-    }
+    let ignored = emperor.discovery.ignored(&names);
+    let is_ignored = |name: &OsStr| ignored.iter().any(|file| is_pattern_of(name, file.path.file()));
+    let mut vassals = supervisor.registry().statuses_of(&names, &is_ignored, now)?;
+    vassals.extend(ignored);
     let summary = render::summary(&vassals);
     let is_asked_for_problems = query.has(Query::PROBLEMS);
     let states = query.value(Query::STATES);
@@ -108,16 +107,13 @@ fn status(emperor: &Emperor, query: Query<'_>, now: Instant) -> Result<(bool, St
 }
 
 /// Why a question has no answer; if it is about a file that cannot be a vassal, with the reason of that.
-fn refusal(emperor: &Emperor, question: &[u8], mut why: String) -> String {
-    let is_it = |file: &Status<'_>| {
-        let mut names = question.split(|&byte| byte == 0).skip(1).map(OsStr::from_bytes);
-        names.any(|name| file.path.file() == name || file.path.name() == name)
-    };
-    if let Some(file) = emperor.discovery.ignored().find(is_it) {
-        let reason = file.history.past.last_end.as_deref().unwrap_or_default();
-        why += &format!("; {} is ignored: {reason}", readable(file.path.as_os_str()));
-    }
-    printable(why)
+fn refusal(emperor: &Emperor, question: &[u8], why: String) -> String {
+    let mut names = question.split(|&byte| byte == 0).skip(1).map(OsStr::from_bytes);
+    let ignored = names.find_map(|name| emperor.discovery.refusal(name));
+    printable(match ignored {
+        Some(ignored) => why + "; " + &ignored,
+        None => why,
+    })
 }
 
 /// The answer to a command; `None` if it comes later.
@@ -128,7 +124,7 @@ fn answer_command(emperor: &mut Emperor, question: &Question, now: Instant) -> O
             Err(why) => Err(why),
         },
         Some(Command::Logs(of)) => {
-            let vassals = emperor.supervisor.registry().statuses_of(&[of], now);
+            let vassals = emperor.supervisor.registry().statuses_of(&[of], &|_| false, now);
             vassals.map(|vassals| render::places(&vassals))
         }
         Some(Command::Processes(query)) => emperor.supervisor.registry().processes(&query.names(), now),

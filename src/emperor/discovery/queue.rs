@@ -26,6 +26,7 @@ use crate::config::plan::{Located, Source};
 use crate::emperor::core::file_version::FileId;
 use crate::emperor::core::history::History;
 use crate::emperor::core::mountpoints::Mountpoints;
+use crate::emperor::core::names::is_pattern_of;
 use crate::emperor::core::status::{IGNORED, Status};
 use crate::emperor::core::text::{later, readable};
 use crate::emperor::core::vassal_file::VassalFile;
@@ -298,13 +299,31 @@ impl Discovery {
         }
     }
 
-    /// The files that cannot be vassals, as the status of vassals.
-    pub fn ignored(&self) -> impl Iterator<Item = Status<'_>> {
-        self.ignored.iter().map(|Ignored { file, history, .. }| Status {
-            name: readable(file.file()),
-            problem: Some("ignored file"),
-            ..Status::down(file, IGNORED, history, &NO_MOUNTPOINTS)
-        })
+    /// How many files cannot be vassals.
+    pub fn ignored_count(&self) -> usize {
+        self.ignored.len()
+    }
+
+    /// Why a file of this name, with the suffix or without, cannot be a vassal, if there is one.
+    pub fn refusal(&self, name: &OsStr) -> Option<String> {
+        let is_it = |ignored: &&Ignored| ignored.file.file() == name || ignored.file.name() == name;
+        let Ignored { file, history, .. } = self.ignored.iter().find(is_it)?;
+        let why = history.past.last_end.as_deref().unwrap_or_default();
+        Some(format!("{} is ignored: {why}", readable(file.as_os_str())))
+    }
+
+    /// The files that cannot be vassals and whose whole name one of these patterns matches, or all if there
+    /// is none, as the status of vassals.
+    pub fn ignored(&self, patterns: &[&OsStr]) -> Vec<Status<'_>> {
+        let mut all = Vec::new();
+        for Ignored { file, history, .. } in &self.ignored {
+            if patterns.is_empty() || patterns.iter().any(|pattern| is_pattern_of(pattern, file.file())) {
+                let mut status = Status::down(file, IGNORED, history, &NO_MOUNTPOINTS);
+                (status.name, status.problem) = (readable(file.file()), Some("ignored file"));
+                all.push(status);
+            }
+        }
+        all
     }
 
     /// The directories that do not answer, one line for each.

@@ -2,14 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::Registry;
-use crate::config::language::glob;
 use crate::emperor::core::instance::Instance;
 use crate::emperor::core::machine::State;
+use crate::emperor::core::names::is_pattern_of;
 use crate::emperor::core::status::Status;
 use crate::emperor::core::text::Count;
 use crate::emperor::core::vassal::Vassal;
@@ -74,18 +73,24 @@ impl Registry {
     }
 
     /// The status of the instances of the vassals whose name is one of these or matches one of them, or of
-    /// all vassals if there is none. One instance of several has its number behind the name: `NAME/2`.
+    /// all vassals if there is none. One instance of several has its number behind the name: `NAME/2`. A name
+    /// that `is_other` may be that of no vassal.
     ///
     /// # Errors
     /// There is no such vassal.
-    pub fn statuses_of(&self, names: &[&OsStr], now: Instant) -> Result<Vec<Status<'_>>, String> {
+    pub fn statuses_of(
+        &self,
+        names: &[&OsStr],
+        is_other: &dyn Fn(&OsStr) -> bool,
+        now: Instant,
+    ) -> Result<Vec<Status<'_>>, String> {
         if names.is_empty() {
             return Ok(self.statuses(now));
         }
         // Whom a name means is looked up once, and no status is made for others.
         let known: Vec<_> = names.iter().map(|name| (*name, self.meant(name))).collect();
         for (name, meant) in &known {
-            if meant.is_none() && !self.is_pattern_of_some(name) {
+            if meant.is_none() && !self.is_pattern_of_some(name) && !is_other(name) {
                 return Err(self.unknown(name));
             }
         }
@@ -93,7 +98,7 @@ impl Registry {
         for (file, vassal) in self.vassals() {
             let numbers = known.iter().filter_map(|(name, meant)| match meant {
                 Some((meant, number)) => (*meant == file).then_some(*number),
-                None => is_pattern_of(name, file).then_some(None),
+                None => is_pattern_of(name, file.name()).then_some(None),
             });
             let numbers: Vec<_> = numbers.collect();
             if !numbers.is_empty() {
@@ -108,7 +113,7 @@ impl Registry {
 
     /// Whether a name is a pattern that matches that of a vassal.
     pub(super) fn is_pattern_of_some(&self, name: &OsStr) -> bool {
-        self.vassals().any(|(file, _)| is_pattern_of(name, file))
+        self.vassals().any(|(file, _)| is_pattern_of(name, file.name()))
     }
 
     /// A line for each of these instances, for `ps` and `enter`: the pid of its PID 1 and that of its app in
@@ -118,17 +123,12 @@ impl Registry {
     /// As [`Registry::statuses_of`].
     pub fn processes(&self, names: &[&OsStr], now: Instant) -> Result<String, String> {
         let mut lines = String::new();
-        for vassal in self.statuses_of(names, now)? {
+        for vassal in self.statuses_of(names, &|_| false, now)? {
             let (pid, app) = (vassal.pid.unwrap_or_default(), vassal.app.pid.unwrap_or_default());
             let _ = writeln!(lines, "{pid} {app} {} {}", vassal.state, printable(&vassal.name));
         }
         Ok(lines)
     }
-}
-
-/// Whether a name is a pattern that matches that of the vassal of a file.
-fn is_pattern_of(name: &OsStr, file: &VassalFile) -> bool {
-    glob::has_wildcard(name.as_bytes()) && glob::matches(name.as_bytes(), file.name().as_bytes())
 }
 
 fn statuses_of<'a>(

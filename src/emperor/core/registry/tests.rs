@@ -1604,7 +1604,7 @@ fn a_start_that_waits_for_the_same_file_at_two_looks_is_ended_and_one_that_is_to
         story.event(name, InstanceEvent::Waits(Some(what.to_owned()).filter(|what| !what.is_empty())))
     };
     let said = |story: &Story, name: &str| {
-        let all = story.registry.statuses_of(&[OsStr::new(name)], story.now).unwrap();
+        let all = story.registry.statuses_of(&[OsStr::new(name)], &|_| false, story.now).unwrap();
         all.first().unwrap().app.status.map(str::to_owned)
     };
     story.start("a");
@@ -2637,7 +2637,7 @@ fn all_instances_are_replaced_by_command_a_vassal_at_a_time() {
 fn what_is_wrong_with_a_vassal_is_known() {
     let mut story = Story::new();
     let problem = |story: &Story, name: &str| {
-        let all = story.registry.statuses_of(&[OsStr::new(name)], story.now).unwrap();
+        let all = story.registry.statuses_of(&[OsStr::new(name)], &|_| false, story.now).unwrap();
         assert!(all.iter().all(|status| STATES.contains(&status.state)));
         all[0].problem
     };
@@ -2692,7 +2692,11 @@ fn vassals_are_found_by_names_and_patterns() {
         story.start(name);
     }
     let found = |words: &[&str]| {
-        let all = story.registry.statuses_of(&words.iter().map(OsStr::new).collect::<Vec<_>>(), story.now)?;
+        let all = story.registry.statuses_of(
+            &words.iter().map(OsStr::new).collect::<Vec<_>>(),
+            &|_| false,
+            story.now,
+        )?;
         Ok(all.iter().map(|status| status.name.to_string()).collect::<Vec<_>>().join(" "))
     };
     assert_eq!(found(&["a*"]), Ok("ab ac".to_owned()));
