@@ -156,7 +156,8 @@ pub enum FromVassal {
     /// [`FromVassal::Running`] and [`FromVassal::Reloaded`] if it is not the default.
     Replication(Replication),
     /// Where the output goes, as the key has it (`file:PATH`), and in a second line that of errors, if that
-    /// is another place. Not sent if both go where PID 1 writes.
+    /// is another place. The reason follows where it is `inherit` in the place of what cannot be opened. Not
+    /// sent if both are to go where PID 1 writes.
     Output(String),
     /// The first warning about its file, and how many more there are; empty if there are none. Sent at a
     /// start with warnings, and at each reload.

@@ -2,7 +2,9 @@
 //! reloads, respawns and upgrades.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -156,15 +158,30 @@ fn root_writes_for_a_tenant_in_log_dir_and_nowhere_else() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_keeps_no_vassal_from_running() {
+fn a_directory_that_is_not_there_keeps_no_vassal_from_running_and_is_told_of() {
     sandboxed(|sandbox| {
         sandbox.vassal("app", &says("of app"));
+        sandbox.vassal("own", &format!("standard-output = file:/run/scratch/no/own.txt\n{}", says("of own")));
         let emperor = sandbox.emperor(&["--log-dir", "/run/scratch/none"]);
         emperor.wait_running(1, "app");
         emperor
             .wait_for("open /run/scratch/none/app.log: No such file or directory (ENOENT): the output goes");
         emperor.wait_for("of app");
-        assert!(status(sandbox, "app").contains(r#""output":null,"#));
+        emperor.wait_running(1, "own");
+        for (name, key, file) in [
+            ("app", "command line: standard-output", "/run/scratch/none/app.log"),
+            ("own", "/etc/uwsgi/vassals/own.ini:2:19: standard-output", "/run/scratch/no/own.txt"),
+        ] {
+            let why = format!("{key}: open {file}: No such file or directory (ENOENT)");
+            let told = status(sandbox, name);
+            assert!(told.contains(&format!(r#""output":"inherit: {why}","#)), "{told}");
+            let (_, told) = command(sandbox, &["status", name]);
+            assert!(told.contains(&format!("\n         Output: inherit: {why}\n")), "{told}");
+            let (status, told) = command(sandbox, &["logs", name]);
+            let there = "see the emperor's: /run/scratch/emperor.log";
+            let said = format!("emperor: it has no log of its own (inherit: {why}); {there}\n");
+            assert_eq!((status, told), (1, said));
+        }
         emperor.stop();
     });
 }
@@ -173,6 +190,29 @@ fn a_directory_that_is_not_there_keeps_no_vassal_from_running() {
 fn command(sandbox: &Sandbox, words: &[&str]) -> (i32, String) {
     let Output { status, stdout, stderr } = sandbox.program("emperor").args(words).output().unwrap();
     (status.code().unwrap(), String::from_utf8([stdout, stderr].concat()).unwrap())
+}
+
+#[test]
+fn who_has_no_log_is_in_the_journal_where_the_emperor_is_or_in_its_file() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", &says("of app"));
+        let is_said = |place: &str| {
+            let told = format!("emperor: it has no log of its own (inherit); see the emperor's: {place}\n");
+            until(place, || command(sandbox, &["logs", "app"]).1.starts_with(&told));
+        };
+        // As systemd starts a unit.
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut unit = sandbox.program("emperor");
+        unit.args(["--emperor", "/etc/uwsgi/vassals"]).stderr(OwnedFd::from(theirs));
+        let mut unit = unit.spawn().unwrap();
+        is_said("journalctl -u emperor");
+        process::signal(unit.id() as i32, Signal::TERM);
+        unit.wait().unwrap();
+        drop(ours);
+        let emperor = sandbox.emperor(&["--logto", "/run/scratch/its.log"]);
+        is_said("/run/scratch/its.log");
+        emperor.stop();
+    });
 }
 
 #[test]
@@ -197,8 +237,11 @@ fn logs_shows_what_a_vassal_has_written_and_goes_on_over_a_rename() {
         emperor.wait_for("emperor: bad: app exited");
         assert!(command(sandbox, &["logs", "bad"]).1.contains("cause\n"));
         for (words, says) in [
-            (&["logs", "stream"][..], "emperor: stream: it writes where the emperor does"),
-            (&["logs", "null"], "emperor: null: it writes nowhere: standard-output = null"),
+            (
+                &["logs", "stream"][..],
+                "emperor: it has no log of its own (inherit); see the emperor's: /run/scratch/emperor.log\n",
+            ),
+            (&["logs", "null"], "emperor: it has no log of its own (null); see the emperor's: "),
             (&["logs", "none"], "emperor: there is no vassal 'none'"),
         ] {
             let (status, text) = command(sandbox, words);

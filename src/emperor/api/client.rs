@@ -67,7 +67,7 @@ struct Request {
     /// The question that follows if the first one is answered well.
     next: Option<&'static [u8]>,
     /// What to show of the places that the answer names.
-    logs: Option<(Logs, OsString)>,
+    logs: Option<Logs>,
 }
 
 /// The answer of the emperor.
@@ -139,8 +139,8 @@ pub fn command(words: &[OsString]) -> Option<i32> {
         show(answer);
         answer = ask(&request, next);
     }
-    if let (Some((logs, name)), DONE) = (&request.logs, answer.status) {
-        answer = Answer { status: FAILED, text: logs.show(name, &answer.text) };
+    if let (Some(logs), DONE) = (&request.logs, answer.status) {
+        answer = Answer { status: FAILED, text: logs.show(&answer.text) };
     }
     Some(show(answer))
 }
@@ -273,8 +273,7 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
         question.push(NOW.to_vec());
     }
     let patience = if kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE };
-    let name = question.get(1).filter(|_| kind == Kind::Logs).cloned();
-    let logs = name.map(|name| (logs, OsString::from_vec(name)));
+    let logs = Some(logs).filter(|_| kind == Kind::Logs);
     Ok(Request { path, question: question.join(&0), patience, wait, watch, command, as_user, next, logs })
 }
 

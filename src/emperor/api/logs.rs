@@ -22,9 +22,9 @@ impl Default for Logs {
 }
 
 impl Logs {
-    /// Becomes the program that shows what a vassal has written to these places, one in a line. Returns the
-    /// reason if there is nothing to show, or no such program.
-    pub fn show(&self, name: &OsStr, places: &[u8]) -> Vec<u8> {
+    /// Becomes the program that shows what a vassal has written to these places, one in a line, of which one
+    /// at least can be shown. Returns the reason if there is no such program.
+    pub fn show(&self, places: &[u8]) -> Vec<u8> {
         let mut files = Vec::new();
         let mut journal = None;
         for place in places.split(|&byte| byte == b'\n') {
@@ -37,24 +37,14 @@ impl Logs {
         let mut argv = vec![OsStr::new(if files.is_empty() { "journalctl" } else { "tail" })];
         argv.extend([OsStr::new("-n"), &self.lines]);
         argv.extend(self.follows.then_some(OsStr::new(if files.is_empty() { "-f" } else { "-F" })));
-        let has_some = journal.is_some() || !files.is_empty();
         argv.extend(
             journal.filter(|_| files.is_empty()).into_iter().flat_map(|name| [OsStr::new("-t"), name]),
         );
         argv.extend(files);
-        let text = if has_some {
-            let program = argv.first().copied().unwrap_or_default();
-            let path = environment::variable("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-            let (words, envp) = (Strings::new(&argv), Strings::inherited_environment());
-            let errno = exec_in_path(program, &path, Script::Refused, &words, &envp);
-            Error::os("execute", program.display(), errno).to_string()
-        } else if places.starts_with(b"null") {
-            "it writes nowhere: standard-output = null".to_owned()
-        } else {
-            "it writes where the emperor does, to the journal of its unit or to 'logto': 'log-dir' or \
-             'standard-output' gives it a place of its own"
-                .to_owned()
-        };
-        [name.as_bytes(), b": ", text.as_bytes(), b"\n"].concat()
+        let program = argv.first().copied().unwrap_or_default();
+        let path = environment::variable("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+        let (words, envp) = (Strings::new(&argv), Strings::inherited_environment());
+        let errno = exec_in_path(program, &path, Script::Refused, &words, &envp);
+        format!("{}\n", Error::os("execute", program.display(), errno)).into_bytes()
     }
 }

@@ -223,19 +223,25 @@ pub fn json(
     json.0
 }
 
-/// Where these write to: each place once, in a line of its own; the journal with the name that lines have
-/// there.
-pub fn places(vassals: &[Status<'_>]) -> String {
-    let mut places = Vec::new();
+/// Where these write to that can be shown: each place once, in a line of its own; the journal with the name
+/// that lines have there.
+///
+/// # Errors
+/// There is none: where one of them writes.
+pub fn places<'a>(vassals: &[Status<'a>]) -> Result<String, &'a str> {
+    let (mut places, mut other) = (Vec::new(), "inherit");
     for vassal in vassals {
-        places.extend(vassal.history.output.lines().map(|place| match place {
-            "journal" => format!("journal:{}", vassal.path.shown()),
-            place => place.to_owned(),
-        }));
+        for place in vassal.history.output.lines() {
+            match place {
+                "journal" => places.push(format!("journal:{}", vassal.path.shown())),
+                place if place.starts_with("file:") => places.push(place.to_owned()),
+                place => other = place,
+            }
+        }
     }
     places.sort_unstable();
     places.dedup();
-    places.join("\n")
+    if places.is_empty() { Err(other) } else { Ok(places.join("\n")) }
 }
 
 /// In the order of the vassals' names. With several directories the files have another order.

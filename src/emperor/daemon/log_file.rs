@@ -54,6 +54,13 @@ pub struct Relay {
     path: Option<PathBuf>,
 }
 
+impl Relay {
+    /// The file that `logto` names; `None` if it is that of the starter.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+}
+
 /// Makes a file the standard output and error of the emperor, and thereby of the vassals. The lines of both
 /// programs and of the apps are appended to it. If another program truncates the file (logrotate's
 /// `copytruncate`), the next line goes to its beginning. If `has_log`, the file may be the log already.

@@ -2,9 +2,13 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Instant;
 
+use rustix::fs::readlink;
+
 use super::emperor::Emperor;
+use super::log_file::Relay;
 use super::upgrade_flow;
 use crate::emperor::api::control::{self, Command, Query};
 use crate::emperor::api::metrics::Seen;
@@ -106,6 +110,14 @@ fn status(emperor: &Emperor, query: Query<'_>, now: Instant) -> Result<(bool, St
     Ok((is_ill && (is_asked_for_problems || !names.is_empty()), text))
 }
 
+/// What is told of a vassal without a log of its own, for this reason: where that of the emperor is.
+fn no_log(relay: Option<&Relay>, why: &str) -> String {
+    let link = readlink(c"/proc/self/fd/2", Vec::new()).unwrap_or_default();
+    let own = relay.and_then(Relay::path).map_or(link.to_string_lossy(), Path::to_string_lossy);
+    let own = if own.starts_with("socket:") { "journalctl -u emperor" } else { &own };
+    format!("it has no log of its own ({why}); see the emperor's: {own}")
+}
+
 /// Why a question has no answer; if it is about a file that cannot be a vassal, with the reason of that.
 fn refusal(emperor: &Emperor, question: &[u8], why: String) -> String {
     let mut names = question.split(|&byte| byte == 0).skip(1).map(OsStr::from_bytes);
@@ -125,7 +137,9 @@ fn answer_command(emperor: &mut Emperor, question: &Question, now: Instant) -> O
         },
         Some(Command::Logs(of)) => {
             let vassals = emperor.supervisor.registry().statuses_of(&[of], &|_| false, now);
-            vassals.map(|vassals| render::places(&vassals))
+            vassals.and_then(|vassals| {
+                render::places(&vassals).map_err(|why| no_log(emperor.log_relay.as_ref(), why))
+            })
         }
         Some(Command::Processes(query)) => emperor.supervisor.registry().processes(&query.names(), now),
         None => Err("this emperor does not know that command".to_owned()),

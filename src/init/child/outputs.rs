@@ -23,6 +23,8 @@ pub enum Stream {
     /// That of PID 1.
     #[default]
     Inherited,
+    /// That of PID 1, for this reason in the place of another one.
+    Instead(Box<str>),
     /// Nowhere.
     Null(OwnedFd),
     /// The journal, over this connection, under this identifier.
@@ -34,7 +36,7 @@ pub enum Stream {
 impl Outputs {
     /// Whether both are those of PID 1.
     pub fn are_inherited(&self) -> bool {
-        matches!((&self.out, &self.err), (Stream::Inherited, None | Some(Stream::Inherited)))
+        self.out.fd().is_none() && self.errors().fd().is_none()
     }
 
     /// In a child: makes them its own.
@@ -63,10 +65,10 @@ impl Outputs {
     }
 
     /// Both places, for the emperor: that of errors is in a second line if it is another one. Empty if both
-    /// are those of PID 1.
+    /// are those of PID 1, as they are to be.
     pub fn places(&self) -> String {
         match &self.err {
-            _ if self.are_inherited() => String::new(),
+            None | Some(Stream::Inherited) if matches!(self.out, Stream::Inherited) => String::new(),
             None => self.out.place(),
             Some(err) => format!("{}\n{}", self.out.place(), err.place()),
         }
@@ -81,7 +83,7 @@ impl Outputs {
 impl Stream {
     fn fd(&self) -> Option<&OwnedFd> {
         match self {
-            Self::Inherited => None,
+            Self::Inherited | Self::Instead(_) => None,
             Self::Null(fd) | Self::Journal(fd, _) | Self::File(fd, _) => Some(fd),
         }
     }
@@ -93,10 +95,11 @@ impl Stream {
         }
     }
 
-    /// As the key has it.
+    /// As the key has it, with the reason for another one.
     fn place(&self) -> String {
         match self {
             Self::Inherited => "inherit".to_owned(),
+            Self::Instead(why) => format!("inherit: {why}"),
             Self::Null(_) => "null".to_owned(),
             Self::Journal(..) => "journal".to_owned(),
             Self::File(_, relay) => format!("file:{}", relay.path.display()),
@@ -106,7 +109,7 @@ impl Stream {
     /// The last line, or where it is; `None` if nothing can be said of that.
     pub fn last_line(&self) -> Option<String> {
         match self {
-            Self::Inherited | Self::Null(_) => None,
+            Self::Inherited | Self::Instead(_) | Self::Null(_) => None,
             Self::Journal(_, identifier) => Some(format!("see: journalctl -t '{identifier}'")),
             Self::File(_, relay) => Some(match relay.last_line()? {
                 line if line.is_empty() => "it has written nothing".to_owned(),

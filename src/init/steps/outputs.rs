@@ -64,8 +64,10 @@ fn stream(events: &mut EventLoop, plan: &VassalPlan, place: &Located<Output>) ->
     };
     opened.or_else(|error| {
         events.check()?;
-        crate::log!("{}: {}: {error}: the output goes where ours goes", place.at, place.key);
-        Ok(Stream::Inherited)
+        let why = format!("{}: {}: {error}", place.at, place.key);
+        crate::log!("{why}: the output goes where ours goes");
+        // A line of its own, for the emperor.
+        Ok(Stream::Instead(why.replace('\n', " ").into()))
     })
 }
 
