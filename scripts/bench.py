@@ -446,7 +446,13 @@ def replicas_section(bench):
     bench.unfinished = Table(title, columns, rows, raw)
     for keeps_alive in [False] if bench.is_quick else [False, True]:
         for name in names:
-            add_replicas(bench, name, keeps_alive, rows, raw)
+            try:
+                add_replicas(bench, name, keeps_alive, rows, raw)
+            except recovery.Failure as failure:
+                if name == "vassal":
+                    raise
+                # That it does not come back is a result, too.
+                progress(f"replicas: {str(failure).splitlines()[0]}: what is left of its rounds is left out")
     add_crowd(bench, rows, raw)
     return bench.unfinished
 
