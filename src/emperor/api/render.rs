@@ -229,19 +229,22 @@ pub fn json(
 /// # Errors
 /// There is none: where one of them writes.
 pub fn places<'a>(vassals: &[Status<'a>]) -> Result<String, &'a str> {
-    let (mut places, mut other) = (Vec::new(), "inherit");
+    let (mut places, mut other) = (String::new(), "inherit");
     for vassal in vassals {
         for place in vassal.history.output.lines() {
-            match place {
-                "journal" => places.push(format!("journal:{}", vassal.path.shown())),
-                place if place.starts_with("file:") => places.push(place.to_owned()),
-                place => other = place,
+            let mut line = place.to_owned();
+            if place == "journal" {
+                line = line + ":" + &vassal.path.shown();
+            } else if !place.starts_with("file:") {
+                other = place;
+                continue;
+            }
+            if !places.lines().any(|known| known == line) {
+                places = places + &line + "\n";
             }
         }
     }
-    places.sort_unstable();
-    places.dedup();
-    if places.is_empty() { Err(other) } else { Ok(places.join("\n")) }
+    if places.is_empty() { Err(other) } else { Ok(places) }
 }
 
 /// In the order of the vassals' names. With several directories the files have another order.
