@@ -64,7 +64,7 @@ pub fn succeed(command: &OsStr) -> Result<(), Cause> {
 fn run(command: &OsStr, arguments: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitStatus>), Cause> {
     let (from, to) = pipe_with(PipeFlags::CLOEXEC)?;
     let shell = Shell { command, arguments, output: Some(to.as_fd()), ..Shell::default() };
-    let child = shell.start(|| {
+    let child = shell.start(&|| {
         let _ = setpgid(None, None);
         fd::cloexec_from(3);
         signal::set_defaults();

@@ -56,7 +56,7 @@ impl Shell<'_> {
     ///
     /// # Errors
     /// As [`clone3`].
-    pub fn start(&self, prepare: impl FnOnce()) -> rustix::io::Result<Child> {
+    pub fn start(&self, prepare: &dyn Fn()) -> rustix::io::Result<Child> {
         let shell = c_string(SHELL.as_ref());
         let argv = Strings::new(words(self.command).iter().chain(self.arguments));
         let inherited = self.environment.is_none().then(Strings::inherited_environment);

@@ -68,7 +68,7 @@ fn check_vassals(plan: &EmperorPlan, findings: &mut Findings) -> Result<()> {
     let output = findings.json.is_some().then(|| to.as_fd());
     let command = OsStr::new("exec \"$0\" \"$@\"");
     let shell = Shell { command, arguments: &words, environment, output, ..Shell::default() };
-    let child = shell.start(|| ()).context("run", program.display())?;
+    let child = shell.start(&|| ()).context("run", program.display())?;
     drop(to);
     let said = files::read_to_end(from).context("run", program.display())?;
     let ended = retry_on_intr(|| waitpid(Some(child.pid), WaitOptions::empty()));
@@ -102,7 +102,7 @@ fn vassals(plan: &EmperorPlan, findings: &mut Findings) -> Vec<PathBuf> {
                 continue;
             }
             let allowance = Allowance::of(&path, 0, rules.changes_max());
-            match list(&path, &rules, |name| wanted.includes(name), &mut followers, &allowance) {
+            match list(&path, &rules, &|name| wanted.includes(name), &mut followers, &allowance) {
                 Err(error) => refuse(&path, error.to_string()),
                 Ok((_, listing)) => {
                     for (name, entry) in listing.iter() {

@@ -117,7 +117,8 @@ fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocat
             Arg::Short('h') => return Ok(Invocation::Help(help::overview(program))),
             Arg::Short('V') | Arg::Long("version") => return Ok(Invocation::Version),
             Arg::Long("help") => {
-                let names = parser.optional_value().into_iter().chain(parser.raw_args()?);
+                let mut names: Vec<_> = parser.optional_value().into_iter().collect();
+                names.extend(parser.raw_args()?);
                 return on(program, names, at);
             }
             Arg::Long("check") => check = true,
@@ -155,9 +156,11 @@ fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocat
             {
                 let word = word.to_string_lossy().into_owned();
                 return match &*word {
-                    "help" => on(program, parser.raw_args()?, at),
+                    "help" => on(program, parser.raw_args()?.collect(), at),
                     // Only with --help is it not carried out.
-                    _ if names::contains(program.commands, word.as_bytes()) => on(program, [word.into()], at),
+                    _ if names::contains(program.commands, word.as_bytes()) => {
+                        on(program, vec![word.into()], at)
+                    }
                     _ => Err(no_command(program, &word)),
                 };
             }
@@ -211,11 +214,7 @@ fn is_file(word: &OsStr) -> bool {
 }
 
 /// The help on names; without any, the overview.
-fn on(
-    program: &Program,
-    names: impl IntoIterator<Item = OsString>,
-    at: &mut usize,
-) -> Result<Invocation, Mistake> {
+fn on(program: &Program, names: Vec<OsString>, at: &mut usize) -> Result<Invocation, Mistake> {
     let mut text = String::new();
     for (name, number) in names.into_iter().zip(*at + 1..) {
         let name = name.to_string_lossy();

@@ -20,7 +20,7 @@ pub fn start(shell: Shell<'_>, variables: &[(OsString, OsString)], origin: &Orig
     let ours = |name: &OsString| variables.iter().any(|(our, _)| our == name);
     let inherited = origin.environment.iter().filter(|(name, _)| !ours(name));
     let environment = Some(Strings::environment(inherited.chain(variables)));
-    let started = Shell { environment, ..shell }.start(|| origin.begin_anew());
+    let started = Shell { environment, ..shell }.start(&|| origin.begin_anew());
     Ok(started.context("start", "/bin/sh")?.pid)
 }
 

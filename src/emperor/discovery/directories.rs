@@ -304,7 +304,7 @@ impl Directories {
             note(self.notes.as_ref(), path);
             let watched = self.watch.refresh(path, &mut directory.watched);
             let wanted = |name: &OsStr| directory.wants(name);
-            let listed = scan::list(path, &self.rules, wanted, &mut self.followers, &directory.allowance);
+            let listed = scan::list(path, &self.rules, &wanted, &mut self.followers, &directory.allowance);
             let listed = listed.and_then(|(mount, new)| directory.unless_covered(mount, new));
             // The listing may or may not have changes that happened until now, so names with events are held
             // until the next scan.

@@ -159,7 +159,7 @@ pub fn mount_at(path: &Path) -> Option<Mount> {
 pub fn list(
     directory: &Path,
     rules: &Rules,
-    wanted: impl Fn(&OsStr) -> bool,
+    wanted: &dyn Fn(&OsStr) -> bool,
     followers: &mut Followers,
     allowance: &Allowance,
 ) -> Result<(Mount, Listing)> {
@@ -682,7 +682,7 @@ mod tests {
         let error = list(
             Path::new("/nonexistent/vassals"),
             &Rules::default(),
-            |_| true,
+            &|_| true,
             &mut Followers::new(Owners::Ignored),
             &Allowance::default(),
         )
