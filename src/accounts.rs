@@ -246,21 +246,27 @@ impl Database {
         let file = files::open_file(Path::new(path));
         let stat = file.as_ref().ok().and_then(|file| fstat(file).ok());
         let text = file.and_then(files::read_all);
-        let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let text = text.map(|it| String::from_utf8(it).unwrap_or_else(|error| lossy(error.as_bytes())));
         (Self { path, text: text.context("read", path) }, stat)
     }
 
     /// Calls `look` with the fields of each entry until it returns true. A database that cannot be read has
     /// no entries.
     fn find(&self, look: &mut dyn FnMut(&[&str]) -> bool) {
-        // One vector for all lines: with the allocator of musl, one for each line could take a system call
-        // each.
-        let mut fields = Vec::with_capacity(8);
-        for line in self.text.as_deref().unwrap_or_default().lines() {
-            fields.clear();
-            fields.extend(line.split(':'));
-            if look(&fields) {
-                return;
+        let text = self.text.as_deref().unwrap_or_default();
+        let (mut fields, mut start) = (Vec::with_capacity(8), 0);
+        // std's way to split text would take a third of all instructions of a vassal's start.
+        for (at, byte) in text.bytes().chain([b'\n']).enumerate() {
+            if byte == b':' || byte == b'\n' {
+                fields.push(text.get(start..at).unwrap_or_default());
+                start = at + 1;
+            }
+            if byte == b'\n' {
+                if look(&fields) {
+                    return;
+                }
+                fields.clear();
             }
         }
     }
@@ -311,7 +317,7 @@ impl Database {
         let mut found = Vec::new();
         self.find(&mut |fields| {
             if let [_, _, gid, members, ..] = fields
-                && members.split(',').any(|member| member == user)
+                && members.as_bytes().split(|byte| *byte == b',').any(|member| member == user.as_bytes())
             {
                 found.extend(gid.parse::<u32>());
             }
