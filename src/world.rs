@@ -193,8 +193,8 @@ const INTERNAL: &str = "BROODLORD_NUM JAIL_PID ORIGINAL_PROC_NAME RELOADS VASSAL
 /// The options in the environment of this process, in uWSGI's form: `UWSGI_HTTP_SOCKET` is `http-socket`.
 pub fn environment_options() -> Vec<(String, OsString)> {
     let mut options = Vec::new();
-    for (name, value) in environment::variables() {
-        options.extend(environment_option(&name).map(|option| (option, value)));
+    for (name, value) in environment::pairs() {
+        options.extend(environment_option(name).map(|option| (option, value.to_owned())));
     }
     options
 }

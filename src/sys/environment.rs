@@ -10,27 +10,28 @@ use std::path::PathBuf;
 use rustix::process::getcwd;
 
 /// The entries of the environment as this process was given them.
-pub fn entries() -> Vec<&'static CStr> {
+pub fn entries() -> impl Iterator<Item = &'static CStr> {
     unsafe extern "C" {
         static environ: *const *const libc::c_char;
     }
-    let mut entries = Vec::new();
     // SAFETY: the C library's array ends with a null pointer, and nothing in this program changes it or the
     // strings that it points to.
-    unsafe {
-        let mut next = environ;
-        while !next.is_null() && !(*next).is_null() {
-            entries.push(CStr::from_ptr(*next));
-            next = next.add(1);
-        }
-    }
-    entries
+    let entry = |index| unsafe {
+        let entry = if environ.is_null() { environ } else { environ.add(index) };
+        (!entry.is_null() && !(*entry).is_null()).then(|| CStr::from_ptr(*entry))
+    };
+    (0..).map_while(entry)
 }
 
 /// All variables, by name and value.
+pub fn pairs() -> impl Iterator<Item = (&'static OsStr, &'static OsStr)> {
+    entries().filter_map(split)
+}
+
+/// A copy of all variables.
 pub fn variables() -> Vec<(OsString, OsString)> {
     let mut variables = Vec::new();
-    for (name, value) in entries().into_iter().filter_map(split) {
+    for (name, value) in pairs() {
         variables.push((name.to_owned(), value.to_owned()));
     }
     variables
@@ -42,8 +43,7 @@ pub fn variable(wanted: impl AsRef<OsStr>) -> Option<OsString> {
 }
 
 fn find(wanted: &OsStr) -> Option<OsString> {
-    let (_, value) = entries().into_iter().filter_map(split).find(|(name, _)| *name == wanted)?;
-    Some(value.to_owned())
+    pairs().find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned())
 }
 
 /// Name and value of an entry; `None` without a `=`. A name may begin with a `=`.

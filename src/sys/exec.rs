@@ -14,8 +14,8 @@ use super::environment;
 
 /// A null-terminated array of strings, as exec takes it.
 pub struct Strings {
-    // Owns the strings that `pointers` points to.
-    strings: Vec<CString>,
+    // Owns the strings that `pointers` points to, each with a NUL behind it.
+    strings: Vec<Vec<u8>>,
     pointers: Vec<*const libc::c_char>,
 }
 
@@ -23,14 +23,14 @@ impl Strings {
     /// Copies `items`. An item with a NUL inside ends there, as a C program would read it.
     pub fn new<T: AsRef<OsStr>>(items: impl IntoIterator<Item = T>) -> Self {
         let mut all = Self { strings: Vec::new(), pointers: Vec::new() };
-        items.into_iter().for_each(|item| all.push(item.as_ref()));
+        items.into_iter().for_each(|item| all.push(&[item.as_ref().as_bytes(), b"\0"]));
         all.pointers.push(ptr::null());
         all
     }
 
-    fn push(&mut self, item: &OsStr) {
-        let string = c_string(item);
-        self.pointers.push(string.as_ptr());
+    fn push(&mut self, parts: &[&[u8]]) {
+        let string = parts.concat();
+        self.pointers.push(string.as_ptr().cast());
         self.strings.push(string);
     }
 
@@ -46,12 +46,12 @@ impl Strings {
 
     /// An environment block, `NAME=value` each.
     pub fn environment<'a>(variables: impl IntoIterator<Item = &'a (OsString, OsString)>) -> Self {
-        Self::new(variables.into_iter().map(|(name, value)| {
-            let mut entry = name.clone();
-            entry.push("=");
-            entry.push(value);
-            entry
-        }))
+        let mut all = Self { strings: Vec::new(), pointers: Vec::new() };
+        for (name, value) in variables {
+            all.push(&[name.as_bytes(), b"=", value.as_bytes(), b"\0"]);
+        }
+        all.pointers.push(ptr::null());
+        all
     }
 }
 

@@ -207,6 +207,9 @@ fn uwsgi(
 
 /// Warns of keys that look misspelt, and of keys that are not read.
 fn say_unknown(settings: &[Setting], left_over: &[&Setting], with_uwsgi: bool, found: &mut Diagnostics) {
+    if left_over.is_empty() {
+        return;
+    }
     let unknown = Unknown::new(&VASSAL_INIT, settings);
     for setting in left_over.iter().filter(|setting| setting.key != b"strict") {
         if is_emperors(&setting.key) && !setting.used.get() {
