@@ -93,8 +93,10 @@ impl Leftovers {
         self.more_at = None;
         // Another instance has this number now, so that the mark does not tell their processes apart.
         self.dead.retain(|dead| dead.event.is_some() || !is_known(dead.pid));
-        let proc = files::open_proc().ok().filter(|_| !self.dead.is_empty());
-        let Some(proc) = proc else { return Vec::new() };
+        if self.dead.is_empty() {
+            return Vec::new();
+        }
+        let Ok(proc) = files::open_proc() else { return Vec::new() };
         self.dead.iter_mut().for_each(|dead| dead.left.clear());
         let mut before = before.into_iter();
         let mut looks = 0..LOOKS_PER_TURN;

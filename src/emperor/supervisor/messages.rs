@@ -100,7 +100,7 @@ impl Supervisor {
                     }
                 }
                 Packet::Message(message, _) => self.apply_to(id, InstanceEvent::Said(message), now),
-                Packet::End(mistake) => self.apply_to(id, InstanceEvent::LinkClosed(mistake), now),
+                Packet::End(mistake) => return self.apply_to(id, InstanceEvent::LinkClosed(mistake), now),
             }
         }
     }

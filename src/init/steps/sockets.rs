@@ -44,6 +44,10 @@ pub fn open(
     kept: Vec<KeptSocket>,
 ) -> Result<Vec<Socket>> {
     let mut sockets = Vec::new();
+    if kept.is_empty() && plan.listen.is_empty() {
+        // There is nothing to give up, and the emperor need not wake up for that.
+        return Ok(sockets);
+    }
     // Above the descriptors at which the app gets its sockets.
     let above = listen_fds::FIRST + plan.listen.len() as i32 + 1;
     let move_up = |fd: &OwnedFd| {
