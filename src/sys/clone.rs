@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 /// `CLONE_INTO_CGROUP` (Linux 5.7).
 const INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// Enough stack for a child of [`vfork_into`].
+/// Enough stack for a child of [`vfork`].
 const STACK_SIZE: usize = 32 << 10;
 
 /// Which side of [`clone3`] is running.
@@ -91,16 +91,12 @@ pub fn clone3_into(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<
 /// caller has: for an emperor with 10,000 vassals half a millisecond, and as much at the exec.
 ///
 /// The child runs `life`, whose result is its exit status. It must not wait for a filesystem or for another
-/// process: nothing wakes the caller up meanwhile ([`super::spawn`] is for that). It may allocate memory. The
-/// kernel chooses no such child when it needs memory, so the caller is not killed along with it.
+/// process: nothing wakes the caller up meanwhile ([`super::spawn`] is for that). It stays in the caller's
+/// cgroup, where what stops it or kills it does so to the caller. It may allocate memory.
 ///
 /// # Errors
 /// As [`clone3_into`], and ENOSYS, EPERM, EINVAL without clone3, for which clone(2) is not tried.
-pub fn vfork_into<F: FnMut() -> i32>(
-    flags: u64,
-    cgroup: Option<BorrowedFd<'_>>,
-    mut life: F,
-) -> Result<Pid, Errno> {
+pub fn vfork<F: FnMut() -> i32>(flags: u64, mut life: F) -> Result<Pid, Errno> {
     extern "C" fn child<F: FnMut() -> i32>(life: *mut c_void) -> ! {
         // SAFETY: this is the `life` below, whose owner sleeps while it is used.
         exit(unsafe { (*life.cast::<F>())() })
@@ -110,7 +106,7 @@ pub fn vfork_into<F: FnMut() -> i32>(
         exit_signal: libc::SIGCHLD as u64,
         stack: stack.as_mut_ptr() as u64,
         stack_size: STACK_SIZE as u64,
-        ..arguments(flags | (libc::CLONE_VM | libc::CLONE_VFORK) as u64, cgroup)
+        ..arguments(flags | (libc::CLONE_VM | libc::CLONE_VFORK) as u64, None)
     };
     // SAFETY: `args`, `stack` and `life` outlive the call, at whose end the child does not use this memory
     // any more. For the caller it is as if it had called `life` itself. The child does not touch the caller's
@@ -274,7 +270,7 @@ mod tests {
     #[test]
     fn a_child_that_shares_memory_runs_before_its_parent_goes_on() {
         let (mut told, parent, before) = (String::new(), getpid(), "of the parent".to_owned());
-        let child = vfork_into(0, None, || {
+        let child = vfork(0, || {
             std::thread::sleep(Duration::from_millis(20));
             let status = read_to_string("/proc/self/status").unwrap_or_default();
             let is_child = status.contains(&format!("PPid:\t{parent}\n"));
@@ -284,7 +280,7 @@ mod tests {
         assert_eq!(told, "of the parent, in a child: true");
         let (_, ended) = waitpid(child.ok(), WaitOptions::empty()).unwrap().unwrap();
         assert_eq!(ended.exit_status(), Some(0));
-        let refused = vfork_into(libc::SIGCHLD as u64, None, || 0);
+        let refused = vfork(libc::SIGCHLD as u64, || 0);
         assert_eq!(refused, Err(Errno::INVAL), "clone3 has the signal elsewhere");
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::common::cgroups::{self, OutermostCgroup};
@@ -138,6 +139,50 @@ fn nothing_is_started_in_a_cgroup_that_is_frozen() {
         assert!(process::named("vassal-init").is_empty());
         fs::write(group.join("cgroup.freeze"), "0").unwrap();
         emperor.wait_running(2, "app");
+        emperor.wait_running(1, "new");
+        emperor.stop();
+        cgroups::remove(&group);
+    });
+}
+
+/// What is created there does not even execute its program.
+#[test]
+fn a_cgroup_that_is_frozen_in_the_midst_of_a_start_stops_no_emperor() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
+        let outermost = OutermostCgroup::open();
+        let own = fs::read_link("/proc/self/ns/pid").unwrap();
+        let group = outermost.path.join(format!("vassal-test-midst-{}", own.display()));
+        if group.exists() {
+            fs::write(group.join("cgroup.freeze"), "0").unwrap();
+        }
+        let emperor = sandbox.emperor(&["--emperor-cgroup", group.to_str().unwrap()]);
+        emperor.wait_for("watching ");
+        sandbox.vassal("app", "command = sleep 1000");
+        emperor.wait_running(1, "app");
+        let pid = emperor.pid();
+        let mut strace = Command::new("strace")
+            .args(["-qq", "-o", sandbox.path("trace").to_str().unwrap(), "-e", "trace=clone3"])
+            .args(["-e", "inject=clone3:delay_enter=2s", "-p", &pid.to_string()])
+            .spawn()
+            .unwrap();
+        let traced = || fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        until("it is traced", || !traced().contains("\nTracerPid:\t0\n"));
+        sandbox.vassal("new", "command = sleep 1000");
+        // It is made when the cgroup above it was looked at.
+        let new = group.join("v-new/cgroup.procs");
+        until("it has a cgroup", || new.exists());
+        fs::write(group.join("cgroup.freeze"), "1").unwrap();
+        until("it is created", || fs::read_to_string(&new).is_ok_and(|all| !all.is_empty()));
+        strace.kill().unwrap();
+        strace.wait().unwrap();
+        let mut status = sandbox.wrapped(&["timeout", "60"], "emperor");
+        let status = String::from_utf8(status.arg("status").output().unwrap().stdout).unwrap();
+        let thawed = fs::write(group.join("cgroup.freeze"), "0");
+        assert!(status.contains("  starting  "), "{status}");
+        thawed.unwrap();
         emperor.wait_running(1, "new");
         emperor.stop();
         cgroups::remove(&group);

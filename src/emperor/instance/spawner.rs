@@ -394,20 +394,21 @@ impl Spawner {
         let process = if namespaces == 0 { "process" } else { "process in new namespaces" };
         let emperor = getpid();
         let shares = if lent.is_some() { libc::CLONE_FILES as u64 } else { 0 };
-        let become_vassal_init = || -> ! {
+        let become_vassal_init = |is_copy| -> ! {
             // First, as what follows may wait, and whatever the emperor's end frees would be in use.
             let _ = clone::die_with(emperor);
             let left = lent.map_or(Ok(()), |(numbers, lent)| numbers.leave(lent));
-            self.become_vassal_init(emperor, left, [link, inside], &argv, &envp)
+            self.become_vassal_init(emperor, is_copy, left, [link, inside], &argv, &envp)
         };
-        // One that waits for its IDs needs the emperor meanwhile.
-        let vforked = match gate {
-            None => clone::vfork_into(namespaces | shares, into, || become_vassal_init()),
-            Some(_) => Err(Errno::NOSYS),
+        // One that waits for its IDs needs the emperor meanwhile. One in a cgroup of its own may be frozen
+        // there, wait for a processor, or be killed with all whose memory it shares.
+        let vforked = match (&gate, into) {
+            (None, None) => clone::vfork(namespaces | shares, || become_vassal_init(false)),
+            _ => Err(Errno::NOSYS),
         };
         let child = match vforked {
             Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => match clone3_into(namespaces | shares, into) {
-                Ok(None) => become_vassal_init(),
+                Ok(None) => become_vassal_init(true),
                 Ok(Some(pid)) => Ok(pid),
                 Err(errno) => Err(errno),
             },
@@ -470,10 +471,11 @@ impl Spawner {
     }
 
     /// The child: never returns, and waits for nothing but its IDs, if they are given to it. It has `left`
-    /// the emperor's table of descriptors, if it shared that.
+    /// the emperor's table of descriptors, if it shared that. If it is a copy, nobody waits for its exec.
     fn become_vassal_init(
         &self,
         emperor: Pid,
+        is_copy: bool,
         left: Result<(), Errno>,
         [link, inside]: [RawFd; 2],
         argv: &Strings,
@@ -483,10 +485,12 @@ impl Spawner {
         if let Err(errno) = left {
             end(&link, "spawn", &Error::os("copy", "descriptors", errno));
         }
-        if let Ok(inside) = fd::inherited(inside) {
-            // Before the wait, as whatever the emperor has closed would stay open for so long.
+        if is_copy {
+            // Before what may wait, as whatever the emperor has closed would stay open for so long.
             let [null, program] = [&self.files.null, &self.files.vassal_init].map(|file| file.as_raw_fd());
-            fd::close_all_but([link.as_raw_fd(), null, program, inside.as_raw_fd()]);
+            fd::close_all_but([link.as_raw_fd(), null, program, inside]);
+        }
+        if let Ok(inside) = fd::inherited(inside) {
             if let Err(error) = Gate::wait_at(inside) {
                 end(&link, "namespaces", &error);
             }
