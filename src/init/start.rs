@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
@@ -170,6 +171,11 @@ fn inherited_descriptors(entry: &Entrypoint) -> fd::Inherited {
 pub fn from_emperor() -> Option<i32> {
     let number = environment::variable(LINK_VARIABLE)?.into_string().ok()?;
     let signals = signal::block_all();
+    // As in uWSGI: the emperor's standard input may be a terminal or the pipe of another program. To close it
+    // takes as long as its filesystem likes, so the emperor leaves that to this process.
+    if let Ok(null) = open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+        let _ = rustix::stdio::dup2_stdin(&null);
+    }
     creds::join_new_session_keyring();
     name_process();
     let link = match greeting::take_link(&number) {

@@ -91,8 +91,9 @@ pub fn clone3_into(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<
 /// caller has: for an emperor with 10,000 vassals half a millisecond, and as much at the exec.
 ///
 /// The child runs `life`, whose result is its exit status. It must not wait for a filesystem or for another
-/// process: nothing wakes the caller up meanwhile ([`super::spawn`] is for that). It stays in the caller's
-/// cgroup, where what stops it or kills it does so to the caller. It may allocate memory.
+/// process, nor close a file of a filesystem that may hang: nothing wakes the caller up meanwhile
+/// ([`super::spawn`] is for that). It stays in the caller's cgroup, where what stops it or kills it does so
+/// to the caller. It may allocate memory.
 ///
 /// # Errors
 /// As [`clone3_into`], and ENOSYS, EPERM, EINVAL without clone3, for which clone(2) is not tried.

@@ -1093,6 +1093,37 @@ fn a_standard_error_that_hangs_stops_no_emperor() {
     });
 }
 
+/// A file there is closed only when the daemon has heard of it.
+#[test]
+fn a_standard_input_that_hangs_delays_only_who_closes_it() {
+    sandboxed(|sandbox| {
+        let place = sandbox.path("mount").display().to_string();
+        run("mkdir", &[&place]);
+        run("sh", &["-c", &sandbox.faulty().command(&place, "direct")]);
+        sandbox.vassal("healthy", STEADY);
+        let input = format!("exec \"$@\" < {place}/file");
+        let mut command = sandbox.wrapped(&["sh", "-c", &input, "sh"], "emperor");
+        command.args(["--emperor", VASSALS]);
+        let emperor = sandbox.start("emperor", command);
+        let init = emperor.wait_running(1, "healthy");
+        let input = fs::read_link(format!("/proc/{init}/fd/0")).unwrap();
+        assert_eq!(input, Path::new("/dev/null"));
+        let server = process::only("faulty-fuse").pid;
+        process::signal(server, Signal::STOP);
+        sandbox.vassal("new", STEADY);
+        let new = emperor.pid_of_started("new");
+        until("it closes the file", || process::waits_for_fuse(new));
+        run("touch", &[vassal_path("healthy").to_str().unwrap()]);
+        emperor.wait_for("emperor: healthy: reloaded after");
+        assert!(status(sandbox).contains("  starting  "), "{}", status(sandbox));
+        process::signal(server, Signal::CONT);
+        emperor.wait_running(1, "new");
+        end(emperor);
+        process::signal(server, Signal::KILL);
+        unmount(&place);
+    });
+}
+
 #[test]
 fn a_log_that_hangs_delays_nobody_and_loses_no_more_than_it_says() {
     sandboxed(|sandbox| {

@@ -63,8 +63,7 @@ pub struct InstanceFiles {
     /// vassal-init as a sealed memory file, so that all instances run the same program, also while its file
     /// is being replaced.
     pub vassal_init: Rc<OwnedFd>,
-    /// `/dev/null`, the standard input of vassals, as in uWSGI. The emperor's standard input may be a
-    /// terminal or the pipe of another program.
+    /// `/dev/null`, for where a descriptor has to be and there is no file.
     pub null: Rc<OwnedFd>,
 }
 
@@ -147,10 +146,9 @@ impl Spawner {
             environment.retain(|(name, _)| name != log::VARIABLE);
             environment.push((log::VARIABLE.into(), "json".into()));
         }
-        let is_low = |file: &OwnedFd| file.as_raw_fd() < low_numbers::END;
-        let are_low = [&files.null, &files.vassal_init].iter().all(|file| is_low(file));
+        let is_low = files.vassal_init.as_raw_fd() < low_numbers::END;
         Ok(Self {
-            low_numbers: are_low.then(|| LowNumbers::reserve(&files.null)).flatten(),
+            low_numbers: is_low.then(|| LowNumbers::reserve(&files.null)).flatten(),
             files,
             namespaces: vassals.namespaces,
             ids: Ids::of(vassals)?,
@@ -487,8 +485,7 @@ impl Spawner {
         }
         if is_copy {
             // Before what may wait, as whatever the emperor has closed would stay open for so long.
-            let [null, program] = [&self.files.null, &self.files.vassal_init].map(|file| file.as_raw_fd());
-            fd::close_all_but([link.as_raw_fd(), null, program, inside]);
+            fd::close_all_but([link.as_raw_fd(), self.files.vassal_init.as_raw_fd(), inside]);
         }
         if let Ok(inside) = fd::inherited(inside) {
             if let Err(error) = Gate::wait_at(inside) {
@@ -499,7 +496,6 @@ impl Spawner {
         }
         let _ = rustix::process::chdir(c"/");
         let _ = rustix::io::fcntl_setfd(&link, FdFlags::empty());
-        let _ = rustix::stdio::dup2_stdin(&*self.files.null);
         self.origin.begin_anew();
         if self.shares_pids() {
             mark();
