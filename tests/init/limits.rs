@@ -373,6 +373,24 @@ fn the_uwsgi_way_and_an_app_that_runs_out_of_memory() {
 }
 
 #[test]
+fn an_app_that_fails_for_want_of_memory_of_another_process_says_so() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
+        let (group, limit) = memory("child");
+        let lines = format!(
+            "cgroup = {}/inner\ncgroup-opt = {limit}\n\
+             command = sh -c 'perl -e \"my \\$x = q(x) x 400_000_000\"; exit 5'",
+            group.path()
+        );
+        let mut vassal = sandbox.vassal_init("hungry", &lines);
+        assert_eq!(vassal.wait(), 5);
+        vassal.wait_for(": command), out of memory: the kernel has killed 1 of its processes");
+    });
+}
+
+#[test]
 fn only_what_the_app_itself_dies_of_is_its_end() {
     sandboxed(|sandbox| {
         if sandbox.needs_root("cgroups") {

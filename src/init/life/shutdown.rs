@@ -68,7 +68,7 @@ pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
     let (reason, request) = match end {
         End::App(status) => match (status, events.take_oom_kills()) {
             (WaitStatus::Signaled(libc::SIGKILL), kills @ 1..) => (ExitReason::OutOfMemory(kills), None),
-            _ => (reason_of(events, jail, plan, status), None),
+            (_, kills) => (reason_of(events, jail, plan, status, kills), None),
         },
         End::Hook(status) => (ExitReason::App(WaitStatus::Exited(status)), None),
         End::Stopped(request) => (ExitReason::Stopped, request),
@@ -101,9 +101,15 @@ pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
 }
 
 /// Why the vassal ends after its app. If that has failed, with the last line of its output, or with where
-/// that is, as far as it does not go where ours goes, and with a warning about its file; else with the
-/// processes that it has left.
-fn reason_of(events: &EventLoop, jail: &Jail, plan: &VassalPlan, status: WaitStatus) -> ExitReason {
+/// that is, as far as it does not go where ours goes; with how many of its processes the kernel has killed;
+/// and with a warning about its file. Else with the processes that it has left.
+fn reason_of(
+    events: &EventLoop,
+    jail: &Jail,
+    plan: &VassalPlan,
+    status: WaitStatus,
+    kills: u64,
+) -> ExitReason {
     let said = match status.code() {
         0 if events.entry.is_some() => None,
         0 => {
@@ -114,10 +120,16 @@ fn reason_of(events: &EventLoop, jail: &Jail, plan: &VassalPlan, status: WaitSta
         _ => {
             let is_early = |app: &RunningApp| running_time::since(app.since) < EARLY;
             let mut said = jail.given.outputs.errors().last_line().unwrap_or_default();
+            let mut add = |text: &str| {
+                said += if said.is_empty() { "" } else { "; " };
+                said += text;
+            };
+            if kills > 0 {
+                add(&format!("out of memory: the kernel has killed {kills} of its processes"));
+            }
             let Clue(clue) = &plan.app_source.value;
             if !clue.is_empty() && events.app.as_ref().is_some_and(is_early) {
-                said += if said.is_empty() { "" } else { "; " };
-                said += clue;
+                add(clue);
             }
             Some(said).filter(|said| !said.is_empty())
         }
