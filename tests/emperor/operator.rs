@@ -233,6 +233,29 @@ fn a_warning_about_the_file_is_told_where_its_app_fails() {
 }
 
 #[test]
+fn what_a_start_waits_for_is_told_until_it_goes_on() {
+    sandboxed(|sandbox| {
+        let waits = "until test -e /run/scratch/go; do sleep 0.05; done";
+        sandbox.vassal("hook", &format!("exec-as-root = {waits}\n{STEADY}"));
+        fs::create_dir(sandbox.path("mount")).unwrap();
+        sandbox.vassal("gate", &format!("mountpoint-check = /run/scratch/mount\n{STEADY}"));
+        let emperor = sandbox.emperor(&[]);
+        for told in [
+            format!("as-root: {waits}: still running after 5.0 s; it is given 60.0 s\n"),
+            "mountpoint /run/scratch/mount: nothing is mounted there, after 5.0 s; it is given 30.0 s\n"
+                .into(),
+        ] {
+            until(&told, || command(sandbox, &["status", "--problems"]).1.contains(&format!("  {told}")));
+        }
+        fs::write(sandbox.path("go"), "").unwrap();
+        emperor.wait_running(1, "hook");
+        let (_, text, _) = command(sandbox, &["status", "hook"]);
+        assert!(!text.contains("still running") && !text.contains(" Says: "), "{text}");
+        emperor.stop();
+    });
+}
+
+#[test]
 fn what_goes_into_the_background_is_told_of_with_what_it_left() {
     sandboxed(|sandbox| {
         sandbox.vassal("app", "command = sh -c 'sleep 1000 & exit 0'");
@@ -262,10 +285,13 @@ fn a_table_fits_the_terminal_and_is_drawn_again_until_ctrl_c() {
         );
         sandbox.vassal("fails", "command = sh -c 'echo the disk is full >&2; exit 7'");
         emperor.wait_for("emperor: fails: app exited with status 7");
-        // A row for what is wrong, and why below it, on the most usual terminal.
-        let problems = "stty cols 80; emperor status --problems";
-        let cause = r"?\n    app exited with status 7";
-        on_terminal(sandbox, problems, &[r"?STATE +PROBLEM", r"?fails +backoff +not up", cause]);
+        // A row for each, and below it what is wrong, and why.
+        for (columns, cause) in
+            [(80, r"?\n    not up: app exited with status 7"), (20, r"?\n    not up: app")]
+        {
+            let problems = format!("stty cols {columns}; emperor status --problems");
+            on_terminal(sandbox, &problems, &["?NAME ", "?fails ", cause]);
+        }
         let few_rows = "trap : INT; stty rows 4 cols 80; emperor status --watch; stty -a";
         assert_eq!(on_terminal(sandbox, few_rows, &["?… 2 more", r"\x03", r"?\[\?1049l", "? echo "]), 0);
         let stop = command(sandbox, &["stop", "fails", "--wait"]);

@@ -20,7 +20,8 @@ const BY_COMMAND: &str = "stopped by command";
 pub(super) const INDENT: &str = "    ";
 
 /// A table for people, with one line for each vassal, none longer than so many columns of a terminal. With
-/// `problems` a column says what is wrong with each; if a line is too long, LAST is told below, whole.
+/// `problems` a column says what is wrong with each; if a line is too long, that is told below it, with LAST,
+/// whole.
 pub fn table(vassals: &[Status<'_>], problems: bool, columns: usize) -> String {
     if vassals.is_empty() && problems {
         return String::new();
@@ -40,15 +41,22 @@ pub fn table(vassals: &[Status<'_>], problems: bool, columns: usize) -> String {
     let mut lines = aligned(&rows);
     let mut below = Vec::new();
     if problems && lines.iter().any(|line| columns_of(line) > columns) {
-        below = rows.iter_mut().filter_map(Vec::pop).collect();
+        for row in &mut rows {
+            let last = row.pop().filter(|last| last != "-");
+            let mut told = if row.len() > 2 { row.remove(2) } else { String::new() };
+            if let Some(last) = last {
+                told = told + ": " + &last;
+            }
+            below.push(told);
+        }
         lines = aligned(&rows);
     }
     let mut text = String::new();
     for (index, line) in lines.iter().enumerate() {
         push_cut(&mut text, line, columns);
         text.push('\n');
-        if let Some(last) = below.get(index).filter(|last| index > 0 && *last != "-") {
-            push_wrapped(&mut text, last, columns);
+        if let Some(told) = below.get(index).filter(|_| index > 0) {
+            push_wrapped(&mut text, told, columns);
         }
     }
     text
@@ -312,11 +320,14 @@ fn last(vassal: &Status<'_>) -> String {
     let is_awaited = |(report, _): &(&MountReport, u64)| report.state == MountState::Awaited;
     let awaited = vassal.mountpoints.all().find(is_awaited).map(|(report, _)| report.path.to_string_lossy());
     let refused = vassal.refused.map(|refused| refused.what().to_owned() + ": " + refused.why);
+    // Either its app does not run yet, or is to say why it is not ready, if its check does not.
+    let is_told = matches!(vassal.state, "starting" | "reloading") || vassal.problem == Some(NOT_READY);
+    let says = vassal.app.status.filter(|_| is_told);
+    let awaited = awaited.filter(|_| vassal.state == "starting" && says.is_none());
     let parts = [
         ("", Some(AWAITS_TURN).filter(|_| vassal.awaits_turn)),
-        // Either its app does not run yet, or is to say why it is not ready, if its check does not.
-        ("", vassal.app.status.filter(|_| vassal.state == "starting" || vassal.problem == Some(NOT_READY))),
-        ("awaits mountpoint ", awaited.as_deref().filter(|_| vassal.state == "starting")),
+        ("", says),
+        ("awaits mountpoint ", awaited.as_deref()),
         ("", ended),
         ("", refused.as_deref()),
         ("next start: ", vassal.next_start()),
@@ -576,21 +587,25 @@ mod tests {
         files[1].1.past.last_end =
             Some("execute /srv/字字字字字字字字字/run: No such file (ENOENT)".to_owned());
         let [up, down] = vassals(&files);
+        let up = Status { problem: Some("reload refused"), ..up };
         let text = table(&[up.clone(), down.clone()], true, 36);
         assert_eq!(
             text,
-            "NAME        STATE    PROBLEM  PID  …\n\
-             app         running  -        42   …\n    stopped; reload refused:\n\
-             \x20   app.ini:1: no; next start: with\n    that file\n\
-             long\\nname  backoff  not up   -    …\n    execute\n\
+            "NAME        STATE    PID  FOR   RES…\n\
+             app         running  42   1h2m  1  …\n    reload refused: stopped; reload\n\
+             \x20   refused: app.ini:1: no; next\n    start: with that file\n\
+             long\\nname  backoff  -    5s    0  …\n    not up: execute\n\
              \x20   /srv/字字字字字字字字字/run: No\n    such file (ENOENT)\n"
         );
+        let none = Status { history: &files[0].1, refused: None, ..up.clone() };
+        let text = table(&[none], true, 20);
+        assert!(text.ends_with("\n    reload refused:\n    stopped\n"), "{text}");
         // A row, and an end, as wide as the terminal.
         let wide = table(&[up.clone(), down.clone()], true, usize::MAX);
         let columns = wide.lines().map(columns_of).max().unwrap();
         assert_eq!(table(&[up.clone(), down.clone()], true, columns), wide);
         assert_ne!(table(&[up, down.clone()], true, columns - 1), wide);
-        assert!(table(&[down], true, 1).contains("\n    e\n    x\n"));
+        assert!(table(&[down], true, 1).contains("\n    n\n    o\n"));
     }
 
     #[test]

@@ -337,6 +337,9 @@ fn pass_gate(vassal: &mut Vassal) -> Result<(), Ended> {
             && vassal.events.mountpoints.have_answered_since(start)
         {
             refuse_unchecked_layer(vassal)?;
+            if slow.is_none() {
+                vassal.events.waits_no_more();
+            }
             let paths: Vec<_> = vassal
                 .source
                 .plan
@@ -362,7 +365,10 @@ fn pass_gate(vassal: &mut Vassal) -> Result<(), Ended> {
             && let Some((check, trouble)) = vassal.events.mountpoints.trouble()
         {
             let (path, most) = (check.value.display(), Elapsed(vassal.source.plan.mountpoints.timeout));
-            crate::log!("mountpoint {path}: {trouble}, after {}; it is given {most}", Elapsed(now - start));
+            let waited = Elapsed(now - start);
+            vassal
+                .events
+                .tell_wait(format!("mountpoint {path}: {trouble}, after {waited}; it is given {most}"));
         }
         vassal.events.pause(None, running_time::earliest(&[slow, Some(deadline)]))?;
     }

@@ -82,7 +82,7 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
                 let what = format!("{late} ({}: {})", source.at, source.key);
                 return Err(setup_failure("app", 0, what, 0));
             }
-            crate::log!("{late}");
+            events.tell_wait(late);
             is_told = true;
             continue;
         }
@@ -101,6 +101,9 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
             }
             Err(interruption) => return Err(interruption.into()),
         }
+    }
+    if is_told {
+        events.waits_no_more();
     }
     events.app_runs(&plan.readiness);
     if let Some(app) = &events.app {

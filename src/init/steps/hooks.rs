@@ -279,8 +279,10 @@ fn wait_for_child(
     let mut ended = events.wait_for(pid, start + timeout.min(SLOW));
     if timeout > SLOW && matches!(ended, Err(Unfinished::Deadline)) {
         let (slow, most) = (Elapsed(SLOW), Elapsed(timeout));
-        crate::log!("{}: {text}: still running after {slow}; it is given {most}", hook.phase);
+        let phase = &hook.phase;
+        events.tell_wait(format!("{phase}: {text}: still running after {slow}; it is given {most}"));
         ended = events.wait_for(pid, start + timeout);
+        events.waits_no_more();
     }
     let status = match ended {
         Ok(status) => status,
