@@ -320,14 +320,13 @@ impl Diagnostics {
         self.found.iter().any(|found| found.at == *at)
     }
 
-    /// Makes a mistake of the warnings in such words. Returns whether there are any.
+    /// Makes a mistake of the first warning in such words. Returns whether there is one.
     pub fn aggravate(&mut self, words: &str) -> bool {
-        let mut is_there = false;
-        for found in self.found.iter_mut().filter(|found| found.message.starts_with(words)) {
-            (found.severity, found.weight, is_there) = (Severity::Error, 0, true);
-        }
-        self.failed |= is_there;
-        is_there
+        let Some(found) = self.found.iter_mut().find(|found| found.message.starts_with(words)) else {
+            return false;
+        };
+        (found.severity, found.weight, self.failed) = (Severity::Error, 0, true);
+        true
     }
 
     /// The first warning that may be why an app fails, with its hint; empty without one.

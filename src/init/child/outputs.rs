@@ -24,7 +24,7 @@ pub enum Stream {
     #[default]
     Inherited,
     /// That of PID 1, for this reason in the place of another one.
-    Instead(Box<str>),
+    Instead(String),
     /// Nowhere.
     Null(OwnedFd),
     /// The journal, over this connection, under this identifier.

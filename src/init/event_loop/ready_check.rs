@@ -41,7 +41,7 @@ struct OfApp {
     readiness: Readiness,
     /// The time that a check has.
     timeout: Duration,
-    /// The key, and the beginning of the command behind it.
+    /// The key and the beginning of the command behind it, for messages.
     what: String,
     /// Where the key is.
     at: Location,
@@ -64,16 +64,16 @@ impl Checking {
     pub fn begin(&mut self, plan: &ReadinessPlan, has_emperor: bool, now: Instant) {
         self.of_app = None;
         let Some(Located { value, key, at }) = &plan.check else { return };
-        let what = match value {
-            ReadyCheck::Exec(command) => format!("{key}: {:.60}", command.to_string_lossy()),
+        let (command, gap) = match value {
+            ReadyCheck::Exec(command) => (command.to_str().unwrap_or("?"), ": "),
             // What fails names the address.
-            ReadyCheck::Connect(_) => format!("{key}"),
+            ReadyCheck::Connect(_) => ("", ""),
             ReadyCheck::Notify => return,
         };
         self.of_app = Some(OfApp {
             readiness: Readiness::new(plan, self.child.is_some(), now),
             timeout: plan.timeout,
-            what,
+            what: format!("{key}: {command:.60}{gap}"),
             at: at.clone(),
             since: now,
             is_told: false,
@@ -197,15 +197,15 @@ impl OfApp {
             Verdict::NotYet => {
                 let waited = now.saturating_duration_since(self.since);
                 if waited >= SLOW && !std::mem::replace(&mut self.is_told, true) {
-                    crate::log!("{what}: {why}; the app is not ready {} after its start", Elapsed(waited));
+                    crate::log!("{what}{why}; the app is not ready {} after its start", Elapsed(waited));
                 }
                 self.fails(why, "");
             }
             Verdict::Recovered(failures) => {
-                crate::log!("{what}: good again, after {failures} in a row failed");
+                crate::log!("{what}good again, after {failures} in a row failed");
                 self.news = Some(verdict).filter(|_| self.takes_turns);
             }
-            Verdict::Failing(1) => crate::log!("{what}: {why}"),
+            Verdict::Failing(1) => crate::log!("{what}{why}"),
             Verdict::GivenUp(failures) => {
                 let in_a_row =
                     if failures > 1 { format!(", {failures} failures in a row") } else { String::new() };
@@ -221,7 +221,7 @@ impl OfApp {
     }
 
     fn fails(&mut self, why: &str, in_a_row: &str) {
-        let why = format!("{}: {why}{in_a_row} ({})", self.what, self.at);
+        let why = format!("{}{why}{in_a_row} ({})", self.what, self.at);
         self.is_new |= self.why != why;
         self.why = why;
     }

@@ -67,7 +67,7 @@ fn stream(events: &mut EventLoop, plan: &VassalPlan, place: &Located<Output>) ->
         let why = format!("{}: {}: {error}", place.at, place.key);
         crate::log!("{why}: the output goes where ours goes");
         // A line of its own, for the emperor.
-        Ok(Stream::Instead(why.replace('\n', " ").into()))
+        Ok(Stream::Instead(why.replace('\n', " ")))
     })
 }
 

@@ -173,9 +173,8 @@ impl Opener<'_> {
             return error;
         }
         let place = &listen.address.place;
-        let mut before =
-            self.plan.listen.iter().take_while(|other| !std::ptr::eq(&raw const other.value, listen));
-        if let Some(own) = before.find(|other| other.value.address.place.is_reached_by(place)) {
+        let first = self.plan.listen.iter().find(|other| other.value.address.place.is_reached_by(place));
+        if let Some(own) = first.filter(|first| !std::ptr::eq(&raw const first.value, listen)) {
             return error.with_clue(Some(format!("{} listens there already", own.at)));
         }
         let looks = || Ok(holder::who_listens(place).unwrap_or_default());
