@@ -1,18 +1,32 @@
-//! The names of uWSGI's own options, as a set of hashes: the text would be four times as long.
+//! The names of uWSGI's own options, as a set of hashes, each by its distance from the one before: the text
+//! would be five times as long.
 //!
 //! `scripts/uwsgi-options` makes the text from the real program.
 
 use std::cell::Cell;
 
 const NAMES: &str = include_str!("uwsgi_options.txt");
-static HASHES: [u32; count()] = hashes();
+const HASHES: [u32; count()] = hashes();
+/// What leads from one hash to the next, in one or more steps.
+static STEPS: [[u8; 3]; steps::<0>().0] = steps().1;
+/// The longest step.
+const STEP_MAX: u32 = (1 << 24) - 1;
 
 /// What a name can have in it.
 const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789-_.";
 
 /// Whether uWSGI has an option of that name.
 pub(crate) fn has(name: &[u8]) -> bool {
-    HASHES.binary_search(&hash(name)).is_ok()
+    let wanted = hash(name);
+    all().any(|hash| hash == wanted)
+}
+
+/// The hashes, in order, and the ends of steps between them.
+fn all() -> impl Iterator<Item = u32> {
+    STEPS.iter().scan(0, |at: &mut u32, &[low, middle, high]| {
+        *at += u32::from_le_bytes([low, middle, high, 0]);
+        Some(*at)
+    })
 }
 
 fn hash(text: &[u8]) -> u32 {
@@ -40,6 +54,10 @@ impl Slips {
             return None;
         }
         self.0.set(left);
+        let mut known = Vec::with_capacity(STEPS.len());
+        for hash in all() {
+            known.push(hash);
+        }
         // The hash of each beginning. That of an end is what the beginning leaves of the whole.
         let hashes: Vec<_> = (0..=name.len()).map(|to| name.get(..to).map_or(0, hash)).collect();
         let with = |from: usize, taken: usize, middle: &[u8]| {
@@ -47,7 +65,7 @@ impl Slips {
             let moved = |hash: u32| hash.wrapping_mul(FACTOR.wrapping_pow(rest.len() as u32));
             let end = hashes.last()?.wrapping_sub(moved(*hashes.get(from + taken)?));
             let start = middle.iter().fold(*hashes.get(from)?, |hash, byte| add(hash, *byte));
-            HASHES.binary_search(&moved(start).wrapping_add(end)).ok()?;
+            known.binary_search(&moved(start).wrapping_add(end)).ok()?;
             String::from_utf8([name.get(..from)?, middle, rest].concat()).ok()
         };
         (0..=name.len()).find_map(|from| {
@@ -108,6 +126,25 @@ const fn hashes<const COUNT: usize>() -> [u32; COUNT] {
     hashes
 }
 
+/// The number of steps, and the steps.
+#[allow(clippy::indexing_slicing)] // done by the compiler
+const fn steps<const COUNT: usize>() -> (usize, [[u8; 3]; COUNT]) {
+    let (mut steps, mut count) = ([[0; 3]; COUNT], 0);
+    let (mut at, mut number) = (0, 0);
+    while number < HASHES.len() {
+        let left = HASHES[number] - at;
+        let step = if left < STEP_MAX { left } else { STEP_MAX };
+        if count < COUNT {
+            let [low, middle, high, _] = step.to_le_bytes();
+            steps[count] = [low, middle, high];
+        }
+        at += step;
+        number += (step == left) as usize;
+        count += 1;
+    }
+    (count, steps)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +152,7 @@ mod tests {
     #[test]
     fn every_name_is_known_and_no_two_have_one_hash() {
         assert!(HASHES.is_sorted_by(|a, b| a < b));
+        assert!(STEPS.len() < HASHES.len() + 30, "{}", STEPS.len());
         assert!(NAMES.lines().is_sorted());
         for name in NAMES.lines() {
             assert!(name.bytes().all(|byte| LETTERS.contains(&byte)), "{name}");
