@@ -2,7 +2,24 @@
 
 use super::keys::row::Reload;
 use super::keys::vassal::VASSAL_INIT;
-use super::plan::{App, MountpointLost, Phase, VassalPlan};
+use super::plan::{App, Location, MountpointLost, Phase, VassalPlan};
+use super::setting::Setting;
+
+/// A number for what settings say, and where (FNV-1a); 0 for none.
+pub(super) fn fingerprint(settings: &[Setting]) -> u64 {
+    let mut number = 0;
+    for setting in settings {
+        let Location { file, line, column } = &setting.at;
+        let place = [line.to_le_bytes(), column.to_le_bytes()];
+        let [line, column] = &place;
+        for part in [&setting.key[..], b"=", setting.text(), b"\n", file.as_bytes(), line, column] {
+            for byte in part {
+                number = (number ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+    }
+    number
+}
 
 impl VassalPlan {
     /// The first part of the jail in which the new plan differs; `None` if a reload is enough.
@@ -21,7 +38,8 @@ impl VassalPlan {
     /// only the app itself has something to reload. `new` was loaded with `reload` true, `self` and `fresh`
     /// with false.
     pub fn is_same(&self, new: &Self, fresh: &Self) -> bool {
-        self == fresh && fresh == new && !new.has_hooks(Phase::AsUser, Phase::Accepting)
+        let is_same = |other: &Self| self.reload.fingerprint == other.reload.fingerprint;
+        is_same(fresh) && is_same(new) && !new.has_hooks(Phase::AsUser, Phase::Accepting)
     }
 
     /// Whether the plan has hooks in these phases, or between them.

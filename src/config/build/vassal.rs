@@ -18,6 +18,7 @@ use crate::config::language::expand::NOT_IN;
 use crate::config::plan::{
     Action, App, Clue, Hook, Listen, Located, Location, Phase, Privileges, ReadyCheck, VassalPlan,
 };
+use crate::config::reload;
 use crate::config::setting::{Setting, State};
 use crate::names;
 
@@ -35,6 +36,7 @@ pub(crate) fn plan(
     found: &mut Diagnostics,
 ) -> VassalPlan {
     let mut draft = VassalDraft::default();
+    draft.plan.reload.fingerprint = reload::fingerprint(settings);
     draft.plan.app_source.at = Location { line: 0, ..found.start() };
     draft.plan.privileges.no_new_privs = command.is_none();
     if let Some(setting) = emperor_key(settings) {

@@ -249,7 +249,7 @@ static OF_VASSALS: Table = table![
         touch: a touched file is reloaded; content: one that says something else\n\
         Under an emperor. content compares the bytes of the file and of all that it reads, as 'include' \
         does, whenever the file is touched. The default is touch, as in uWSGI.",
-        Live, |to, it| it.set(&mut to.plan.reload_on_content, reload_on)),
+        Live, |to, it| it.set(&mut to.plan.reload.on_content, reload_on)),
     key(Replicas, "reload-strategy", Value("STRATEGY"), "\
         recreate: stop, then start; rolling: start, then stop\n\
         What an emperor does about a changed file. rolling runs a new instance beside the old one and \
@@ -263,7 +263,7 @@ static OF_VASSALS: Table = table![
     key(Stop, "reload-signal", Value("SIGNAL"), "has the app read its own configuration again\n\
         Sent for a reload, in the place of a restart, where the file says what it said before and has no \
         hook that a reload runs.",
-        NextApp, |to, it| it.set_some(&mut to.plan.reload_signal, values::signal)),
+        NextApp, |to, it| it.set_some(&mut to.plan.reload.signal, values::signal)),
     key(Stop, "stop-signal", Value("SIGNAL"), "what asks the app to stop (default: TERM)\n\
         INT for uWSGI, which reloads on TERM. An app that speaks uWSGI's protocol at UWSGI_EMPEROR_FD is \
         asked over that, unless a signal is given here.",

@@ -19,5 +19,6 @@ pub use emperor::{CgroupsPlan, DiscoveryPlan, EmperorPlan, OnDemand, Source, Tyr
 pub use hooks::{Action, Hook, Phase, WaitKind};
 pub use vassal::{
     App, Clue, EnvChange, JailPlan, Limit, Limited, Listen, MountpointLost, MountpointPlan, Output,
-    OutputPlan, Owner, Privileges, ReadinessPlan, ReadyCheck, ResourcePlan, Seccomp, StopPlan, VassalPlan,
+    OutputPlan, Owner, Privileges, ReadinessPlan, ReadyCheck, ReloadPlan, ResourcePlan, Seccomp, StopPlan,
+    VassalPlan,
 };

@@ -41,10 +41,8 @@ pub struct VassalPlan {
     pub mountpoints: MountpointPlan,
     /// How the app and what hooks left running are stopped.
     pub stop: StopPlan,
-    /// The signal that makes the app read its own configuration again.
-    pub reload_signal: Option<i32>,
-    /// Whether only another text is a reason for a reload. The emperor asks that before there is a plan.
-    pub reload_on_content: bool,
+    /// What a reload is for.
+    pub reload: ReloadPlan,
     /// The sockets that PID 1 binds for the app.
     pub listen: Vec<Located<Listen>>,
     /// Whether the emperor keeps the sockets between instances (off with `keep-sockets = false`).
@@ -57,6 +55,17 @@ pub struct VassalPlan {
     pub readiness: ReadinessPlan,
     /// Where the output of the app and of hooks goes.
     pub output: OutputPlan,
+}
+
+/// What a reload is for, and whether there is a reason for one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReloadPlan {
+    /// The signal that makes the app read its own configuration again (`reload-signal`).
+    pub signal: Option<i32>,
+    /// Whether only another text is a reason (`reload-on`). The emperor asks that before there is a plan.
+    pub on_content: bool,
+    /// A number for what all settings say, and where: plans with the same one are the same.
+    pub fingerprint: u64,
 }
 
 /// The first warning about the configuration that may be why the app fails; empty without one. Plans are the
@@ -268,8 +277,7 @@ impl Default for VassalPlan {
                 timeout: Duration::from_secs(10),
                 unmount_timeout: Duration::from_secs(10),
             },
-            reload_signal: None,
-            reload_on_content: false,
+            reload: ReloadPlan::default(),
             listen: Vec::new(),
             keep_sockets: true,
             resources: ResourcePlan::default(),

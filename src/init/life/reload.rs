@@ -127,7 +127,7 @@ pub fn accepted_reload(vassal: &mut Vassal, file: NewFile) -> Option<Rc<VassalPl
 /// Asks the app to read its own configuration again, and returns whether it could be asked. uWSGI with
 /// options from PID 1 cannot do it, because it closes the file with these options.
 fn app_reloads_itself(vassal: &mut Vassal, plan: &VassalPlan) -> bool {
-    let how = match plan.reload_signal {
+    let how = match plan.reload.signal {
         Some(number) => {
             vassal.events.signal_app(number);
             signal_names::name(number)
