@@ -272,7 +272,7 @@ fn what_an_executable_file_prints_is_the_configuration() {
         emperor.stop();
         // Without the option it is a text.
         let emperor = sandbox.emperor(&[]);
-        emperor.wait_for("shell.ini:1:1");
+        emperor.wait_for("shell.ini:2:1");
         emperor.stop();
     });
 }
