@@ -105,13 +105,13 @@ pub fn check_vassal(of: ToCheck, findings: &mut Findings) {
         return findings.add(&config::check_vassal(&of, &WORLD));
     }
     let mut names = WORLD.names(directory);
-    names.retain(|name| name.as_bytes().ends_with(b".ini"));
     names.sort_unstable();
-    for name in names.extract_if(.., |name| name.as_bytes().starts_with(b".")) {
-        if is_hidden_vassal(&name) {
-            findings.add(&Report::about(directory.join(name).as_os_str(), format!("ignored: {HIDDEN}")));
+    for name in &names {
+        if let Some(why) = refusal(name) {
+            findings.add(&Report::about(directory.join(name).as_os_str(), format!("ignored: {why}")));
         }
     }
+    names.retain(|name| ends_with(name, b".ini"));
     if names.is_empty() {
         findings.add(&Report::about(directory.as_os_str(), "there is no file NAME.ini in it".to_owned()));
     }
@@ -124,13 +124,29 @@ pub fn check_vassal(of: ToCheck, findings: &mut Findings) {
 
 /// Why a hidden file is no vassal's, and what to do.
 pub const HIDDEN: &str = "hidden files are not read: name it without the dot";
+/// The same of files with other suffixes.
+pub const FOREIGN: &str = "only ini files are read: write it as NAME.ini";
 
-/// Whether a file with a hidden name was probably meant for a vassal: `.#NAME` is an editor's,
-/// `.ansible_tmp...` a file on its way to its name, and `.ini` has no name.
-pub fn is_hidden_vassal(name: &OsStr) -> bool {
+/// Why a file is refused that uWSGI's emperor would run, or that was probably meant for a vassal; `None` for
+/// others. `.ini` files that are not hidden are vassals'.
+pub fn refusal(name: &OsStr) -> Option<&'static str> {
+    let is_hidden = name.as_bytes().strip_prefix(b".").is_some_and(|name| {
+        // `.#NAME` is an editor's, `.ansible_tmp...` a file on its way to its name, and `.ini` has no name.
+        !name.starts_with(b"ansible_tmp") && ends_with(OsStr::from_bytes(name), b".ini")
+    });
+    if is_hidden {
+        return Some(HIDDEN);
+    }
+    let suffixes = [".ini", ".conf", ".xml", ".yml", ".yaml", ".json", ".js"];
+    let lower = name.to_ascii_lowercase();
+    let is_foreign = suffixes.iter().any(|suffix| ends_with(&lower, suffix.as_bytes()));
+    (is_foreign && !ends_with(name, b".ini")).then_some(FOREIGN)
+}
+
+/// Whether a name has this suffix, and is not that of an editor's temporary file.
+pub fn ends_with(name: &OsStr, suffix: &[u8]) -> bool {
     let name = name.as_bytes();
-    let is_other = name.starts_with(b".#") || name.starts_with(b".ansible_tmp") || name == b".ini";
-    name.starts_with(b".") && name.ends_with(b".ini") && !is_other
+    name.len() > suffix.len() && name.ends_with(suffix) && !matches!(name.first(), Some(b'.' | b'#'))
 }
 
 /// Carries out a check, and returns the exit status.

@@ -219,13 +219,16 @@ fn a_directory_is_checked_file_by_file() {
         let path = directory.to_str().unwrap();
         let (status, _, err) = call(sandbox, "vassal-init", &["--check", path]);
         assert_eq!((status, &*err), (0, &*format!("{path}: warning: there is no file NAME.ini in it\n")));
-        for name in ["b.ini", "a.ini", ".c.ini", "d.txt", ".ini", ".#a.ini"] {
+        for name in ["b.ini", "a.ini", ".c.ini", "d.txt", ".ini", ".#a.ini", "e.xml", "f.yaml"] {
             fs::write(directory.join(name), BAD).unwrap();
         }
         fs::write(directory.join("good.ini"), VASSAL_INI).unwrap();
         let found = ["a", "b"].map(|name| FINDINGS.replace("FILE", &format!("{path}/{name}.ini"))).concat();
-        let hidden = "ignored: hidden files are not read: name it without the dot";
-        let found = format!("{path}/.c.ini: warning: {hidden}\n{found}");
+        let hidden = "hidden files are not read: name it without the dot";
+        let foreign = "only ini files are read: write it as NAME.ini";
+        let ignored = [(".c.ini", hidden), ("e.xml", foreign), ("f.yaml", foreign)];
+        let ignored = ignored.map(|(name, why)| format!("{path}/{name}: warning: ignored: {why}\n"));
+        let found = ignored.concat() + &found;
         for program in ["vassal-init", "emperor"] {
             assert_eq!(call(sandbox, program, &["--check", path]), (78, String::new(), found.clone()));
         }

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use super::followers::{Answer, Followers, Job, Target};
 use super::identity::{Identity, MASK};
 use super::patterns::{Allowance, CHANGES_MAX};
-use crate::cli::{HIDDEN, is_hidden_vassal};
+use crate::cli::{ends_with, refusal};
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::owner::Owners;
 use crate::emperor::core::sorted_map::SortedMap;
@@ -55,9 +55,7 @@ pub struct Stamp {
     pub lost: bool,
 }
 
-/// The reason for refusing files of other suffixes.
-const FOREIGN: &str = "only ini files are read: write it as NAME.ini";
-/// How many of these and of hidden ones are reported for a directory.
+/// How many files of other suffixes and hidden ones are reported for a directory.
 const FOREIGN_MAX: usize = 100;
 
 /// The reason for refusing a dangling link.
@@ -107,23 +105,6 @@ impl Rules {
     pub fn changes_max(&self) -> usize {
         if self.owners == Owners::Ignored { usize::MAX } else { CHANGES_MAX }
     }
-
-    /// Why a file is refused that uWSGI's emperor would run, or that was probably meant for a vassal; `None`
-    /// for others.
-    fn refusal(name: &OsStr) -> Option<&'static str> {
-        if is_hidden_vassal(name) {
-            return Some(HIDDEN);
-        }
-        let suffixes = [".ini", ".conf", ".xml", ".yml", ".yaml", ".json", ".js"];
-        let name = name.to_ascii_lowercase();
-        suffixes.iter().any(|suffix| ends_with(&name, suffix.as_bytes())).then_some(FOREIGN)
-    }
-}
-
-/// Whether a name has this suffix, and is not that of an editor's temporary file.
-fn ends_with(name: &OsStr, suffix: &[u8]) -> bool {
-    let name = name.as_bytes();
-    name.len() > suffix.len() && name.ends_with(suffix) && !matches!(name.first(), Some(b'.' | b'#'))
 }
 
 /// The directory at a path, unless a user's link leads there: that may be the directory of another emperor.
@@ -192,7 +173,7 @@ pub fn list(
                 }
             }
             false if foreign == FOREIGN_MAX => None,
-            false => Rules::refusal(name).map(|why| {
+            false => refusal(name).map(|why| {
                 foreign += 1;
                 Entry::Refused(why)
             }),
@@ -510,6 +491,7 @@ fn not_a_file(kind: FileType) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::{FOREIGN, HIDDEN};
 
     fn file(version: i64) -> Entry {
         let version = FileVersion { modified: version, inode: 1, size: 2, ..FileVersion::default() };
@@ -547,12 +529,13 @@ mod tests {
             ("a.yaml", Some(FOREIGN)),
             (".a.yml", None),
             ("a.txt", None),
+            ("a.ini", None),
             (".a.ini", Some(HIDDEN)),
             (".ini", None),
             (".#a.ini", None),
             (".ansible_tmp1a.ini", None),
         ] {
-            assert_eq!(Rules::refusal(OsStr::new(name)), why, "{name}");
+            assert_eq!(refusal(OsStr::new(name)), why, "{name}");
         }
     }
 
