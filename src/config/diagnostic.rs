@@ -5,6 +5,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
+use super::bytes::{integer, rsplit_once};
 use super::plan::Location;
 use crate::json::Json;
 use crate::log::push_printable;
@@ -173,6 +174,18 @@ impl Report {
         let mut found = Diagnostics::default();
         found.warning(&Diagnostics::operand(file.as_bytes()), message);
         found.into_report()
+    /// Gives findings in options their places in an emperor's file: [`placed`](super::input::placed).
+    pub(super) fn place_options(&mut self) {
+        for at in self.0.iter_mut().map(|found| &mut found.at).filter(|at| at.line == 0) {
+            if let Some((rest, column)) = rsplit_once(at.file.as_bytes(), b':')
+                && let Some((file, line)) = rsplit_once(rest, b':')
+                && let (Some(line), Some(column)) = (integer(line), integer(column))
+            {
+                *at = Location { file: String::from_utf8_lossy(file).into(), line, column };
+            }
+        }
+    }
+
     }
 
     /// The number of errors.
@@ -200,7 +213,7 @@ fn write_place(at: &Location, json: &mut Json) {
 }
 
 /// The file name in locations on the command line.
-const COMMAND_LINE: &str = "command line";
+pub const COMMAND_LINE: &str = "command line";
 
 /// The location of the command line as a whole.
 pub(super) fn command_line() -> Location {
@@ -279,14 +292,15 @@ impl Diagnostics {
         self.own = self.sources.len();
     }
 
-    /// Adds an option of the command line, as it would be written there. Returns the places of key and value.
-    pub fn add_option(&mut self, key: &[u8], value: Option<&[u8]>) -> (Location, Location) {
+    /// Adds an option that was written at `place`, as it would be written on the command line. Returns the
+    /// places of key and value.
+    pub fn add_option(&mut self, place: &str, key: &[u8], value: Option<&[u8]>) -> (Location, Location) {
         let equals: &[u8] = if value.is_some() { b"=" } else { b"" };
         // A letter and its value, as in `-e 3`, or a name.
         let (dashes, equals) = if key.len() == 1 { (&b"-"[..], &b" "[..]) } else { (&b"--"[..], equals) };
         let start = [dashes, key, equals].concat();
         let text = [&start, value.unwrap_or_default()].concat();
-        let file = self.add_source(COMMAND_LINE, &text, None);
+        let file = self.add_source(place, &text, None);
         let column = u32::try_from(start.len() + 1).unwrap_or(0);
         let column = if value.is_some() { column } else { 1 };
         (Location { file: Rc::clone(&file), line: 0, column: 1 }, Location { file, line: 0, column })

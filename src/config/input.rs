@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::diagnostic::COMMAND_LINE;
+
 /// One source of options. Several are read in order, and a later one overrides an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
@@ -17,9 +19,9 @@ pub enum Input {
         /// Its content.
         text: Vec<u8>,
     },
-    /// An option of the command line.
+    /// An option of the command line, or of an emperor's file for all its vassals.
     Option {
-        /// Its key.
+        /// Its key; with the place where an emperor's file has it as [`placed`] has it.
         key: String,
         /// Its value, if it was given one.
         value: Option<OsString>,
@@ -35,6 +37,12 @@ pub enum Input {
     /// The number that an emperor has given this instance among those of its vassal, from 1. `%(replica)`
     /// stands for it, where no setting is called so.
     Replica(u16),
+}
+
+/// The key of an option, and the place where it was written, which is behind an `@`: `set@/v.ini:3:1`. The
+/// place is [`COMMAND_LINE`] for an option without one.
+pub fn placed(key: &str) -> (&str, &str) {
+    key.split_once('@').unwrap_or((key, COMMAND_LINE))
 }
 
 /// What is to be checked: a file, with what stands around it on the command line.

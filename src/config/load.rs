@@ -175,7 +175,9 @@ pub fn check_vassal(of: &ToCheck, world: &dyn World) -> Report {
     warn_of_root(&plan, world, &mut found);
     maps::warn_of_known(&plan.jail.maps, world, &mut found);
     uwsgi_files::warn_of_denied(&plan, world, &mut found);
-    found.into_report()
+    let mut report = found.into_report();
+    report.place_options();
+    report
 }
 
 /// The settings, in order.

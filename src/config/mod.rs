@@ -31,7 +31,7 @@ mod load;
 mod reload;
 mod rights;
 
-pub use input::{Input, ToCheck};
+pub use input::{Input, ToCheck, placed};
 pub use load::{
     Loaded, address, check_emperor, check_vassal, command_alone, duration, expanded, load_command,
     load_emperor, load_emperor_again, load_vassal, show_config,

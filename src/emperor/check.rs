@@ -53,7 +53,8 @@ fn check_vassals(plan: &EmperorPlan, findings: &mut Findings) -> Result<()> {
         None => this_program()?.with_file_name("vassal-init"),
     };
     let option = |(key, value): &(String, OsString)| {
-        let mut word = OsString::from(format!("--{key}="));
+        // The place in it may have a '=', which ends it.
+        let mut word = OsString::from(format!("--{}=", key.replace('=', "-")));
         word.push(value);
         word
     };

@@ -273,6 +273,16 @@ fn vassals_are_checked_as_their_emperor_reads_them() {
         assert_eq!((status, &*err), (78, ""));
         let mistakes = out.matches("\"message\":\"'umask': '99' is not an octal mode").count();
         assert!(mistakes == 2 && out.contains("/vassals/other.xml\",\"line\":0"), "{out}");
+        // What the emperor says for all has its place in the emperor's file.
+        let late = emperor("vassals-include = /none\nvassal-set = stop-timeout=soon");
+        let (status, _, err) = call(sandbox, "emperor", &["--check", &late]);
+        let said = "'stop-timeout': 'soon' is not a duration: write 5, 1.5, 250ms, 5s or 2m\n    \
+                    --set=stop-timeout=soon\n";
+        assert!(status == 78 && err.matches(&format!("{late}:5:14: {said}")).count() == 2, "{err}");
+        assert!(err.contains(&format!("{late}:4:19: cannot read '/none': No such file")), "{err}");
+        let (_, out, _) = call(sandbox, "emperor", &["--check", "--json", &late]);
+        let place = format!("{{\"file\":\"{late}\",\"line\":5,\"column\":14,");
+        assert_eq!(out.matches(&place).count(), 2, "{out}");
         // In the emperor's own file nothing else is looked at.
         let (status, _, err) = call(sandbox, "emperor", &["--check", &emperor("emperor-freq = x")]);
         assert!(status == 78 && err.matches(": ").count() > 0 && !err.contains("no app"), "{err}");

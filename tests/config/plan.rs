@@ -7,7 +7,7 @@ use std::time::Duration;
 use vassal::config::plan::{
     Action, App, EnvChange, Id, MountpointLost, Phase, RunAs, Source, Tyrant, VassalPlan,
 };
-use vassal::config::{Host, Input, Loaded, Status, World, load_emperor, load_vassal};
+use vassal::config::{Host, Input, Loaded, Status, World, load_emperor, load_vassal, placed};
 use vassal::error::Cause;
 use vassal::protocol::Replication;
 
@@ -630,11 +630,20 @@ fn templates_come_in_the_order_of_uwsgi() {
                  vassals-include-before = ib\nvassals-inherit-before = hb\nc = 3\nemperor-extra-ext = .conf\n\
                  emperor-nofollow";
     let plan = load_emperor(&[file(lines)], &Fake).unwrap().plan;
+    // Each with its place.
     let pairs = |pairs: &[(String, OsString)]| -> Vec<String> {
-        pairs.iter().map(|(key, value)| format!("{key} {}", value.display())).collect()
+        let shown = |(key, value): &(String, OsString)| {
+            let (key, place) = placed(key);
+            let place: Vec<_> = place.rsplitn(3, ':').collect();
+            format!("{key} {} at {}:{}", value.display(), place[1], place[0])
+        };
+        pairs.iter().map(shown).collect()
     };
-    assert_eq!(pairs(&plan.vassals.before), ["inherit hb", "include ib", "set a=%n", "set b=3"]);
-    assert_eq!(pairs(&plan.vassals.behind), ["inherit h", "include i"]);
+    assert_eq!(
+        pairs(&plan.vassals.before),
+        ["inherit hb at 8:26", "include ib at 7:26", "set a=%n at 5:14", "set b=3 at 6:15"]
+    );
+    assert_eq!(pairs(&plan.vassals.behind), ["inherit h at 4:19", "include i at 3:19"]);
     assert_eq!(
         (plan.discovery.extra_suffixes, plan.discovery.nofollow),
         (vec![OsString::from(".conf")], true)

@@ -7,7 +7,7 @@ use lexopt::Arg;
 
 use super::help;
 use crate::config::diagnostic::{Misuse, Report, misuse};
-use crate::config::input::{Input, ToCheck};
+use crate::config::input::{Input, ToCheck, placed};
 use crate::config::keys::options::Program;
 use crate::config::keys::row::{Group, Takes};
 use crate::config::keys::suggest;
@@ -126,7 +126,7 @@ fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocat
             Arg::Long("show-config") => show = Some(*at),
             Arg::Long(name) => {
                 let name = name.to_owned();
-                let row = program.find_option(&name).ok_or_else(|| unknown(program, &name))?;
+                let row = program.find_option(placed(&name).0).ok_or_else(|| unknown(program, &name))?;
                 let value = match row.takes {
                     Takes::Flag => parser.optional_value(),
                     Takes::Value(_) => Some(parser.value()?),

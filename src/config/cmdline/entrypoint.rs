@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::args::Command;
 use super::getopt::{self, Options, Step};
 use crate::config::bytes::leading_integer;
-use crate::config::diagnostic::{Diagnostics, Report};
+use crate::config::diagnostic::{COMMAND_LINE, Diagnostics, Report};
 use crate::config::input::Input;
 use crate::config::keys::values;
 use crate::protocol::EXIT_SETUP;
@@ -272,7 +272,7 @@ impl Entrypoint {
         for (name, value) in &command.flags {
             entry.own_flag(name, value, inputs).map_err(|message| {
                 let mut found = Diagnostics::default();
-                let (_, at) = found.add_option(name.as_bytes(), Some(value.as_bytes()));
+                let (_, at) = found.add_option(COMMAND_LINE, name.as_bytes(), Some(value.as_bytes()));
                 found.error(&at, message);
                 found.into_report()
             })?;

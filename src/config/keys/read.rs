@@ -73,14 +73,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Adds a good value to a list of options that are passed on as text, under the key that they have there.
+    /// Adds a good value to a list of options that are passed on as text, under the key that they have there,
+    /// with its place ([`placed`](crate::config::input::placed)).
     pub fn option(
         &mut self,
         list: &mut Vec<(String, OsString)>,
         key: &str,
         parse: fn(&[u8]) -> Parsed<OsString>,
     ) {
-        list.extend(self.value(parse).map(|value| (key.to_owned(), value)));
+        list.extend(self.value(parse).map(|value| (format!("{key}@{}", self.setting.value_at), value)));
     }
 
     /// Warns of a habit of other formats in the value, unless that was refused: then the hint has it.

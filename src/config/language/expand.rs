@@ -22,7 +22,7 @@ use super::magic::{self, FileMagic, Substituted};
 use super::placeholder::{self, Budget};
 use crate::config::bytes::{has_scheme, rsplit_once, split_once, substitute};
 use crate::config::diagnostic::Diagnostics;
-use crate::config::input::Input;
+use crate::config::input::{Input, placed};
 use crate::config::plan::Location;
 use crate::config::setting::{BYTES_MAX, Setting, State};
 use crate::config::world::World;
@@ -150,7 +150,8 @@ impl Expander<'_> {
     /// An option that comes from no file.
     fn option(&mut self, key: &str, value: Option<&std::ffi::OsString>, state: State) {
         let value = value.map(|value| value.as_bytes());
-        let (at, value_at) = self.found.add_option(key.as_bytes(), value);
+        let (key, place) = placed(key);
+        let (at, value_at) = self.found.add_option(place, key.as_bytes(), value);
         self.add(Setting {
             key: key.as_bytes().to_vec(),
             value: value.map(<[u8]>::to_vec),

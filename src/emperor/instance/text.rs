@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, getpid, set_dumpable_behavior};
 
 use crate::accounts::Accounts;
-use crate::config::{self, Host, Input, Status, World};
+use crate::config::{self, Host, Input, Status, World, placed};
 use crate::emperor::deputy::{Deputy, pull, tell};
 use crate::error::{Cause, Context, Result};
 use crate::identity::Identity;
@@ -78,7 +78,7 @@ impl Reader<'_> {
     /// Whether the key may be there: in the file, or in what all vassals read.
     fn may_ask(&self) -> bool {
         let has_key = |text: &[u8]| text.windows(KEY.len()).any(|part| part == KEY.as_bytes());
-        let may = |(key, value): &(String, OsString)| key != "set" || has_key(value.as_bytes());
+        let may = |(key, value): &(String, OsString)| placed(key).0 != "set" || has_key(value.as_bytes());
         has_key(self.text) || self.around.into_iter().flatten().any(may) || self.variables().next().is_some()
     }
 

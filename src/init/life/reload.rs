@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::accounts::Accounts;
 use crate::config::plan::{App, Phase, VassalPlan};
-use crate::config::{self, Input, Loaded, World};
+use crate::config::{self, Input, Loaded, World, placed};
 use crate::error::Context;
 use crate::files;
 use crate::identity::Identity;
@@ -271,7 +271,8 @@ fn replaced(inputs: &[Input], new: &[u8]) -> Vec<Input> {
 
 /// Whether files of the emperor's are read besides the vassal's file.
 fn has_templates(inputs: &[Input]) -> bool {
-    inputs
-        .iter()
-        .any(|input| matches!(input, Input::Option { key, .. } if key == "include" || key == "inherit"))
+    inputs.iter().any(|input| match input {
+        Input::Option { key, .. } => matches!(placed(key).0, "include" | "inherit"),
+        _ => false,
+    })
 }
