@@ -10,7 +10,7 @@ use crate::config::diagnostic::{Misuse, Report, misuse};
 use crate::config::input::{Input, ToCheck, placed};
 use crate::config::keys::options::Program;
 use crate::config::keys::row::{Group, Takes};
-use crate::config::keys::suggest;
+use crate::config::keys::{actions, suggest};
 use crate::names;
 
 /// What the command line asks for.
@@ -126,7 +126,9 @@ fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocat
             Arg::Long("show-config") => show = Some(*at),
             Arg::Long(name) => {
                 let name = name.to_owned();
-                let row = program.find_option(placed(&name).0).ok_or_else(|| unknown(program, &name))?;
+                let row = program
+                    .find_option(placed(&name).0)
+                    .ok_or_else(|| unknown(program, Vec::new(), &name))?;
                 let value = match row.takes {
                     Takes::Flag => parser.optional_value(),
                     Takes::Value(_) => Some(parser.value()?),
@@ -214,14 +216,14 @@ fn is_file(word: &OsStr) -> bool {
 }
 
 /// The help on names; without any, the overview.
-fn on(program: &Program, names: Vec<OsString>, at: &mut usize) -> Result<Invocation, Mistake> {
+fn on(program: &Program, words: Vec<OsString>, at: &mut usize) -> Result<Invocation, Mistake> {
     let mut text = String::new();
-    for (name, number) in names.into_iter().zip(*at + 1..) {
+    for (name, number) in words.into_iter().zip(*at + 1..) {
         let name = name.to_string_lossy();
         let name = name.trim_start_matches('-');
         text += &help::about(program, name).ok_or_else(|| {
             *at = number;
-            unknown(program, name)
+            unknown(program, actions::names(), name)
         })?;
     }
     Ok(Invocation::Help(if text.is_empty() { help::overview(program) } else { text }))
@@ -243,8 +245,9 @@ fn no_command(program: &Program, word: &str) -> Mistake {
     Mistake("unknown command".to_owned(), Some(hint))
 }
 
-fn unknown(program: &Program, name: &str) -> Mistake {
-    let mut names: Vec<_> = program.options().iter().map(|row| row.name).collect();
+/// The mistake of a name that none of these is, and no option.
+fn unknown(program: &Program, mut names: Vec<&str>, name: &str) -> Mistake {
+    names.extend(program.options().iter().map(|row| row.name));
     names.extend(MODES.iter().copied().chain(program.commands.split(' ')));
     unknown_option(name, &names)
 }
@@ -298,6 +301,7 @@ mod tests {
             ("--gid 1 --uid", "'--uid' needs a value", 20, ""),
             ("--help uidd1", "unknown option '--uidd1'", 19, ""),
             ("--help uid nothing-like-it", "unknown option '--nothing-like-it'", 23, ""),
+            ("--help mounnt", "unknown option '--mounnt'", 19, "did you mean '--mount'?"),
             ("--chek", "unknown option '--chek'", 12, "did you mean '--check'?"),
         ] {
             let hint = if hint.is_empty() { "try 'vassal-init --help'" } else { hint };
