@@ -62,6 +62,11 @@ impl Diagnostic {
         self
     }
 
+    /// Whether it is at this place of this source.
+    fn is_at(&self, at: &Location) -> bool {
+        Rc::ptr_eq(&self.at.file, &at.file) && (self.at.line, self.at.column) == (at.line, at.column)
+    }
+
     /// The finding on one line, without the text around it.
     pub fn summary(&self) -> String {
         let severity = if self.severity == Severity::Warning { "warning: " } else { "" };
@@ -169,11 +174,6 @@ impl Report {
         }
     }
 
-    /// A warning about a file as a whole.
-    pub fn about(file: &OsStr, message: String) -> Self {
-        let mut found = Diagnostics::default();
-        found.warning(&Diagnostics::operand(file.as_bytes()), message);
-        found.into_report()
     /// Gives findings in options their places in an emperor's file: [`placed`](super::input::placed).
     pub(super) fn place_options(&mut self) {
         for at in self.0.iter_mut().map(|found| &mut found.at).filter(|at| at.line == 0) {
@@ -186,6 +186,11 @@ impl Report {
         }
     }
 
+    /// A warning about a file as a whole.
+    pub fn about(file: &OsStr, message: String) -> Self {
+        let mut found = Diagnostics::default();
+        found.warning(&Diagnostics::operand(file.as_bytes()), message);
+        found.into_report()
     }
 
     /// The number of errors.
@@ -331,7 +336,7 @@ impl Diagnostics {
 
     /// Whether there is a finding at this place.
     pub fn has(&self, at: &Location) -> bool {
-        self.found.iter().any(|found| found.at == *at)
+        self.found.iter().any(|found| found.is_at(at))
     }
 
     /// Makes a mistake of the first warning in such words. Returns whether there is one.
@@ -374,10 +379,24 @@ impl Diagnostics {
             self.found.remove(gives_way.unwrap_or(FINDINGS_MAX));
         }
         // Kept in the order of the text, whatever order the checks run in.
-        let index = self.found.partition_point(|other| self.order(&other.at) <= self.order(at));
-        let (at, hint, weight) = (at.clone(), None, u8::from(severity == Severity::Warning));
-        self.found.insert(index, Diagnostic { severity, at, message, hint, weight, line, included_at });
-        #[allow(clippy::indexing_slicing)] // the element was put there just above
+        let mut index = self.found.partition_point(|other| self.order(&other.at) <= self.order(at));
+        // A line in a `for` is read in each turn, with another value: its mistake is told of once.
+        let about = |message: &str| match severity {
+            Severity::Error => message.bytes().position(|byte| byte == b':').unwrap_or(message.len()),
+            Severity::Warning => message.len(),
+        };
+        let is_again = |other: &Diagnostic| {
+            let is_same = other.message.get(..about(&other.message)) == message.get(..about(&message));
+            other.severity == severity && is_same && other.is_at(at)
+        };
+        let before = index.wrapping_sub(1);
+        if self.found.get(before).is_some_and(is_again) {
+            index = before;
+        } else {
+            let (at, hint, weight) = (at.clone(), None, u8::from(severity == Severity::Warning));
+            self.found.insert(index, Diagnostic { severity, at, message, hint, weight, line, included_at });
+        }
+        #[allow(clippy::indexing_slicing)] // the element is there
         &mut self.found[index]
     }
 

@@ -197,6 +197,18 @@ fn a_check_tells_of_files_that_the_user_cannot_have() {
         }
         // Files that PID 1 makes; rights that a group may give; and what a hook may have made before.
         for lines in [
+#[test]
+fn a_slip_in_a_loop_is_told_of_once() {
+    sandboxed(|sandbox| {
+        let text = "[uwsgi]\nuid = root\ncommand = x\nfor = 1 2 3\nstop-timeout = x%(_)\nuid = %(_),\n\
+                    env = A=%(_) # no\nhook-as-rot = exec:x\nmountpoint-chek = /%(_)\nendfor =\n\
+                    stop-timeout = x1\n";
+        let (_, said) = check(sandbox, text);
+        let places = said.lines().filter_map(|line| line.strip_prefix("FILE:")?.split(": ").next());
+        assert_eq!(places.collect::<Vec<_>>(), ["5:16", "6:7", "7:7", "8:1", "9:1", "11:16"], "{said}");
+    });
+}
+
             "pidfile = ROOTS/new\nlogto = ROOTS/there\nhttps-socket = :2,ROOTS/there,ROOTS/cert",
             "daemonize = ROOTS/log\npidfile = /run/scratch/groups/there",
             "hook-as-root = mkdir:/run/none\nlogto = /run/none/a\nspooler = ROOTS/none",
