@@ -1,7 +1,7 @@
 //! Slips in files: each is told of with its place, what is wrong and what to write, and right lines are not.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use crate::common::{Sandbox, run, sandboxed};
 
@@ -168,6 +168,10 @@ fn a_check_tells_of_files_that_the_user_cannot_have() {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         }
         let roots = "/run/scratch/roots";
+        symlink("../secret", format!("{roots}/link")).unwrap();
+        symlink("../secret/pid", format!("{roots}/pid")).unwrap();
+        fs::write("/run/scratch/secret/pid", "").unwrap();
+        let secret = "uWSGI is user 'user001', who may not search /run/scratch/secret\n".to_owned();
         let denied =
             |verb: &str, file: &str| format!("uWSGI is user 'user001', who may not {verb} {roots}/{file}\n");
         for (line, column, says) in [
@@ -178,13 +182,13 @@ fn a_check_tells_of_files_that_the_user_cannot_have() {
             ("spooler = ROOTS/none", 11, format!("there is no {roots}/none\n")),
             ("https-socket = :2,ROOTS/cert,ROOTS/key", 16, denied("read", "key")),
             ("https2 = addr=:2,cert=ROOTS/none,key=x", 10, format!("there is no {roots}/none\n")),
-            (
-                "pidfile = /run/scratch/secret/a",
-                11,
-                "uWSGI is user 'user001', who may not search /run/scratch/secret\n".into(),
-            ),
+            ("pidfile = /run/scratch/secret/a", 11, secret.clone()),
             ("logto = /run/none/a", 9, "there is no /run/none\n".to_owned()),
             ("standard-output = file:/run/none/a", 19, "there is no /run/none\n".to_owned()),
+            ("standard-output = file:/run/scratch", 19, "/run/scratch is a directory\n".to_owned()),
+            ("logto = ROOTS", 9, format!("{roots} is a directory\n")),
+            ("pidfile = ROOTS/link/pid", 11, secret.clone()),
+            ("pidfile = ROOTS/pid", 11, secret.clone()),
         ] {
             let lines = line.replace("ROOTS", roots);
             let (status, said) =
@@ -197,6 +201,18 @@ fn a_check_tells_of_files_that_the_user_cannot_have() {
         }
         // Files that PID 1 makes; rights that a group may give; and what a hook may have made before.
         for lines in [
+            "pidfile = ROOTS/new\nlogto = ROOTS/there\nhttps-socket = :2,ROOTS/there,ROOTS/cert",
+            "daemonize = ROOTS/log\npidfile = /run/scratch/groups/there",
+            "hook-as-root = mkdir:/run/none\nlogto = /run/none/a\nspooler = ROOTS/none",
+            "chroot = /srv\nspooler = ROOTS/none",
+        ] {
+            let lines = lines.replace("ROOTS", roots);
+            let (status, said) = check(sandbox, &format!("[uwsgi]\nuid = 1001\nhttp-socket = :1\n{lines}\n"));
+            assert_eq!((status, &*said), (0, ""), "{lines}");
+        }
+    });
+}
+
 #[test]
 fn a_slip_in_a_loop_is_told_of_once() {
     sandboxed(|sandbox| {

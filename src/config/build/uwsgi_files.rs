@@ -86,14 +86,29 @@ pub(crate) fn warn_of_denied(plan: &VassalPlan, world: &dyn World, found: &mut D
         Some(Id::Number(uid)) => (*uid, uid.to_string()),
         None => (0, String::new()),
     };
-    // Root opens the files for output.
-    let outputs = [&plan.output.out, &plan.output.err].into_iter().flatten();
-    let outputs = outputs.filter_map(|output| match &output.value {
-        Output::File(path) => Some((&output.key, &output.at, path, 0)),
-        _ => None,
-    });
-    let files = plan.output.of_uwsgi.iter().map(|file| (&file.key, &file.at, &file.value, uid));
-    for (key, at, path, uid) in outputs.chain(files) {
+    let mut files = Vec::new();
+    for output in [&plan.output.out, &plan.output.err].into_iter().flatten() {
+        // Root opens it.
+        if let Output::File(path) = &output.value {
+            files.push((&output.key, &output.at, path, 0));
+        }
+    }
+    for file in &plan.output.of_uwsgi {
+        files.push((&file.key, &file.at, &file.value, uid));
+    }
+    for (key, at, path, uid) in files {
+        if path.is_relative() {
+            continue;
+        }
+        // Where links lead; a file that is missing may have its directory.
+        let (mut real, mut skipped) = (world.real_path(path), 1);
+        if real.is_none() {
+            (real, skipped) = (path.parent().and_then(|parent| world.real_path(parent)), 0);
+        }
+        let above = match &real {
+            Some(real) => real.ancestors().skip(skipped),
+            None => path.ancestors().skip(1),
+        };
         // Rights as in access(2).
         let right = if key.starts_with("https") { 4 } else { 2 };
         // Where a group has the right, the user may be in it.
@@ -103,26 +118,30 @@ pub(crate) fn warn_of_denied(plan: &VassalPlan, world: &dyn World, found: &mut D
                 uid == 0 || bits & right == right
             })
         };
-        let mut above: Vec<_> = path.ancestors().skip(1).filter(|path| path.has_root()).collect();
+        let mut above: Vec<_> = above.collect();
         above.reverse();
         let above = above.into_iter().find(|directory| may(directory, 1) != Some(true));
         let place = above.unwrap_or(path);
-        let (why, hint) = match may(place, if above.is_some() { 1 } else { right }) {
+        let is_spooler = &**key == "spooler";
+        let is_directory = above.is_none() && world.status(place).is_some_and(|there| there.is_directory);
+        let may = may(place, if above.is_some() { 1 } else { right });
+        let place = place.display();
+        let denied = |verb| format!("uWSGI is user '{name}', who may not {verb} {place}");
+        let (why, hint) = match may {
+            Some(_) if is_directory && !is_spooler => {
+                (format!("{place} is a directory"), "name a file in it")
+            }
             Some(true) => continue,
-            Some(false) if above.is_some() => ("search", "write another path"),
-            Some(false) if right == 4 => ("read", "have it belong to that user"),
-            Some(false) => ("write", "have it belong to that user"),
+            Some(false) if above.is_some() => (denied("search"), "write another path"),
+            Some(false) => (denied(if right == 4 { "read" } else { "write" }), "have it belong to that user"),
             // PID 1 makes the other files.
-            None if above.is_some() || right == 4 || &**key == "spooler" => ("", "make it"),
+            None if above.is_some() || right == 4 || is_spooler => {
+                (format!("there is no {place}"), "make it")
+            }
             None => continue,
         };
-        let place = place.display();
-        let message = match why {
-            "" => format!("'{key}': there is no {place}"),
-            verb => format!("'{key}': uWSGI is user '{name}', who may not {verb} {place}"),
-        };
         if !found.has(at) {
-            found.warning(at, message).hint(hint);
+            found.warning(at, format!("'{key}': {why}")).hint(hint);
         }
     }
 }
