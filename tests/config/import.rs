@@ -104,7 +104,7 @@ fn programs_of_supervisords_become_vassals() {
             lines(&web),
             [
                 "[uwsgi]",
-                "command = /srv/web/bin/gunicorn --bind 127.0.0.1:80%(replica) app:app",
+                "command = /srv/web/bin/gunicorn --bind 127.0.0.1:%(replica + 7999) app:app",
                 "chdir = /srv/web",
                 "uid = user001",
                 "replicas = 2",
@@ -152,7 +152,7 @@ fn a_service_and_its_socket_become_a_vassal() {
                 "env = NAME=a b",
                 "exec-as-root = /bin/mkdir -p /run/web",
                 "hook-pre-app = safeexec:/bin/true",
-                "command = /usr/bin/web --port 8000  --name web",
+                "command = /usr/bin/web --port 8000 --name web",
                 "reload-signal = HUP",
                 "stop-timeout = 90",
                 "limit-nofile = 65536",
@@ -229,7 +229,7 @@ fn what_a_supervisor_has_beside_its_programs_is_taken_along() {
             "; with /run/scratch/app@.service.d/more.conf",
             "; for-readline = /none/%n",
             "exec-pre-app = first",
-            "command = second %n on %h at $5",
+            "command = second %n on %h at '$5'",
             "hook-as-root = chown:/run/app user001",
             "; MemoryMax=50%%: memory-max takes a number",
             "; TasksMax=infinity: no limit is what it has without a key",
@@ -241,6 +241,135 @@ fn what_a_supervisor_has_beside_its_programs_is_taken_along() {
             assert!(printed.lines().any(|one| one == line), "{line}\n{printed}");
         }
         checks(sandbox, &printed);
+    });
+}
+
+/// The lines that are printed for a unit, a program or a uWSGI file, all of which a check passes.
+fn imported(sandbox: &Sandbox, kind: &str, name: &str, text: &str) -> String {
+    let file = sandbox.file(name, text);
+    let printed = import(sandbox, &[kind, file.to_str().unwrap()]);
+    checks(sandbox, &printed);
+    printed
+}
+
+#[test]
+fn commands_are_split_quoted_and_expanded_as_systemd_does_it() {
+    sandboxed(|sandbox| {
+        let unit = "[Service]\nType=oneshot\nDynamicUser=yes\nStateDirectory=a\nStateDirectoryMode=0700\n\
+                    Environment=\"A=x y\" B='1 \"2\"' C=t\\tu\n\
+                    ExecStart=/bin/first ; /bin/second -x \\; ${A}\n\
+                    ExecStart=@/bin/app name $A '${A}' \"it's\" a\\x20b $$5 $HOME 1;2 ${STATE_DIRECTORY}\n\
+                    ExecStartPre=/bin/sh -c 'until $A; do sleep 1; done'\nExecStopPost=-/bin/rm ${A} $HOME\n\
+                    ExecStop=/bin/kill -s INT $MAINPID\nStandardError=inherit\nWorkingDirectory=-/srv\n\
+                    CapabilityBoundingSet=\nMemoryHigh=1G\nUnsetEnvironment=D E=f\nLimitCORE=0\nUser=\n\
+                    Environment=\nEnvironment=A=z\nPrivateDevices=no\nUMask=0027\n";
+        let printed = imported(sandbox, "systemd", "app.service", unit);
+        assert_eq!(
+            lines(&printed),
+            [
+                "[uwsgi]",
+                "uid = nobody",
+                "hook-as-root = mkdir:/var/lib/a",
+                "hook-as-root = chmod:/var/lib/a 0700",
+                "hook-as-root = chown:/var/lib/a nobody",
+                "exec-pre-app = /bin/first",
+                "exec-pre-app = /bin/second -x ';' z",
+                "command = /bin/app z z \"it's\" 'a b' '$5' $HOME 1;2 /var/lib/a",
+                "exec-pre-app = /bin/sh -c 'until $A; do sleep 1; done'",
+                "hook-as-user-atexit = safeexec:/bin/rm z $HOME",
+                "stop-signal = INT",
+                "chdir = /srv",
+                "cap-drop = all",
+                "cgroup-opt = memory.high=1G",
+                "unenv = D",
+                "unenv = E",
+                "env = A=z",
+                "umask = 0027",
+            ],
+            "{printed}"
+        );
+        for line in [
+            "; Environment=\"A=x y\" B='1 \"2\"' C=t\\tu: a later line takes it back",
+            "; ExecStart: $HOME: the value of the variable has to be written out",
+            "; LimitCORE=0: a program in front of the command has the same effect: prlimit --core=...",
+        ] {
+            assert!(printed.lines().any(|one| one == line), "{line}\n{printed}");
+        }
+        // Without an app it is none.
+        let socket = sandbox.file("lone.socket", "[Socket]\nListenStream=1\n");
+        let (is_done, _, error) = try_to_import(sandbox, &["systemd", socket.to_str().unwrap()]);
+        assert!(!is_done && error.contains("import: lone: no service with ExecStart, so it is no vassal"));
+    });
+}
+
+#[test]
+fn numbers_of_processes_stay_what_they_were() {
+    sandboxed(|sandbox| {
+        let text = "[supervisord]\nuser=user001\n[program:web]\n\
+                    command=x :80%(process_num)02d --n=%(process_num)d\nnumprocs=3\nnumprocs_start=1\n\
+                    autostart=true\nautorestart=true\numask=0o22\nenvironment=\n\
+                    stdout_logfile=/var/log/x-%(process_num)02d\n";
+        let printed = imported(sandbox, "supervisord", "supervisord.conf", text);
+        let expected = [
+            "[uwsgi]",
+            "uid = user001",
+            "command = x :%(replica + 8000) --n=%(replica)",
+            "replicas = 3",
+            "umask = 22",
+            "standard-output = file:/var/log/x-%(replica)",
+        ];
+        assert_eq!(lines(&printed), expected, "{printed}");
+        assert!(printed.contains("%%(replica) has no zeros in front") && !printed.contains("autostart"));
+        let php =
+            "[fcgi-program:php]\ncommand=x\nuser=user001\nsocket=tcp://localhost:9000\nsocket_backlog=9\n";
+        let printed = imported(sandbox, "supervisord", "php.conf", php);
+        assert_eq!(lines(&printed)[3..], ["listen = 127.0.0.1:9000", "listen = 9"], "{printed}");
+        let file = sandbox.file("bad.conf", "[program:../x]\ncommand=x\n");
+        let (is_done, _, error) = try_to_import(sandbox, &["supervisord", file.to_str().unwrap()]);
+        assert!(!is_done && error.ends_with("'../x' is no name of a program\n"), "{error}");
+    });
+}
+
+#[test]
+fn texts_in_yaml_json_and_xml_stay_as_they_are_written() {
+    sandboxed(|sandbox| {
+        for (name, text) in [
+            (
+                "a.yml",
+                "uwsgi:\n  uid: 1001\n  umask: 022\n  http-socket: :80\n  vacuum: yes\n  env: A=1\n  \
+                 env: B=2\n  master: true\n  x:\n",
+            ),
+            (
+                "a.json",
+                "{\"uwsgi\": {\"uid\": 1001, \"umask\": \"022\", \"http-socket\": \":80\", \
+                 \"vacuum\": \"yes\", \
+                 \"env\": \"A=1\", \"env\": \"B=2\", \"master\": true, \"x\": {\"y\": 1}}}",
+            ),
+            (
+                "a.xml",
+                "<uwsgi><uid>1001</uid><umask>022</umask><http-socket>:80</http-socket><vacuum>yes</vacuum>\
+                 <env>A=1</env><env>B=2</env><master/><app mountpoint='/'><script>x</script></app></uwsgi>",
+            ),
+        ] {
+            let printed = imported(sandbox, "uwsgi", name, text);
+            let expected = [
+                "uid = 1001",
+                "umask = 022",
+                "http-socket = :80",
+                "vacuum = yes",
+                "env = A=1",
+                "env = B=2",
+                "master = true",
+            ];
+            assert_eq!(lines(&printed)[1..], expected, "{printed}");
+            let lacks =
+                ["\n; x: uWSGI takes no list", "\n; x: uWSGI passes over", "\n; <app>: an app in an "];
+            assert!(lacks.iter().any(|line| printed.contains(line)), "{printed}");
+        }
+        let two =
+            "<a><uwsgi><uid>0</uid><socket>:1</socket></uwsgi><uwsgi id='b'><socket>:2</socket></uwsgi></a>";
+        let printed = imported(sandbox, "uwsgi", "b.xml", two);
+        assert_eq!(lines(&printed), ["[uwsgi]", "uid = 0", "socket = :1", "[b]", "socket = :2"]);
     });
 }
 
