@@ -624,6 +624,20 @@ fn where_vassals_are_is_guessed_as_uwsgi_does() {
 }
 
 #[test]
+fn modes_of_sockets_are_read_as_uwsgi_reads_them() {
+    for (line, mode) in [
+        ("", None),
+        ("chmod-socket", Some(0o666)),
+        ("chmod-socket = 1", Some(0o666)),
+        ("chmod-socket = 640", Some(0o640)),
+    ] {
+        let loaded =
+            load_vassal(&[file(&format!("command = x\nlisten = /x\n{line}"))], false, &Fake).unwrap();
+        assert_eq!(loaded.plan.listen[0].value.mode, mode, "{line}");
+    }
+}
+
+#[test]
 fn templates_come_in_the_order_of_uwsgi() {
     let lines = "emperor = /x\nvassals-include = i\nvassals-inherit = h\nvassal-set = a=%%n\n\
                  vassals-set = b=%(c)\n\

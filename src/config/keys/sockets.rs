@@ -18,9 +18,9 @@ pub(crate) struct Common {
     pub reuse_port: bool,
 }
 
-/// A socket's mode, octal; an empty value is 666, as in uWSGI.
+/// A socket's mode, octal; without a value, and for 1, it is 666, as in uWSGI.
 pub(crate) fn mode(text: &[u8]) -> Parsed<u32> {
-    if text.is_empty() { Ok(0o666) } else { values::octal(text, 0o777) }
+    if matches!(text, b"" | b"1") { Ok(0o666) } else { values::octal(text, 0o777) }
 }
 
 /// `USER[:GROUP]`; as in uWSGI, one of them may be empty.
