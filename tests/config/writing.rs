@@ -256,3 +256,15 @@ fn strict_refuses_what_nobody_knows_and_takes_what_is_uwsgis() {
         assert_eq!(said.matches("has no effect: the emperor does not read it").count(), 2, "{said}");
     });
 }
+
+#[test]
+fn an_emperors_file_is_told_the_emperors_own_key() {
+    sandboxed(|sandbox| {
+        let file = sandbox.ini("emperor", "emperor = /v\npidfile = /x\nstats = /y\nmaster = true");
+        let output = sandbox.program("emperor").arg("--check").arg(&file).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let hints: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("  hint: ")).collect();
+        assert_eq!(hints, ["write 'emperor-pidfile'", "write 'emperor-stats'"], "{said}");
+        assert_eq!(said.matches("has no effect").count(), 3, "{said}");
+    });
+}

@@ -142,7 +142,11 @@ fn unread(setting: &Setting, unknown: &Unknown<'_>, found: &mut Diagnostics) {
     } else if unknown.strict && !uwsgi::has(&setting.key) {
         found.error(&setting.at, format!("unknown option '{key}'"));
     } else if !setting.used.get() {
-        found.warning(&setting.at, format!("'{key}' has no effect: the emperor does not read it"));
+        let told = found.warning(&setting.at, format!("'{key}' has no effect: the emperor does not read it"));
+        let own = format!("emperor-{key}");
+        if EMPEROR.find(own.as_bytes()).is_some() {
+            told.hint(format!("write '{own}'"));
+        }
     }
 }
 
