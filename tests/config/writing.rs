@@ -29,6 +29,7 @@ const SLIPS: &[(&str, &str, &str, &str)] = &[
         "'daemonize' is in 'chdir' here",
         "from the root",
     ),
+    ("http-socket = :1\nchmod-socket = 0666", "3:16", "'chmod-socket': uWSGI takes three digits", ""),
     ("http-socket = :1\nMASTER = 1", "3:1", "unknown option 'MASTER'", "did you mean 'master'?"),
     ("http-socket = :1\nlazy_apps = 1", "3:1", "unknown option 'lazy_apps'", "did you mean 'lazy-apps'?"),
     ("http-socket = :1\nprocesses: 4", "3:1", "unknown option 'processes: 4'", "write 'processes = ...'"),
@@ -82,10 +83,39 @@ const SLIPS: &[(&str, &str, &str, &str)] = &[
     ("command = cd /srv && ./run > log", "2:11", "'&&' is an argument, as there is no shell", "sh -c '...'"),
     ("command = a | b", "2:11", "'|' is an argument, as there is no shell", "sh -c '...'"),
     ("command = a $HOME", "2:11", "'$HOME' is an argument, as there is no shell", "sh -c '...'"),
+    ("command = \"sleep 100\"", "2:11", "is taken for the program", "without them"),
     ("command = A=b prog", "2:11", "'A=b' is taken for the program", "write 'env = NAME=VALUE'"),
     ("hook-as-root = exce:true", "2:16", "unknown action 'exce', did you mean 'exec'?", ""),
     ("mount-as-root = none /a /b bnid", "2:17", "unknown mount flag 'bnid', did you mean 'bind'?", ""),
     ("cap = sys_admn", "2:7", "unknown capability 'sys_admn', did you mean 'sys_admin'?", ""),
+    ("command = [\"python\", \"app.py\"]", "2:11", "is taken for the program", "without brackets"),
+    ("chdir = /srv/\\", "2:9", "'chdir': a value is one line", "all of it in this one"),
+    ("mountpoint-check = /a, /b", "2:20", "'mountpoint-check': it is one path", "a line for each"),
+    ("listen = /run/a /run/b", "2:10", "'listen': it is one path", "a line for each"),
+    ("command = exec ./run", "2:11", "'exec' is taken for the program", "sh -c '...'"),
+    ("command = source venv/bin/activate", "2:11", "'source' is taken for the program", "sh -c '...'"),
+    ("command = ./run \\", "2:11", "escapes nothing: a value is one line", ""),
+    ("env = A = b", "2:7", "'env': a blank is part of the name", "NAME=VALUE"),
+    ("env = export A=b", "2:7", "'env': a blank is part of the name", "NAME=VALUE"),
+    ("env = A=\"b c\"", "2:7", "'env': the quotes are part of the value", "without them"),
+    ("env = PATH=/x:$PATH", "2:7", "'env': the value of a variable is $(NAME)", "write it so"),
+    ("env = PATH=/x:${PATH}", "2:7", "'env': the value of a variable is $(NAME)", "write it so"),
+    ("export A=b", "2:1", "unknown option 'export A'", "did you mean 'env'?"),
+    ("environment = A=b", "2:1", "'environment'", "did you mean 'env'?"),
+    ("ExecStart = x", "2:1", "unknown option 'ExecStart'", "did you mean 'command'?"),
+    ("set uid = nobody", "2:1", "unknown option 'set uid'", "did you mean 'set'?"),
+    ("chdir = ~/app", "2:9", "'chdir': '~' is no home here", "the whole path"),
+    ("chdir = $HOME/app", "2:9", "'chdir': the value of a variable is $(NAME)", "write it so"),
+    ("chdir = /srv/%(vasal)", "2:9", "'chdir': what is in parentheses has no value", "a line above"),
+    ("chroot = $(NOPE)/x", "2:10", "'chroot': what is in parentheses has no value", "the environment"),
+    ("uid = %(vasal)", "2:7", "'uid': '%(vasal)' is not a name", ""),
+    ("listen = tcp://127.0.0.1:80", "2:10", "is not an address: write 127.0.0.1:9191", ""),
+    ("listen = unix:/run/x.sock", "2:10", "is not an address: write 127.0.0.1:9191", ""),
+    ("hook-as-root = mount: proc none /p", "2:16", "write 'mount:TYPE SOURCE TARGET FLAGS DATA'", ""),
+    ("// a comment", "2:1", "unknown option '// a comment'", "a comment begins with ';' or '#'"),
+    ("/* a comment */", "2:1", "unknown option '/* a comment */'", "a comment begins with ';' or '#'"),
+    ("stop-timeout = 10sec", "2:16", "'10sec' is not a duration: write 5, 1.5, 250ms, 5s or 2m", ""),
+    ("memory-max = 1gb", "2:14", "'1gb' is not a size: write 512M, or max", ""),
     ("cap = nothing", "2:7", "unknown capability 'nothing' (there are chown, ", ""),
 ];
 
@@ -95,6 +125,8 @@ const HEADERS: &[(&str, &str, &str)] = &[
     ("; a\n[vassal]\ncommand = x\n", "2:1", "write '[uwsgi]' in the place of '[vassal]'"),
     ("[UWSGI]\ncommand = x\n", "1:1", "write '[uwsgi]' in the place of '[UWSGI]'"),
     ("\ncommand = x\n", "2:1", "write a line '[uwsgi]' above this one"),
+    ("[ uwsgi ]\ncommand = x\n", "1:1", "write '[uwsgi]' in the place of '[ uwsgi ]'"),
+    ("[uwsgi] ; x\ncommand = x\n", "1:1", "write '[uwsgi]' in the place of '[uwsgi] ; x'"),
     ("[program:a]\ncommand=x\n", "1:1", "'scripts/import' makes a vassal's file of it"),
     ("[Unit]\nAfter=a\n[Service]\nExecStart=x\n", "1:1", "'scripts/import' makes a vassal's file of it"),
     ("{\"uwsgi\": {\"command\": \"x\"}}\n", "1:1", "'scripts/import' makes a vassal's file of it"),
@@ -109,6 +141,14 @@ const RIGHT: &[&str] = &[
     "command = x\nenv = GREETING=it\u{2019}s \"quoted\"#1;2",
     "command = x\n; 100% sure\n# %V",
     "command = %(domain)\ndomain = example.com",
+    "command = \"/opt/my app/run\" 'a b'",
+    "command = x\nlisten = /x\nchmod-socket = 0660",
+    "http-socket = /x\nchmod-socket = 1",
+    "command = [ -e /x ]",
+    "command = x\nenv = A=it's 5$ $b {\"c\": \"d\"}\nenv = B=%%(message)s $(A)",
+    "command = x\nchdir = /srv/my app/\nmountpoint-lost = hook:exec:a ; b $C",
+    "command = x\nchdir\t=\t/srv \r\nstop-timeout = 5\r",
+    "clean-env = yes\ncommand = x\nclean-env = off\n[other]\na = 1\n[uwsgi]\numask = 0022",
     "http-socket = :1\nmy-placeholder = 1\nprojekt = x",
     "http-socket = :1\nhttp-timeout = 15\npyhome = /venv\nchdir2 = /x\nvassal-sos-backlog = 3",
     "http = :1\nsocket = :2",
@@ -158,6 +198,32 @@ fn nothing_is_said_of_right_lines() {
 }
 
 #[test]
+fn lines_above_the_section_are_told_of() {
+    sandboxed(|sandbox| {
+        let (status, said) = check(sandbox, "; a\numask = 077\n[uwsgi]\nuid = root\ncommand = x\n");
+        let told =
+            "FILE:2:1: warning: it has no effect: options stand below a line '[uwsgi]'\n    umask = 077\n";
+        assert!(status == 0 && said.starts_with(told), "{said}");
+        let wide: Vec<u8> = "[uwsgi]\ncommand = x\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let (status, said) = check(sandbox, &String::from_utf8(wide).unwrap());
+        assert!(status == 78 && said.contains("FILE:1:1: the line holds a NUL byte\n"), "{said}");
+        assert!(said.ends_with("  hint: save the file as UTF-8\n"), "{said}");
+    });
+}
+
+#[test]
+fn a_slip_in_a_loop_is_told_of_once() {
+    sandboxed(|sandbox| {
+        let text = "[uwsgi]\nuid = root\ncommand = x\nfor = 1 2 3\nstop-timeout = x%(_)\nuid = %(_),\n\
+                    env = A=%(_) # no\nhook-as-rot = exec:x\nmountpoint-chek = /%(_)\nendfor =\n\
+                    stop-timeout = x1\n";
+        let (_, said) = check(sandbox, text);
+        let places = said.lines().filter_map(|line| line.strip_prefix("FILE:")?.split(": ").next());
+        assert_eq!(places.collect::<Vec<_>>(), ["5:16", "6:7", "7:7", "8:1", "9:1", "11:16"], "{said}");
+    });
+}
+
+#[test]
 fn a_check_tells_of_files_that_the_user_cannot_have() {
     sandboxed(|sandbox| {
         run("mkdir", &["-m", "755", "/run/scratch/roots", "/run/scratch/roots/spool"]);
@@ -201,30 +267,6 @@ fn a_check_tells_of_files_that_the_user_cannot_have() {
         }
         // Files that PID 1 makes; rights that a group may give; and what a hook may have made before.
         for lines in [
-            "pidfile = ROOTS/new\nlogto = ROOTS/there\nhttps-socket = :2,ROOTS/there,ROOTS/cert",
-            "daemonize = ROOTS/log\npidfile = /run/scratch/groups/there",
-            "hook-as-root = mkdir:/run/none\nlogto = /run/none/a\nspooler = ROOTS/none",
-            "chroot = /srv\nspooler = ROOTS/none",
-        ] {
-            let lines = lines.replace("ROOTS", roots);
-            let (status, said) = check(sandbox, &format!("[uwsgi]\nuid = 1001\nhttp-socket = :1\n{lines}\n"));
-            assert_eq!((status, &*said), (0, ""), "{lines}");
-        }
-    });
-}
-
-#[test]
-fn a_slip_in_a_loop_is_told_of_once() {
-    sandboxed(|sandbox| {
-        let text = "[uwsgi]\nuid = root\ncommand = x\nfor = 1 2 3\nstop-timeout = x%(_)\nuid = %(_),\n\
-                    env = A=%(_) # no\nhook-as-rot = exec:x\nmountpoint-chek = /%(_)\nendfor =\n\
-                    stop-timeout = x1\n";
-        let (_, said) = check(sandbox, text);
-        let places = said.lines().filter_map(|line| line.strip_prefix("FILE:")?.split(": ").next());
-        assert_eq!(places.collect::<Vec<_>>(), ["5:16", "6:7", "7:7", "8:1", "9:1", "11:16"], "{said}");
-    });
-}
-
             "pidfile = ROOTS/new\nlogto = ROOTS/there\nhttps-socket = :2,ROOTS/there,ROOTS/cert",
             "daemonize = ROOTS/log\npidfile = /run/scratch/groups/there",
             "hook-as-root = mkdir:/run/none\nlogto = /run/none/a\nspooler = ROOTS/none",

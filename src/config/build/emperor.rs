@@ -37,7 +37,7 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         match EMPEROR.find(&setting.key).map(|row| row.read) {
             Some(Read::Emperor(read)) => {
                 read(&mut draft, &mut reader);
-                reader.tell_of_habits();
+                reader.tell_of_habits(|_, _| None);
             }
             Some(Read::Hook) => {
                 if let Some(hook) = for_vassals(&mut reader) {

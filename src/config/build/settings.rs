@@ -94,7 +94,9 @@ impl<'a> Unknown<'a> {
             true => found.error(&setting.at, message),
             false => found.warning(&setting.at, message),
         };
-        if let Some(close) = close {
+        if close.is_none() && matches!(*setting.key, [b'/', b'/' | b'*', ..]) {
+            found.hint("a comment begins with ';' or '#'");
+        } else if let Some(close) = close {
             // As in `uid nobody`.
             let has_value = setting.text().is_empty() && setting.key.iter().any(is_in_no_name);
             found.hint(if has_value && setting.key.starts_with(close.as_bytes()) {
@@ -150,4 +152,6 @@ fn is_in_no_name(byte: &u8) -> bool {
 }
 
 /// Words of other programs and languages, with the key here that means the same.
-const FOREIGN: &str = "elif else\nelseif else\nfor-each for\nforeach for\ngroup gid\nuser uid\n";
+const FOREIGN: &str = "\
+    directory chdir\nelif else\nelseif else\nenvironment env\nexecstart command\nexport env\nfor-each for\n\
+    foreach for\ngroup gid\nuser uid\nworkingdirectory chdir\n";

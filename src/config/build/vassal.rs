@@ -12,8 +12,8 @@ use crate::config::keys::hooks::{FAMILIES, Family, HookKey, phase_names};
 use crate::config::keys::read::Reader;
 use crate::config::keys::row::Read;
 use crate::config::keys::sockets::{self, Common};
-use crate::config::keys::values;
 use crate::config::keys::vassal::VASSAL_INIT;
+use crate::config::keys::{habits, values};
 use crate::config::language::expand::NOT_IN;
 use crate::config::plan::{
     Action, App, Clue, Hook, Listen, Located, Location, Phase, Privileges, ReadyCheck, VassalPlan,
@@ -108,8 +108,13 @@ pub(crate) fn plan(
                 let ours = of_ours(setting, found);
                 let mut reader = Reader { setting: &ours, found };
                 read(&mut draft, &mut reader);
-                reader.tell_of_habits();
-                for_uwsgi.extend((with_uwsgi && is_also_uwsgis(setting)).then_some(setting));
+                reader.tell_of_habits(habits::of_vassals);
+                if with_uwsgi && is_also_uwsgis(setting) {
+                    if setting.name() == "chmod-socket" && !matches!(setting.text(), b"1" | [_, _, _]) {
+                        reader.checked::<()>(Err("uWSGI takes three digits, as 666".to_owned()));
+                    }
+                    for_uwsgi.push(setting);
+                }
             }
             Some(Read::Language) if setting.key == b"strict" => {
                 Reader { setting, found }.value(values::boolean);
@@ -214,24 +219,25 @@ fn say_unknown(settings: &[Setting], left_over: &[&Setting], with_uwsgi: bool, f
     }
     let unknown = Unknown::new(&VASSAL_INIT, settings);
     for setting in left_over.iter().filter(|setting| setting.key != b"strict") {
-        if is_emperors(&setting.key) && !setting.used.get() {
-            let message = format!("'{}' only counts in the emperor's file", setting.key.escape_ascii());
-            found.warning(&setting.at, message);
+        let (why, hint) = if is_emperors(&setting.key) && !setting.used.get() {
+            ("only counts in the emperor's file", None)
         } else if with_uwsgi {
             // uWSGI reports its own unknown options: `strict` is handed on to it.
             unknown.tell(setting, false, found);
+            continue;
         } else if let HookKey::Uwsgi = HookKey::of(&setting.key) {
-            let message = format!("'{}' only runs inside uWSGI", setting.key.escape_ascii());
-            found.warning(&setting.at, message).hint("the app is another program here");
+            ("only runs inside uWSGI", Some("the app is another program here"))
         } else if !setting.used.get() && listen::is_uwsgis(setting) {
-            let message =
-                format!("'{}' is for uWSGI, and the app is another program", setting.key.escape_ascii());
-            found.warning(&setting.at, message).hint("'listen = ADDRESS' binds a socket for any app");
+            let hint = "'listen = ADDRESS' binds a socket for any app";
+            ("is for uWSGI, and the app is another program", Some(hint))
         } else {
             // A setting from the environment may be meant for other vassals, or for another program.
             let is_written = setting.at.line > 0;
             unknown.tell(setting, unknown.strict || is_written, found);
-        }
+            continue;
+        };
+        let message = format!("'{}' {why}", setting.key.escape_ascii());
+        found.warning(&setting.at, message).hint = hint.map(str::to_owned);
     }
 }
 

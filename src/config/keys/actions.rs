@@ -267,10 +267,9 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
             let source = word(&mut rest, "source")?;
             let target = word(&mut rest, "target")?;
             let flags = take(&mut rest);
-            if fs_type.starts_with(b"-") || flags.starts_with(b"-") {
-                return Err(
-                    "this is how mount(8) is called: write 'mount:TYPE SOURCE TARGET FLAGS DATA'".into()
-                );
+            // As mount(8) is called, or with a blank in front.
+            if fs_type.starts_with(b"-") || matches!(flags, [b'-' | b'/', ..]) {
+                return Err("write 'mount:TYPE SOURCE TARGET FLAGS DATA'".into());
             }
             if flags.contains(&b'=') {
                 return Err(data_as_flags(flags));
@@ -536,7 +535,7 @@ mod tests {
         for text in ["mount:bind /a /b", "mount:rbind /a /b ro"] {
             assert_eq!(wrong(text), "a bind is a flag: write 'mount:none SOURCE TARGET bind'");
         }
-        for text in ["mount:-t proc none /t", "mount:tmpfs none /t -o size=1m"] {
+        for text in ["mount:-t proc none /t", "mount:tmpfs none /t -o size=1m", "mount: proc none /t"] {
             assert!(wrong(text).ends_with("write 'mount:TYPE SOURCE TARGET FLAGS DATA'"), "{text}");
         }
         assert_eq!(wrong("/x"), "'/x' is not action:argument");

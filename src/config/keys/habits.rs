@@ -2,23 +2,29 @@
 //! a shell understands. Nothing of it is a mistake by itself, so it is told of with a warning, or with the
 //! mistake that it leads to.
 
+use crate::config::bytes::split_once;
 use crate::names;
 
 /// The keys whose value is split into words, and executed without a shell.
 const COMMANDS: &str = "command privileged-binary-patch-arg unprivileged-binary-patch-arg";
 
 /// The keys whose value a shell reads, or that have a value of another key in theirs.
-const OTHERS: &str =
-    "emperor-on-demand-exec exec-as-emperor hook-as-emperor ready-check vassal-set vassals-set";
+const OTHERS: &str = "\
+    emperor-on-demand-exec exec-as-emperor hook-as-emperor mountpoint-lost ready-check vassal-set \
+    vassals-set";
+
+const QUOTES: &str = "the quotes are part of the value";
+const UNQUOTED: &str = "write it without them";
+const COMMENT: &str = "a comment is a line of its own";
+const SHELL: &str = "write: sh -c '...'; a comment is a line of its own";
 
 /// A habit in a value: what comes of it, and what to write.
 pub(crate) struct Habit(pub String, pub &'static str);
 
-/// The first habit in the value of a key.
+/// The first habit in the value of a key, if that is no command.
 pub(crate) fn find(key: &[u8], text: &[u8]) -> Option<Habit> {
     /// For U+2018, an opening quote; U+201C to U+201E.
     const TYPOGRAPHIC: [&str; 4] = ["\u{2018}", "\u{201c}", "\u{201d}", "\u{201e}"];
-    const COMMENT: &str = "a comment is a line of its own";
     let has = |quote: &str| text.windows(quote.len()).any(|part| part == quote.as_bytes());
     if names::contains(OTHERS, key) {
         None
@@ -28,9 +34,9 @@ pub(crate) fn find(key: &[u8], text: &[u8]) -> Option<Habit> {
             "write it without them, or with \"",
         ))
     } else if names::contains(COMMANDS, key) {
-        of_shell(text)
-    } else if matches!(text, [b'"', .., b'"'] | [b'\'', .., b'\'']) {
-        Some(Habit("the quotes are part of the value".to_owned(), "write it without them"))
+        None
+    } else if is_quoted(text) {
+        Some(Habit(QUOTES.to_owned(), UNQUOTED))
     } else {
         let behind = text.windows(2).find(|two| matches!(two, [b' ' | b'\t', b';' | b'#']))?;
         let sign = char::from(behind.last().copied().unwrap_or_default());
@@ -38,15 +44,64 @@ pub(crate) fn find(key: &[u8], text: &[u8]) -> Option<Habit> {
     }
 }
 
-/// The first word of a command that means something to a shell only.
-fn of_shell(text: &[u8]) -> Option<Habit> {
+fn is_quoted(text: &[u8]) -> bool {
+    matches!(text, [b'"', .., b'"'] | [b'\'', .., b'\''])
+}
+
+/// The first habit in the value of a vassal's key that [`find`] does not look for: what a shell, a unit of
+/// systemd or a JSON file would take otherwise.
+pub(crate) fn of_vassals(key: &[u8], text: &[u8]) -> Option<Habit> {
+    /// The keys with one path.
+    const PATHS: &str = "chdir chroot listen mount-check mountpoint-check";
+    if names::contains(COMMANDS, key) {
+        return in_command(text);
+    }
+    let has = |is_meant: fn(&[u8]) -> bool| text.windows(2).any(is_meant);
+    let (message, hint) = if key == b"env" {
+        in_variable(text)?
+    } else if names::contains(OTHERS, key) {
+        return None;
+    } else if has(|two| matches!(two, [b'%' | b'$', b'('])) {
+        ("what is in parentheses has no value", "set it in a line above, or in the environment")
+    } else if has(|two| matches!(two, [b'$', b'{' | b'A'..=b'Z' | b'a'..=b'z'])) {
+        VARIABLE
+    } else if text.starts_with(b"~") {
+        ("'~' is no home here", "write the whole path")
+    } else if text.ends_with(b"\\") {
+        ("a value is one line", "write all of it in this one")
+    } else if names::contains(PATHS, key) && has(|two| two == b" /") {
+        ("it is one path", "write a line for each")
+    } else {
+        return None;
+    };
+    Some(Habit(message.to_owned(), hint))
+}
+
+const VARIABLE: (&str, &str) = ("the value of a variable is $(NAME)", "write it so");
+
+/// A habit in `NAME=VALUE`.
+fn in_variable(text: &[u8]) -> Option<(&'static str, &'static str)> {
+    let (name, value) = split_once(text, b'=')?;
+    let mut references = value.split(|byte| *byte == b'$').skip(1);
+    if name.contains(&b' ') {
+        Some(("a blank is part of the name", "write NAME=VALUE"))
+    } else if is_quoted(value) {
+        Some((QUOTES, UNQUOTED))
+    } else if references.any(|rest| rest.strip_prefix(b"{").unwrap_or(rest).starts_with(name)) {
+        Some(VARIABLE)
+    } else {
+        None
+    }
+}
+
+/// The first word of a command that means something to a shell only, or that only another format has.
+fn in_command(text: &[u8]) -> Option<Habit> {
+    /// Commands that are no programs.
+    const BUILT_IN: &str = ". cd exec export set source ulimit";
+    const PROGRAM: &str = "is taken for the program";
     let mut words = words(text);
     let first = words.next()?;
     let name = first.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
-    if name > 0 && first.get(name) == Some(&b'=') {
-        let message = format!("'{}' is taken for the program", String::from_utf8_lossy(first));
-        return Some(Habit(message, "write 'env = NAME=VALUE' in a line of its own"));
-    }
     let is_of_shell = |word: &&[u8]| match word {
         [b'~', b'/', ..]
         | [b'>' | b'<' | b'|' | b'&' | b';' | b'$' | b'`' | b'#', ..]
@@ -54,15 +109,32 @@ fn of_shell(text: &[u8]) -> Option<Habit> {
         [.., b'\\', b';'] => false,
         word => word.ends_with(b";"),
     };
-    let word = [first].into_iter().chain(words).find(is_of_shell)?;
-    let message = format!("'{}' is an argument, as there is no shell", String::from_utf8_lossy(word));
-    Some(Habit(
-        message,
-        match word {
-            [b'#', ..] => "a comment is a line of its own",
-            _ => "write: sh -c '...'; a comment is a line of its own",
-        },
-    ))
+    let (word, what, hint) = if name > 0 && first.get(name) == Some(&b'=') {
+        (first, PROGRAM, "write 'env = NAME=VALUE' in a line of its own")
+    } else if matches!(first, [b'[', _, ..]) {
+        // As JSON has it; '[' alone is a program.
+        (first, PROGRAM, "write the words without brackets and commas")
+    } else if is_one_word(first, text) {
+        (first, PROGRAM, UNQUOTED)
+    } else if let Some(word) = [first].into_iter().chain(words).find(is_of_shell) {
+        (word, "is an argument, as there is no shell", if word.starts_with(b"#") { COMMENT } else { SHELL })
+    } else if names::contains(BUILT_IN, first) {
+        (first, PROGRAM, SHELL)
+    } else {
+        return None;
+    };
+    Some(Habit(format!("'{}' {what}", String::from_utf8_lossy(word)), hint))
+}
+
+/// Whether quotes make one word of a program and its arguments. A path may have blanks, too:
+/// `"/opt/my app/run"`.
+fn is_one_word(first: &[u8], text: &[u8]) -> bool {
+    let has_path = |text: &[u8]| text.contains(&b'/');
+    is_quoted(first)
+        && first.len() == text.len()
+        && split_once(text, b' ').is_some_and(|(program, rest)| {
+            matches!(rest, [b'/' | b'-', ..]) || !has_path(rest) || !has_path(program)
+        })
 }
 
 /// The words of a command, as they are written.
@@ -87,7 +159,8 @@ mod tests {
     use super::*;
 
     fn found(key: &str, text: &str) -> Option<String> {
-        find(key.as_bytes(), text.as_bytes()).map(|Habit(message, _)| message)
+        let (key, text) = (key.as_bytes(), text.as_bytes());
+        find(key, text).or_else(|| of_vassals(key, text)).map(|Habit(message, _)| message)
     }
 
     #[test]
@@ -99,9 +172,10 @@ mod tests {
         assert!(found("chdir", "\"/tmp\"").is_some() && found("chdir", "'/tmp'").is_some());
         assert_eq!(found("uid", "a # x").as_deref(), Some("'#' and what follows it are part of the value"));
         assert!(found("uid", "a\t; x").is_some());
-        for text in ["/a#b", "it\u{2019}s", "A=\"x\"", "\"", "a;b", ""] {
+        for text in ["/a#b", "it\u{2019}s", "A=\"x\" y", "\"", "a;b", ""] {
             assert_eq!(found("env", text), None, "{text}");
         }
+        assert_eq!(found("env", "A='x'").as_deref(), Some("the quotes are part of the value"));
         assert_eq!(found("vassal-set", "command=sh -c 'a ; b'"), None);
         assert_eq!(found("ready-check", "exec:a ; b"), None);
     }
@@ -129,9 +203,21 @@ mod tests {
             "find . -exec rm {} \\;",
             "sh -c 'echo $A > b'",
             "./a=b c",
+            "\"/opt/my app/run\"",
+            "\"/opt/my app/run\" 'x y'",
             "",
         ] {
-            assert_eq!(word(text), None, "{text}");
+            assert_eq!(found("command", text), None, "{text}");
+        }
+        for text in [
+            "\"sleep 100\"",
+            "'/bin/cat /etc/passwd'",
+            "\"/bin/a -c /x/y\"",
+            "\"node app/x.js\"",
+            "'/bin/a b'",
+        ] {
+            let told = format!("'{text}' is taken for the program");
+            assert_eq!(found("command", text), Some(told), "{text}");
         }
     }
 }

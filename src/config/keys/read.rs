@@ -84,10 +84,11 @@ impl<'a> Reader<'a> {
         list.extend(self.value(parse).map(|value| (format!("{key}@{}", self.setting.value_at), value)));
     }
 
-    /// Warns of a habit of other formats in the value, unless that was refused: then the hint has it.
-    pub fn tell_of_habits(&mut self) {
-        let at = &self.setting.value_at;
-        if let Some(Habit(message, hint)) = habits::find(&self.setting.key, self.text())
+    /// Warns of a habit of other formats in the value, or of one that only this program looks for, unless the
+    /// value was refused: then the hint has it.
+    pub fn tell_of_habits(&mut self, own: fn(&[u8], &[u8]) -> Option<Habit>) {
+        let (key, at) = (&self.setting.key, &self.setting.value_at);
+        if let Some(Habit(message, hint)) = habits::find(key, self.text()).or_else(|| own(key, self.text()))
             && !self.found.has(at)
         {
             let message = format!("'{}': {message}", self.setting.key.escape_ascii());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::suggest;
-use crate::config::bytes::{integer, split_once};
+use crate::config::bytes::{has_scheme, integer, split_once};
 use crate::config::plan::{
     Address, CgroupOption, EnvChange, Id, IdMap, IdRange, Output, ReadyCheck, Seccomp,
 };
@@ -151,7 +151,9 @@ pub(crate) fn id(text: &[u8]) -> Parsed<Id> {
         return number.map(Id::Number).ok_or_else(|| format!("{} is too large for an id", quoted(text)));
     }
     match std::str::from_utf8(text) {
-        Ok(name) if !name.contains([',', ';', ':', '=', '<', '>', '"', '`']) => Ok(Id::Name(name.to_owned())),
+        Ok(name) if !name.contains([',', ';', ':', '=', '<', '>', '"', '`', '(']) => {
+            Ok(Id::Name(name.to_owned()))
+        }
         _ => Err(format!("{} is not a name", quoted(text))),
     }
 }
@@ -209,9 +211,11 @@ pub(crate) fn seccomp(text: &[u8]) -> Parsed<Seccomp> {
 /// empty host is every address of this machine. Names are not looked up.
 pub(crate) fn address(text: &[u8]) -> Parsed<Address> {
     let name = String::from_utf8_lossy(text).into_owned();
+    // As `tcp://HOST:PORT` or `unix:/path`.
+    let is_file = (text.contains(&b'/') || !text.contains(&b':')) && !has_scheme(text);
     let place = match text {
         [b'@', name @ ..] if !name.is_empty() => Place::Abstract(name.to_vec()),
-        _ if text.contains(&b'/') || !text.contains(&b':') => Place::File(path(text)?),
+        _ if is_file && !text.starts_with(b"unix:") => Place::File(path(text)?),
         _ => {
             let full = if text.starts_with(b":") { format!("0.0.0.0{name}") } else { name.clone() };
             let wrong = || {
@@ -378,7 +382,8 @@ pub(crate) fn words(text: &[u8]) -> Parsed<Vec<OsString>> {
         match byte {
             b' ' | b'\t' | b'\n' | b'\r' => words.extend(word.take()),
             b'\\' => {
-                let escaped = bytes.next().ok_or("a backslash at the end escapes nothing")?;
+                let escaped =
+                    bytes.next().ok_or("a backslash at the end escapes nothing: a value is one line")?;
                 word.get_or_insert_default().push(escaped);
             }
             b'\'' => {

@@ -235,8 +235,8 @@ impl Expander<'_> {
         }
         let is_named = section.is_some();
         let section = section.unwrap_or(b"uwsgi");
+        let found = ini::elsewhere(&text);
         let Some(entries) = ini::entries(&text, section) else {
-            let found = ini::elsewhere(&text);
             // A vassal's file may leave it all to a template of the emperor's.
             if found.is_none() && !is_named {
                 return;
@@ -260,6 +260,10 @@ impl Expander<'_> {
             self.found.warning(&place(at), message).hint(hint);
             return;
         };
+        // uWSGI drops them without a word.
+        if let Some((at, None)) = found {
+            self.found.warning(&place(at), "it has no effect: options stand below a line '[uwsgi]'");
+        }
         for entry in entries {
             self.add(Setting {
                 key: entry.key.to_vec(),
