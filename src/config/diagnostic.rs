@@ -348,12 +348,6 @@ impl Diagnostics {
         true
     }
 
-    /// The first warning that may be why an app fails, with its hint; empty without one.
-    pub fn clue(&self) -> String {
-        let clue = self.found.iter().find(|found| found.weight != HARMLESS);
-        clue.map(Diagnostic::with_hint).unwrap_or_default()
-    }
-
     /// Whether there are as many findings as are kept.
     pub fn is_full(&self) -> bool {
         self.found.len() > FINDINGS_MAX
@@ -464,10 +458,10 @@ mod tests {
         let at = |line| Location { file: Rc::clone(&file), line, column: 1 };
         let in_short = |found: &Diagnostics| Report(found.found.clone()).in_short();
         found.warning(&at(1), "as root").harmless().hint("write 'uid'");
-        assert_eq!((&*found.clue(), &*in_short(&found)), ("", "a.ini:1:1: warning: as root (write 'uid')"));
+        assert_eq!(in_short(&found), "a.ini:1:1: warning: as root (write 'uid')");
         found.warning(&at(2), "unknown\n").hint("did you mean\r?");
         let unknown = "a.ini:2:1: warning: unknown\\n (did you mean\\r?)";
-        assert_eq!((found.clue(), in_short(&found)), (unknown.to_owned(), format!("{unknown}; 1 more")));
+        assert_eq!(in_short(&found), format!("{unknown}; 1 more"));
         assert!(!found.failed() && !found.aggravate("unkown") && !found.failed());
         assert!(found.aggravate("unknown") && found.failed());
         assert_eq!(Report(found.found.clone()).worst(), unknown.replace("warning: ", ""));

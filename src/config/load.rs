@@ -11,9 +11,12 @@ use super::diagnostic::{Diagnostics, Report, command_line};
 use super::input::{Input, ToCheck};
 use super::keys::values;
 use super::language::{self, expand};
-use super::plan::{Address, App, Clue, EmperorPlan, Located, VassalPlan};
+use super::plan::{Address, App, EmperorPlan, Located, VassalPlan};
 use super::setting::{PlainSetting, Setting};
 use super::world::World;
+
+/// A warning that is never why an app fails.
+pub const AS_ROOT: &str = "the app runs as root, as there is no 'uid'";
 
 /// The number of an instance without others.
 const ALONE: u16 = 1;
@@ -56,7 +59,7 @@ pub fn load_command(
 pub fn command_alone(command: &[OsString]) -> Rc<VassalPlan> {
     let mut plan = VassalPlan {
         app: App::Program { argv: command.to_vec(), privileged: false },
-        app_source: Located { value: Clue::default(), key: "command".into(), at: command_line() },
+        app_source: Located { value: (), key: "command".into(), at: command_line() },
         ..VassalPlan::default()
     };
     plan.privileges.no_new_privs = false;
@@ -70,7 +73,7 @@ fn load_app(
     world: &dyn World,
 ) -> Result<Loaded<VassalPlan>, Report> {
     load(inputs, reload, Some(ALONE), world, |settings, found| {
-        let mut plan = vassal::plan(settings, command, found);
+        let plan = vassal::plan(settings, command, found);
         if !inputs.iter().any(|input| matches!(input, Input::Replica(_))) {
             warn_of_replicas(settings, &plan, found);
         }
@@ -80,7 +83,6 @@ fn load_app(
             warn_of_root(&plan, world, found);
         }
         maps::warn_of_known(&plan.jail.maps, world, found);
-        plan.app_source.value = Clue(found.clue());
         (plan, Vec::new())
     })
 }
@@ -98,7 +100,7 @@ fn warn_of_root(plan: &VassalPlan, world: &dyn World, found: &mut Diagnostics) {
     if plan.run_as.uid.is_none() && world.host().uid() == 0 && !found.failed() {
         let at = found.start();
         let hint = "write 'uid = USER', or 'uid = root' if that is meant";
-        found.warning(&at, "the app runs as root, as there is no 'uid'").harmless().hint(hint);
+        found.warning(&at, AS_ROOT).harmless().hint(hint);
     }
 }
 

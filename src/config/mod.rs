@@ -33,7 +33,7 @@ mod rights;
 
 pub use input::{Input, ToCheck, placed};
 pub use load::{
-    Loaded, address, check_emperor, check_vassal, command_alone, duration, expanded, load_command,
+    AS_ROOT, Loaded, address, check_emperor, check_vassal, command_alone, duration, expanded, load_command,
     load_emperor, load_emperor_again, load_vassal, show_config,
 };
 pub use setting::{PlainSetting, Setting};

@@ -221,7 +221,7 @@ fn a_warning_about_the_file_is_told_where_its_app_fails() {
         sandbox.vassal("said", &format!("standard-error = file:/run/scratch/said\n{fails}"));
         sandbox.vassal("plain", "command = sh -c 'exit 3'");
         let emperor = sandbox.emperor(&["--emperor-throttle", "3600000"]);
-        let typo = "app exited with status 1, /etc/uwsgi/vassals/typo.ini:2:1: warning: unknown option \
+        let typo = "app exited with status 1; /etc/uwsgi/vassals/typo.ini:2:1: warning: unknown option \
                     'comand' (did you mean 'command'?)";
         let said = "app exited with status 3, its last line: no disk; /etc/uwsgi/vassals/said.ini:3:1: \
                     warning: 'foo' has no effect: ";

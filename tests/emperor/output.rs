@@ -102,6 +102,8 @@ fn a_file_goes_on_over_reloads_respawns_and_an_upgrade() {
         assert_eq!(process::only("vassal-log").pid, relay);
         process::signal(process::only("sleep").pid, Signal::KILL);
         until("the line of the next instance", || text(&log) == "one\ntwo\nthree\nthree\n");
+        // Before that, a change is no reload.
+        emperor.wait_running(2, "app");
         // Another place takes a fresh jail.
         sandbox.vassal("app", &format!("standard-output = file:/run/scratch/own.txt\n{}", says("four")));
         emperor.wait_for("standard-output changed, which needs a fresh jail");

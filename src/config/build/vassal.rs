@@ -16,7 +16,7 @@ use crate::config::keys::vassal::VASSAL_INIT;
 use crate::config::keys::{habits, values};
 use crate::config::language::expand::NOT_IN;
 use crate::config::plan::{
-    Action, App, Clue, Hook, Listen, Located, Location, Phase, Privileges, ReadyCheck, VassalPlan,
+    Action, App, Hook, Listen, Located, Location, Phase, Privileges, ReadyCheck, VassalPlan,
 };
 use crate::config::reload;
 use crate::config::setting::{Setting, State};
@@ -136,13 +136,13 @@ pub(crate) fn plan(
     plan.replication.is_rolling = is_rolling.unwrap_or(plan.replication.replicas > 1);
     if let Some(argv) = command {
         plan.app = App::Program { argv: argv.to_vec(), privileged: false };
-        plan.app_source = Located { value: Clue::default(), key: "command".into(), at: command_line() };
+        plan.app_source = Located { value: (), key: "command".into(), at: command_line() };
     } else if let Some(Located { value, key, at }) = program {
-        (plan.app, plan.app_source) = (value, Located { value: Clue::default(), key, at });
+        (plan.app, plan.app_source) = (value, Located { value: (), key, at });
     } else if with_uwsgi {
         let binary = match binary {
             Some(Located { value, key, at }) => {
-                plan.app_source = Located { value: Clue::default(), key, at };
+                plan.app_source = Located { value: (), key, at };
                 value
             }
             None => "uwsgi".into(),

@@ -18,7 +18,6 @@ pub use common::{Address, CgroupOption, Id, IdMap, IdRange, Located, Location, M
 pub use emperor::{CgroupsPlan, DiscoveryPlan, EmperorPlan, OnDemand, Source, Tyrant, VassalsPlan};
 pub use hooks::{Action, Hook, Phase, WaitKind};
 pub use vassal::{
-    App, Clue, EnvChange, JailPlan, Limit, Limited, Listen, MountpointLost, MountpointPlan, Output,
-    OutputPlan, Owner, Privileges, ReadinessPlan, ReadyCheck, ReloadPlan, ResourcePlan, Seccomp, StopPlan,
-    VassalPlan,
+    App, EnvChange, JailPlan, Limit, Limited, Listen, MountpointLost, MountpointPlan, Output, OutputPlan,
+    Owner, Privileges, ReadinessPlan, ReadyCheck, ReloadPlan, ResourcePlan, Seccomp, StopPlan, VassalPlan,
 };

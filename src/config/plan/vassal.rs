@@ -35,8 +35,8 @@ pub struct VassalPlan {
     /// The app.
     pub app: App,
     /// The key and place of the app: `command`, a `*-binary-patch*`, or `binary-path` for uWSGI; the file as
-    /// a whole (line 0) if no line names the app. And what may be why it fails.
-    pub app_source: Located<Clue>,
+    /// a whole (line 0) if no line names the app.
+    pub app_source: Located<()>,
     /// The mountpoints that are checked.
     pub mountpoints: MountpointPlan,
     /// How the app and what hooks left running are stopped.
@@ -67,19 +67,6 @@ pub struct ReloadPlan {
     /// A number for what all settings say, and where: plans with the same one are the same.
     pub fingerprint: u64,
 }
-
-/// The first warning about the configuration that may be why the app fails; empty without one. Plans are the
-/// same whatever was warned of.
-#[derive(Debug, Clone, Default)]
-pub struct Clue(pub String);
-
-impl PartialEq for Clue {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Clue {}
 
 /// Where the output of the app and of hooks goes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -261,7 +248,7 @@ impl Default for VassalPlan {
             umask: None,
             app: App::Uwsgi { binary: "uwsgi".into(), ini: Vec::new() },
             app_source: Located {
-                value: Clue::default(),
+                value: (),
                 key: "binary-path".into(),
                 at: Location { file: "".into(), line: 0, column: 0 },
             },

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use super::fields::{FIELDS, Field, LAST, PROBLEM, Value};
+use crate::config::AS_ROOT;
 use crate::emperor::core::history::Ended;
 use crate::emperor::core::mountpoints::Mountpoints;
-use crate::emperor::core::status::{AWAITS_TURN, IGNORED, NOT_READY, STATES, Status};
+use crate::emperor::core::status::{AWAITS_TURN, FLAPPING, IGNORED, NOT_READY, NOT_UP, STATES, Status};
 use crate::emperor::core::text::{Count, readable};
 use crate::json::Json;
 use crate::log::{Date, Elapsed, printable};
@@ -310,8 +311,8 @@ fn cells(vassal: &Status<'_>) -> Vec<String> {
     cells
 }
 
-/// What a start waits for, why the last instance ended, why a reload was refused, what the next start will
-/// use then, and which mountpoints were lost.
+/// What a start waits for, why the last instance ended, with a warning that may be why if its app fails, why
+/// a reload was refused, what the next start will use then, and which mountpoints were lost.
 fn last(vassal: &Status<'_>) -> String {
     let ended = vassal.history.past.last_end.as_deref();
     let is_commanded = vassal.state == "stopped" && ended == Some("stopped");
@@ -324,11 +325,15 @@ fn last(vassal: &Status<'_>) -> String {
     let is_told = matches!(vassal.state, "starting" | "reloading") || vassal.problem == Some(NOT_READY);
     let says = vassal.app.status.filter(|_| is_told);
     let awaited = awaited.filter(|_| vassal.state == "starting" && says.is_none());
+    let is_apps = ended.is_some_and(|ended| ended.starts_with("app "));
+    let fails = is_apps && matches!(vassal.problem, Some(NOT_UP | FLAPPING));
+    let warning = Some(&*vassal.history.warnings).filter(|text| fails && !text.is_empty());
     let parts = [
         ("", Some(AWAITS_TURN).filter(|_| vassal.awaits_turn)),
         ("", says),
         ("awaits mountpoint ", awaited.as_deref()),
         ("", ended),
+        ("", warning.filter(|text| !text.contains(AS_ROOT))),
         ("", refused.as_deref()),
         ("next start: ", vassal.next_start()),
         ("mountpoint ", losses.as_deref()),

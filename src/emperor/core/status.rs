@@ -17,6 +17,12 @@ pub const AWAITS_TURN: &str = "waits for its turn (emperor-max-starts)";
 /// The problem of an app that is to say that it is ready, or to show it, and does not.
 pub const NOT_READY: &str = "not ready";
 
+/// The problem of an instance that has failed, and waits or tries again.
+pub const NOT_UP: &str = "not up";
+
+/// The problem of an instance that ends by itself again and again.
+pub const FLAPPING: &str = "flapping";
+
 /// The words for the states of an instance.
 pub const STATES: [&str; 12] = [
     "idle",

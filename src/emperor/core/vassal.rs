@@ -10,7 +10,7 @@ use super::instance::Instance;
 use super::instance_id::FIRST;
 use super::machine::{End, Input, Output, State, Then};
 use super::owner::Owner;
-use super::status::{App, LONG, NOT_READY, Refused, Status, Versions};
+use super::status::{App, FLAPPING, LONG, NOT_READY, NOT_UP, Refused, Status, Versions};
 use super::text::later;
 use super::vassal_file::VassalFile;
 use crate::config::plan::Address;
@@ -324,16 +324,16 @@ impl Vassal {
         let is_long = in_state.is_some_and(|time| time > LONG);
         let is_in = |state| instance.mountpoints.all().any(|(report, _)| report.state == state);
         match instance.state() {
-            State::Backoff { .. } => Some("not up"),
+            State::Backoff { .. } => Some(NOT_UP),
             State::Invalid { .. } => Some("invalid file"),
             State::Stopping { end: End::Killed, .. } if is_long => Some("does not end"),
             State::Stopping { .. } if is_long => Some("stopping for long"),
             State::Starting { .. } if is_long => Some("starting for long"),
-            State::Starting { .. } if instance.history.past.failures.is_some() => Some("not up"),
+            State::Starting { .. } if instance.history.past.failures.is_some() => Some(NOT_UP),
             State::Reloading { .. } if is_long => Some("reloading for long"),
             _ if is_in(MountState::Lost) => Some("mount lost"),
             _ if is_in(MountState::Blind) => Some("mount cannot be judged"),
-            _ if instance.history.flaps(now) && !instance.is_held() => Some("flapping"),
+            _ if instance.history.flaps(now) && !instance.is_held() => Some(FLAPPING),
             State::Running { .. } if self.refused.is_some() => self.refused().map(|refused| refused.what()),
             _ if instance.is_unready() => Some(NOT_READY),
             State::Running { .. } if is_long && instance.ready_at(self.announces).is_none() => {

@@ -11,11 +11,10 @@ use rustix::mount::UnmountFlags;
 use rustix::process::Pid;
 
 use crate::config::cmdline::entrypoint::Rest;
-use crate::config::plan::{Clue, Phase, VassalPlan};
+use crate::config::plan::{Phase, VassalPlan};
 use crate::init::child::notices::{self, WARNINGS};
 use crate::init::child::reaper;
 use crate::init::event_loop::event_loop::EventLoop;
-use crate::init::event_loop::running_app::RunningApp;
 use crate::init::event_loop::wakeup::{Attention, StopRequest, Wakeup};
 use crate::init::jail::Jail;
 use crate::init::outcome::End;
@@ -43,9 +42,6 @@ pub const KILL_GRACE: Duration = Duration::from_secs(1);
 /// How long SIGKILL may take in all while processes still end: on a busy machine thousands of processes take
 /// longer than [`KILL_GRACE`].
 const KILL_LIMIT: Duration = Duration::from_secs(10);
-
-/// An app that fails within this time after its start may do so because of what its file was warned of.
-const EARLY: Duration = Duration::from_secs(60);
 
 /// After SIGKILL: the time between two searches for processes that were born meanwhile.
 const KILL_AGAIN: Duration = Duration::from_millis(2);
@@ -100,9 +96,9 @@ pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
     code
 }
 
-/// Why the vassal ends after its app. If that has failed, with the last line of its output, or with where
-/// that is, as far as it does not go where ours goes; with how many of its processes the kernel has killed;
-/// and with a warning about its file. Else with the processes that it has left.
+/// Why the vassal ends after its app. If that has failed, with how many of its processes the kernel has
+/// killed for want of memory, or with the last line of its output, or with where that is, as far as it does
+/// not go where ours goes; else with the processes that it has left.
 fn reason_of(
     events: &EventLoop,
     jail: &Jail,
@@ -117,22 +113,8 @@ fn reason_of(
             let count = left.len();
             left.first().map(|&first| format!("processes left ({count}): {}", jail.procfs.describe(first)))
         }
-        _ => {
-            let is_early = |app: &RunningApp| running_time::since(app.since) < EARLY;
-            let mut said = jail.given.outputs.errors().last_line().unwrap_or_default();
-            let mut add = |text: &str| {
-                said += if said.is_empty() { "" } else { "; " };
-                said += text;
-            };
-            if kills > 0 {
-                add(&format!("out of memory: the kernel has killed {kills} of its processes"));
-            }
-            let Clue(clue) = &plan.app_source.value;
-            if !clue.is_empty() && events.app.as_ref().is_some_and(is_early) {
-                add(clue);
-            }
-            Some(said).filter(|said| !said.is_empty())
-        }
+        _ if kills > 0 => Some(format!("out of memory: the kernel has killed {kills} of its processes")),
+        _ => jail.given.outputs.errors().last_line(),
     };
     said.map_or(ExitReason::App(status), |said| ExitReason::AppSaid(status, said))
 }
