@@ -5,10 +5,9 @@ use std::path::Path;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, lstat};
 use rustix::io::{Errno, Result};
-use rustix::net::addr::SocketAddrArg;
 use rustix::net::sockopt::{set_socket_reuseaddr, set_socket_reuseport};
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+    AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
 
 use crate::place::Place;
@@ -32,15 +31,12 @@ pub struct Listening {
 /// # Errors
 /// EADDRINUSE if another socket listens there, or a file is there; as socket(2), bind(2).
 pub fn listen_at(place: &Place, how: Listening) -> Result<OwnedFd> {
-    match place {
-        Place::File(path) => open(AddressFamily::UNIX, &SocketAddrUnix::new(path)?, how),
-        Place::Abstract(name) => open(AddressFamily::UNIX, &SocketAddrUnix::new_abstract_name(name)?, how),
-        Place::Internet(address) if address.is_ipv4() => open(AddressFamily::INET, address, how),
-        Place::Internet(address) => open(AddressFamily::INET6, address, how),
-    }
-}
-
-fn open(family: AddressFamily, address: &impl SocketAddrArg, how: Listening) -> Result<OwnedFd> {
+    let address: SocketAddrAny = match place {
+        Place::File(path) => SocketAddrUnix::new(path)?.into(),
+        Place::Abstract(name) => SocketAddrUnix::new_abstract_name(name)?.into(),
+        Place::Internet(address) => (*address).into(),
+    };
+    let family = address.address_family();
     let socket = socket_with(family, SocketType::STREAM, how.flags | SocketFlags::CLOEXEC, None)?;
     if family != AddressFamily::UNIX {
         // Otherwise old connections of the last process, which the kernel still remembers, would block the
@@ -52,7 +48,7 @@ fn open(family: AddressFamily, address: &impl SocketAddrArg, how: Listening) -> 
         // Fails before Linux 6.16, and for TCP, which passes no descriptors.
         let _ = refuse_descriptors(&socket);
     }
-    bind(&socket, address)?;
+    bind(&socket, &address)?;
     listen(&socket, how.backlog)?;
     Ok(socket)
 }

@@ -162,7 +162,7 @@ impl Inherited {
         };
         let mut all: Vec<RawFd> = listed().unwrap_or_else(|| {
             let mut open = Vec::new();
-            each_open(3, RawFd::MAX, |fd| open.push(fd));
+            each_open(3, RawFd::MAX, &mut |fd| open.push(fd));
             open
         });
         all.retain(|&fd| fd > 2 && is_open(fd));
@@ -202,7 +202,7 @@ unsafe fn close_range(first: RawFd, last: RawFd, flags: i32) {
     if first > last || unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } == 0 {
         return;
     }
-    each_open(first, last, |fd| {
+    each_open(first, last, &mut |fd| {
         // SAFETY: as above.
         unsafe {
             match flags {
@@ -214,7 +214,7 @@ unsafe fn close_range(first: RawFd, last: RawFd, flags: i32) {
 }
 
 /// Calls `visit` with every descriptor from `first` to `last`. poll(2) tells which are open, many at once.
-fn each_open(first: RawFd, last: RawFd, mut visit: impl FnMut(RawFd)) {
+fn each_open(first: RawFd, last: RawFd, visit: &mut dyn FnMut(RawFd)) {
     const BATCH: RawFd = 256;
     // Far more than the default limit of a process (fs.nr_open).
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
