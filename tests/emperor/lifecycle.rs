@@ -85,6 +85,26 @@ fn a_new_file_starts_a_touched_one_reloads_and_a_removed_one_stops() {
     });
 }
 
+/// One SIGCHLD stands for all children that end before the emperor runs again.
+#[test]
+fn vassals_that_die_at_the_same_moment_all_come_back() {
+    sandboxed(|sandbox| {
+        let names = ["a", "b", "c", "d"];
+        names.iter().for_each(|name| drop(sandbox.vassal(name, STEADY)));
+        let emperor = sandbox.emperor(&[]);
+        let inits = names.map(|name| emperor.wait_running(1, name));
+        emperor.signal(Signal::STOP);
+        for init in inits {
+            let gone = Handle::of(init);
+            process::signal(init, Signal::KILL);
+            gone.wait();
+        }
+        emperor.signal(Signal::CONT);
+        names.iter().for_each(|name| _ = emperor.wait_running(2, name));
+        emperor.stop();
+    });
+}
+
 #[test]
 fn each_vassal_has_a_pid_1_of_its_own() {
     sandboxed(|sandbox| {

@@ -217,7 +217,7 @@ fn take_signals(emperor: &mut Emperor, now: Instant) {
     while let Some(signal) = emperor.signals.next() {
         match signal.number {
             // The request to stop may have come just before, in the same turn.
-            libc::SIGCHLD => emperor.supervisor.reap(running_time::now()),
+            libc::SIGCHLD => emperor.supervisor.child_ended(signal.sender, running_time::now()),
             libc::SIGINT | libc::SIGTERM | libc::SIGQUIT => stop(emperor, signal, now),
             libc::SIGABRT => abort(signal),
             libc::SIGUSR1 => {

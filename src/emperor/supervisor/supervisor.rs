@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::handles::Handles;
 use super::leftovers::Leftovers;
@@ -42,6 +42,11 @@ const FINISHING: Duration = Duration::from_secs(2);
 /// are left.
 pub(super) const BLOCKED: Duration = Duration::from_secs(1);
 
+/// To look for children that have ended may take one part in so many of the time, but is put off for
+/// [`REAPING`] at most.
+const SHARE: u32 = 10;
+const REAPING: Duration = Duration::from_millis(100);
+
 /// Supervises all vassals.
 pub struct Supervisor {
     /// Knows the vassals, and decides about them.
@@ -66,6 +71,9 @@ pub struct Supervisor {
     of_others: Vec<(PathBuf, Error)>,
     /// Children that have ended and are not an instance, command or check, such as the trial of an upgrade.
     other_children: Vec<(Pid, WaitStatus)>,
+    /// When to look for children that have ended, and for how long that is put off after a death.
+    reap_at: Option<Instant>,
+    reap_after: Duration,
 }
 
 impl Supervisor {
@@ -108,6 +116,8 @@ impl Supervisor {
             fusectl: Fusectl::default(),
             of_others: Vec::new(),
             other_children: Vec::new(),
+            reap_at: None,
+            reap_after: Duration::ZERO,
         })
     }
 
@@ -147,6 +157,7 @@ impl Supervisor {
             self.leftovers.deadline(),
             self.readers.deadline(),
             self.look_at,
+            self.reap_at,
         ])
     }
 
@@ -266,6 +277,9 @@ impl Supervisor {
     /// Does everything that is due, or some of it. [`Supervisor::deadline`] stays in the past while more is
     /// due.
     pub fn time(&mut self, now: Instant) {
+        if self.reap_at.is_some_and(|at| at <= now) {
+            self.reap(now);
+        }
         self.spawner.tidy();
         self.commands.time(now);
         self.questions.time(now);
@@ -315,27 +329,54 @@ impl Supervisor {
         self.handles.process(self.handles.instance_of(pid)?)?.memory()
     }
 
-    /// Reaps all children that have ended: SIGCHLD tells that there is one, but not how many.
+    /// Reaps the child that SIGCHLD names, and soon all others that have ended, as one signal may stand for
+    /// several. To find these, the kernel looks at all children: with a thousand of them, that takes a tenth
+    /// of the time in which the one that has ended is back.
+    pub fn child_ended(&mut self, child: u32, now: Instant) {
+        self.spawner.tidy();
+        if let Some(child) = Pid::from_raw(child.cast_signed())
+            && let Ok(Some(ended)) = waitpid(Some(child), WaitOptions::NOHANG)
+        {
+            self.take_in_end(ended, now);
+            self.follow_ends(now);
+        }
+        self.reap_at.get_or_insert(now + self.reap_after);
+    }
+
+    /// Reaps all children that have ended.
     pub fn reap(&mut self, now: Instant) {
         self.spawner.tidy();
-        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            let Some(status) = WaitStatus::of(status) else { continue };
-            if let Some(id) = self.handles.instance_of(pid.as_raw_pid()).cloned() {
-                self.reaped(&id, status, now);
-            } else if let Some(Checked { id, verdict, hung }) = self.checks.ended(pid) {
-                if let Some(Verdict { answer, reason }) = verdict {
-                    self.apply_to(&id, InstanceEvent::Checked(answer, reason), now);
-                } else if hung && self.registry.vassal(&id.file).is_some_and(Vassal::is_running) {
-                    self.apply(&id.file, Event::Changed("what its file reads answers by now"), now);
-                }
-            } else if !self.commands.ended(pid, status, now)
-                && !self.questions.ended(pid, status, now)
-                && !self.freeing.ended(pid)
-                && !self.removal.ended(pid)
-            {
-                self.other_children.push((pid, status));
-            }
+        let mut start = Instant::now();
+        while let Ok(Some(ended)) = rustix::process::wait(WaitOptions::NOHANG) {
+            self.take_in_end(ended, now);
+            start = Instant::now();
         }
+        (self.reap_at, self.reap_after) = (None, (start.elapsed() * SHARE).min(REAPING));
+        self.follow_ends(now);
+    }
+
+    /// Takes in that a child has ended, which was reaped.
+    fn take_in_end(&mut self, (pid, status): (Pid, rustix::process::WaitStatus), now: Instant) {
+        let Some(status) = WaitStatus::of(status) else { return };
+        if let Some(id) = self.handles.instance_of(pid.as_raw_pid()).cloned() {
+            self.reaped(&id, status, now);
+        } else if let Some(Checked { id, verdict, hung }) = self.checks.ended(pid) {
+            if let Some(Verdict { answer, reason }) = verdict {
+                self.apply_to(&id, InstanceEvent::Checked(answer, reason), now);
+            } else if hung && self.registry.vassal(&id.file).is_some_and(Vassal::is_running) {
+                self.apply(&id.file, Event::Changed("what its file reads answers by now"), now);
+            }
+        } else if !self.commands.ended(pid, status, now)
+            && !self.questions.ended(pid, status, now)
+            && !self.freeing.ended(pid)
+            && !self.removal.ended(pid)
+        {
+            self.other_children.push((pid, status));
+        }
+    }
+
+    /// Goes on after children have ended.
+    fn follow_ends(&mut self, now: Instant) {
         if !self.blocked.is_empty() {
             self.look_at = Some(now);
         }
