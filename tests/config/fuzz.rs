@@ -8,6 +8,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::common::random::Random;
 use vassal::config::plan::Location;
-use vassal::config::{Host, Input, Status, World, expanded, load_emperor, load_vassal, show_config};
+use vassal::config::{
+    Host, Input, Status, ToCheck, World, check_vassal, expanded, load_emperor, load_vassal, show_config,
+};
 use vassal::error::Cause;
 use vassal::mount::mountinfo;
 use vassal::protocol::{Announcement, ExitReason, FromVassal, Hello, SetupFailure, ToVassal, WaitStatus};
@@ -118,6 +121,11 @@ fn config(bytes: &[u8]) {
             assert_inside(&found.at, &world);
         }
     }
+    // As an emperor has it checked, with an option from its own file.
+    let value = bytes.split(|&byte| byte == b'\n').next().map(OsStr::from_bytes).map(OsString::from);
+    let option = Input::Option { key: "set@/emperor.ini:2:7".into(), value };
+    let of = ToCheck { before: vec![option], file: Some("self.ini".into()), behind: Vec::new() };
+    assert!(!check_vassal(&of, &world).to_string().contains("command line"));
     let _ = load_emperor(&inputs, &world);
     let Ok(settings) = expanded(&inputs, false, &world) else { return };
     for setting in &settings {
