@@ -128,9 +128,11 @@ impl<'a> Unknown<'a> {
         {
             return Some(name.to_owned());
         }
-        let foreign = FOREIGN.lines().map(names::split).find(|(name, _)| [whole, &*word].contains(name));
-        let foreign = foreign.map(|(_, meant)| meant);
-        foreign.or_else(|| suggest::closest(word.as_bytes(), &self.names)).map(str::to_owned)
+        let foreign = |name: &str| names::text(FOREIGN, name.as_bytes());
+        foreign(whole)
+            .or_else(|| foreign(&word))
+            .or_else(|| suggest::closest(word.as_bytes(), &self.names))
+            .map(str::to_owned)
     }
 }
 

@@ -9,6 +9,10 @@ const NAMES: &str = include_str!("uwsgi_options.txt");
 const HASHES: [u32; count()] = hashes();
 /// What leads from one hash to the next, in one or more steps.
 static STEPS: [[u8; 3]; steps::<0>().0] = steps().1;
+/// Where each block of steps begins.
+static BLOCKS: [u32; STEPS.len().div_ceil(BLOCK)] = blocks();
+/// The number of steps in a block.
+const BLOCK: usize = 64;
 /// The longest step.
 const STEP_MAX: u32 = (1 << 24) - 1;
 
@@ -18,15 +22,22 @@ const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789-_.";
 /// Whether uWSGI has an option of that name.
 pub(crate) fn has(name: &[u8]) -> bool {
     let wanted = hash(name);
-    all().any(|hash| hash == wanted)
+    let block = BLOCKS.partition_point(|begin| *begin < wanted).saturating_sub(1);
+    let begin = BLOCKS.get(block).copied().unwrap_or_default();
+    from(begin, block * BLOCK).take(BLOCK).any(|hash| hash == wanted)
 }
 
-/// The hashes, in order, and the ends of steps between them.
-fn all() -> impl Iterator<Item = u32> {
-    STEPS.iter().scan(0, |at: &mut u32, &[low, middle, high]| {
-        *at += u32::from_le_bytes([low, middle, high, 0]);
+/// The hashes, in order, and the ends of steps between them: those behind so many steps, which lead to
+/// `begin`.
+fn from(begin: u32, steps: usize) -> impl Iterator<Item = u32> {
+    STEPS.iter().skip(steps).scan(begin, |at: &mut u32, step| {
+        *at += length(step);
         Some(*at)
     })
+}
+
+const fn length([low, middle, high]: &[u8; 3]) -> u32 {
+    u32::from_le_bytes([*low, *middle, *high, 0])
 }
 
 fn hash(text: &[u8]) -> u32 {
@@ -55,7 +66,7 @@ impl Slips {
         }
         self.0.set(left);
         let mut known = Vec::with_capacity(STEPS.len());
-        for hash in all() {
+        for hash in from(0, 0) {
             known.push(hash);
         }
         // The hash of each beginning. That of an end is what the beginning leaves of the whole.
@@ -143,6 +154,19 @@ const fn steps<const COUNT: usize>() -> (usize, [[u8; 3]; COUNT]) {
         count += 1;
     }
     (count, steps)
+}
+
+#[allow(clippy::indexing_slicing)] // done by the compiler
+const fn blocks<const COUNT: usize>() -> [u32; COUNT] {
+    let (mut blocks, mut at, mut number) = ([0; COUNT], 0, 0);
+    while number < STEPS.len() {
+        if number % BLOCK == 0 {
+            blocks[number / BLOCK] = at;
+        }
+        at += length(&STEPS[number]);
+        number += 1;
+    }
+    blocks
 }
 
 #[cfg(test)]
