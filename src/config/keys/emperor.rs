@@ -219,7 +219,7 @@ static OF_EMPERORS: Table = table![
         processor. The others wait until one is done, or has taken ten seconds.",
         |to, it| it.set_some(&mut to.plan.max_reloads, starts)),
     key(Timing, "emperor-max-starts", Value("COUNT"), "how many start at a time (default: 2 per processor)\n\
-        The others wait until one of these runs, fails, or has been setting up for a second.",
+        Or reload. The others wait until one of these runs, fails, or has been setting up for a second.",
         |to, it| it.set_some(&mut to.plan.max_starts, starts)),
     key(Timing, "emperor-max-throttle", Value("MILLISECONDS"), "the longest delay (default: 180000)",
         |to, it| it.set(&mut to.plan.max_throttle, milliseconds)),

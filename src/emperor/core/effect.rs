@@ -66,8 +66,8 @@ pub enum InstanceEffect {
     Spawn,
     /// Run the commands of as-emperor for the process that was just created.
     RunCommands,
-    /// Read the file, and send it to PID 1: `Reading`, then `ReloadSent`, `ReloadFailed` or
-    /// `ReloadImpossible`.
+    /// Its turn has come: read the file, and send it to PID 1. `Reading`, then `ReloadSent`, `ReloadFailed`
+    /// or `ReloadImpossible`.
     Reload,
     /// Have a separate process read the new configuration before the app is stopped for it: `CheckBegun` or
     /// `CheckFailed`, and at the end `Checked`.

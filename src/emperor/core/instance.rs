@@ -124,6 +124,11 @@ impl Instance {
         Some(format!("still stopping after {took}; it is given {left} more"))
     }
 
+    /// Whether its file is to be sent to its PID 1, or was sent and is not answered yet.
+    pub(super) fn is_reloading(&self) -> bool {
+        matches!(self.state(), State::Reloading { .. })
+    }
+
     /// Whether its app runs.
     pub(super) fn is_up(&self) -> bool {
         matches!(self.state(), State::Running { .. } | State::Reloading { .. })
@@ -191,8 +196,7 @@ impl Instance {
 
     /// Whether others may be stopped for it. `announces` as in [`Instance::ready_at`].
     pub(super) fn is_relied_on(&self, announces: bool, now: Instant) -> bool {
-        let is_reloading = matches!(self.state(), State::Reloading { .. });
-        is_reloading || self.relied_on_at(announces).is_some_and(|at| at <= now)
+        self.is_reloading() || self.relied_on_at(announces).is_some_and(|at| at <= now)
     }
 
     /// Whether its app is ready. `announces` as in [`Instance::ready_at`].
@@ -325,7 +329,7 @@ pub struct ProcessFacts {
     pub born: Instant,
     /// Since when its app runs.
     pub running: Option<Instant>,
-    /// When it was last sent its file.
+    /// When it was last sent its file; `None` also while another one waits for its turn.
     pub asked_to_reload: Option<Instant>,
     /// How it is being ended.
     pub ending: Rare<Ending>,

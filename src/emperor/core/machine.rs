@@ -198,7 +198,7 @@ pub enum Output {
     Spawn,
     /// Wait for the first connection.
     Listen,
-    /// Send PID 1 the file.
+    /// Send PID 1 the file, and tell when it was sent.
     Reload,
     /// Ask PID 1 to stop.
     AskToStop,
@@ -363,7 +363,7 @@ impl Machine {
         }
     }
 
-    /// The time for the answer begins now, because reading the file took some time.
+    /// The time for the answer begins now: the file had to wait for its turn, and to be read.
     fn sent(&self, now: Instant) -> (State, Output) {
         match self.state {
             Reloading { since, settled: false, again, .. } => {
@@ -600,8 +600,9 @@ fn spawn(now: Instant) -> (State, Output) {
     (Starting { since: now, remind_at: later(now, SETUP) }, Output::Spawn)
 }
 
+/// The time for the answer begins when the file was sent.
 fn reload(since: Instant, now: Instant) -> (State, Output) {
-    let answer_by = later(now, ANSWER);
+    let answer_by = later(now, LONGEST);
     (Reloading { since, answer_by, settled: false, again: false }, Output::Reload)
 }
 

@@ -13,7 +13,7 @@ use super::backoff::Backoff;
 use super::effect::{Decision, Effect, InstanceEffect};
 use super::event::{Event, InstanceEvent};
 use super::file_version::{FileId, FileVersion};
-use super::instance::{Check, Instance, ProcessFacts};
+use super::instance::{Instance, ProcessFacts};
 use super::instance_id::InstanceId;
 use super::machine::{Answer, Input, Output, State};
 use super::names::{Claim, Names, Renamed};
@@ -73,7 +73,8 @@ pub struct Registry {
     /// The files that have another name now, while their vassals have not ended under the old one.
     renamed: Vec<Renamed>,
     timers: Timers<InstanceId>,
-    /// The instances whose state is [`State::Starting`]: they set up, or wait for their turn.
+    /// The instances whose state is [`State::Starting`] or [`State::Reloading`]: they set up, or wait for
+    /// their turn.
     starts: Starts,
     /// The vassals that replace their instances, and those that wait for their turn.
     rolls: Rolls,
@@ -177,10 +178,11 @@ impl Registry {
         vassal.map_or_else(|| id.file.shown(), |vassal| vassal.name_of(&id.file, id.number)).into_owned()
     }
 
-    /// Whether the file of any vassal is to be checked that has not been given up.
+    /// Whether the file of any vassal is to be checked that has not been given up, or waits to be sent.
     pub fn is_checking(&self) -> bool {
         let is_checked = |instance: &Instance| instance.check.as_ref().is_some_and(|check| !check.is_late);
         self.vassals().any(|(_, vassal)| vassal.instances.iter().any(is_checked))
+            || self.starts.waiting().any(|id| self.instance(id).is_some_and(Instance::is_reloading))
     }
 
     /// Whether any vassal has a reload before it.
@@ -619,9 +621,12 @@ impl Registry {
     fn step(&mut self, id: &InstanceId, input: Input, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
         let Some(instance) = vassal.instance(id.number) else { return };
-        let had_process = !instance.lacks_process();
+        let (had_process, was_reloading) = (!instance.lacks_process(), instance.is_reloading());
         let mut output = vassal.step(id.number, input, now);
         let is_stopping = |instance: &Instance| matches!(instance.state(), State::Stopping { .. });
+        if was_reloading && !vassal.instance(id.number).is_some_and(Instance::is_reloading) {
+            self.starts.give_up(id);
+        }
         if !had_process && vassal.instance(id.number).is_some_and(is_stopping) {
             // No death would ever be told.
             output = vassal.step(id.number, Input::Died, now);
@@ -645,12 +650,15 @@ impl Registry {
         self.push_to(id, InstanceEffect::ForgetFile);
     }
 
-    /// Starts instances that wait for their turn, or checks their files, as many as may at a time.
+    /// Starts instances that wait for their turn, or checks or sends their files, as many as may at a time.
     fn begin_starts(&mut self, now: Instant) {
         while let Some(id) = self.starts.begin(now) {
-            let check = self.instance(&id).and_then(|instance| instance.check.as_deref());
-            let checks = |check: &Check| InstanceEffect::CheckConfig { why: check.why.clone() };
-            let effect = check.map_or(InstanceEffect::Spawn, checks);
+            let instance = self.instance(&id);
+            let effect = match instance.and_then(|instance| instance.check.as_deref()) {
+                Some(check) => InstanceEffect::CheckConfig { why: check.why.clone() },
+                None if instance.is_some_and(Instance::is_reloading) => InstanceEffect::Reload,
+                None => InstanceEffect::Spawn,
+            };
             self.push_to(&id, effect);
         }
     }
@@ -661,7 +669,9 @@ impl Registry {
         let (owner, is_held) = (vassal.owner, !vassal.has(|state| state != State::Held));
         let Some(instance) = vassal.instance(id.number) else { return };
         let is_starting = matches!(instance.state(), State::Starting { .. });
-        let is_urgent = vassal.is_urgent(instance);
+        let is_reloading = instance.is_reloading();
+        // The app of one that reloads is up.
+        let is_urgent = is_starting && vassal.is_urgent(instance);
         let Some(instance) = vassal.instance_mut(id.number) else { return };
         let is_stopping = matches!(instance.state(), State::Stopping { .. });
         let is_over = is_stopping || !matches!(output, Output::None | Output::Remind);
@@ -670,7 +680,8 @@ impl Registry {
         let mut process = instance.process.as_mut();
         let mut effect = None;
         match (output, &mut process) {
-            (Output::Reload, Some(_)) => effect = Some(InstanceEffect::Reload),
+            // It has to wait for its turn.
+            (Output::Reload, Some(process)) => process.asked_to_reload = None,
             // It would not hear of it.
             (Output::AskToStop, Some(process)) if process.wait.is_some() => {
                 process.condemn_for_waiting();
@@ -692,7 +703,7 @@ impl Registry {
             self.give_up_start(id);
         }
         match output {
-            Output::Spawn => {
+            Output::Spawn | Output::Reload => {
                 self.starts.end(id);
                 self.starts.wait(id, owner, is_urgent);
             }
@@ -707,7 +718,7 @@ impl Registry {
         if let Some(effect) = effect {
             self.push_to(id, effect);
         }
-        if !is_starting && !is_checking {
+        if !is_starting && !is_checking && !is_reloading {
             self.starts.end(id);
         }
         self.begin_starts(now);

@@ -1,5 +1,5 @@
-//! How many instances are set up at a time: with hundreds at once, at boot or after a failure that all have
-//! in common, each would take as long as all of them together.
+//! How many instances are set up or reloaded at a time: with hundreds at once, at boot, after a failure that
+//! all have in common or when all files change, each would take as long as all of them together.
 
 use std::time::{Duration, Instant};
 
@@ -139,6 +139,11 @@ impl Starts {
         for queue in [&mut self.urgent, &mut self.patient] {
             queue.retain(|waiting| waiting.id != *id);
         }
+    }
+
+    /// Those that wait.
+    pub fn waiting(&self) -> impl Iterator<Item = &InstanceId> {
+        self.urgent.iter().chain(&self.patient).map(|waiting| &waiting.id)
     }
 
     /// When a turn comes without any other event, or those who set up are to be looked at.

@@ -322,6 +322,7 @@ impl Vassal {
     /// What is wrong with an instance, if anything is.
     fn problem(&self, instance: &Instance, in_state: Option<Duration>, now: Instant) -> Option<&'static str> {
         let is_long = in_state.is_some_and(|time| time > LONG);
+        let is_sent = || instance.process().is_some_and(|process| process.asked_to_reload.is_some());
         let is_in = |state| instance.mountpoints.all().any(|(report, _)| report.state == state);
         match instance.state() {
             State::Backoff { .. } => Some(NOT_UP),
@@ -330,7 +331,7 @@ impl Vassal {
             State::Stopping { .. } if is_long => Some("stopping for long"),
             State::Starting { .. } if is_long => Some("starting for long"),
             State::Starting { .. } if instance.history.past.failures.is_some() => Some(NOT_UP),
-            State::Reloading { .. } if is_long => Some("reloading for long"),
+            State::Reloading { .. } if is_long && is_sent() => Some("reloading for long"),
             _ if is_in(MountState::Lost) => Some("mount lost"),
             _ if is_in(MountState::Blind) => Some("mount cannot be judged"),
             _ if instance.history.flaps(now) && !instance.is_held() => Some(FLAPPING),

@@ -49,7 +49,8 @@ fn every_state_and_event() {
     let answer_by = now + seconds(3);
     let reload = |again| Reloading { since: zero, answer_by, settled: false, again };
     let accepted = |again| Reloading { since: zero, answer_by, settled: true, again };
-    let sent = |since| Reloading { since, answer_by: now + ANSWER, settled: false, again: false };
+    let answered_by = |since, answer_by| Reloading { since, answer_by, settled: false, again: false };
+    let (queued, sent) = (|since| answered_by(since, now + LONGEST), answered_by(zero, now + ANSWER));
     let late = Reloading { since: zero, answer_by: now, settled: true, again: true };
     let until = |again| Reloading { since: zero, answer_by: now + seconds(11), settled: true, again };
     let table = [
@@ -74,7 +75,7 @@ fn every_state_and_event() {
         (starting, E::Time, starting, A::None),
         (starting, E::ClearBackoff, starting, A::None),
         (starting, E::Kill, killed(T::Nothing), A::Kill),
-        (old, E::Refresh, sent(zero), A::Reload),
+        (old, E::Refresh, queued(zero), A::Reload),
         (old, E::Stop, fresh(T::Nothing), A::AskToStop),
         (old, E::Running, old, A::None),
         (old, within, leaving(T::Again), A::None),
@@ -135,19 +136,19 @@ fn every_state_and_event() {
         (reload(true), E::Stop, fresh(T::Nothing), A::AskToStop),
         (reload(true), E::Running, reload(true), A::None),
         (reload(true), within, leaving(T::Respawn), A::None),
-        (reload(false), E::Sent, sent(zero), A::None),
+        (reload(false), E::Sent, sent, A::None),
         (accepted(true), E::Sent, accepted(true), A::None),
         (reload(false), soon, until(false), A::None),
         (reload(true), soon, until(true), A::None),
         (accepted(true), soon, accepted(true), A::None),
         (reload(false), done, old, A::None),
-        (reload(true), done, sent(zero), A::Reload),
+        (reload(true), done, queued(zero), A::Reload),
         (accepted(false), done, Running { since: now }, A::None),
-        (accepted(true), done, sent(now), A::Reload),
+        (accepted(true), done, queued(now), A::Reload),
         (reload(false), refused, old, A::None),
-        (reload(true), refused, sent(zero), A::Reload),
+        (reload(true), refused, queued(zero), A::Reload),
         (reload(false), other_jail, fresh(T::Respawn), A::AskToStop),
-        (reload(true), other_jail, sent(zero), A::Reload),
+        (reload(true), other_jail, queued(zero), A::Reload),
         (reload(false), E::Died, starting, A::Spawn),
         (reload(true), E::Died, starting, A::Spawn),
         (reload(true), E::SpawnFailed, reload(true), A::None),
@@ -324,7 +325,7 @@ fn every_state_and_event() {
         (armed, E::Connected, starting, A::Spawn),
         (armed, E::Release, starting, A::Spawn),
         (held, E::Release, starting, A::Spawn),
-        (old, E::Refresh, sent(zero), A::Reload),
+        (old, E::Refresh, queued(zero), A::Reload),
     ];
     let both = table.map(|row| (false, row)).into_iter().chain(on_demand.map(|row| (true, row)));
     for (on_demand, (before, event, after, action)) in both {
@@ -496,6 +497,8 @@ fn a_reload_without_an_answer_becomes_a_restart() {
     let now = Instant::now();
     let mut vassal = machine(Running { since: now });
     vassal.step(Input::Refresh, now);
+    assert_eq!(vassal.deadline(), Some(now + LONGEST));
+    vassal.step(Input::Sent, now);
     assert_eq!(vassal.deadline(), Some(now + ANSWER));
     vassal.step(Input::Reloading(Duration::MAX), now);
     assert_eq!(vassal.deadline(), Some(now + LONGEST + GRACE));

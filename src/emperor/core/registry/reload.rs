@@ -70,6 +70,7 @@ impl Registry {
             // Its time begins with its turn.
             instance.machine.step(Input::Checking(Duration::MAX), now);
             self.set_timer(id, now);
+            self.starts.end(id);
             // It may have been said twice.
             self.starts.give_up(id);
             self.starts.wait(id, owner, false);

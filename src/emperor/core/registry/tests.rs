@@ -1027,12 +1027,47 @@ fn who_changes_many_files_has_no_more_of_them_checked_at_a_time_than_may_start()
     assert!(!story.registry.is_checking());
 }
 
+/// Otherwise all apps would be down until all of them have begun, and who got no processor in time would be
+/// restarted.
+#[test]
+fn who_changes_many_files_has_no_more_of_them_sent_at_a_time_than_may_start() {
+    let mut story = Story::with_starts(1);
+    ["a", "b", "c", "d"].iter().for_each(|name| story.run(name));
+    let touch = |story: &mut Story, name: &str| {
+        story.event(name, Event::Changed("file changed"));
+        story.no_address(name, "file changed")
+    };
+    assert_eq!(touch(&mut story, "a"), ["a| file changed: reloading", "a: Reload"]);
+    for name in ["b", "c", "d"] {
+        assert_eq!(touch(&mut story, name), [format!("{name}| file changed: reloading")]);
+    }
+    story.event("a", InstanceEvent::ReloadSent(None));
+    // What is stopped meanwhile is not sent its file.
+    assert_eq!(story.event("c", Event::Removed("file removed"))[1..], ["c: AskToStop"]);
+    assert_eq!(story.said("a", FromVassal::Reloaded), ["a| reloaded after 0.00 ms", "b: Reload"]);
+    assert!(story.registry.is_checking(), "the next program would not know that d waits");
+    story.event("b", InstanceEvent::ReloadSent(None));
+    // One that takes long keeps nobody waiting. The time for an answer begins with the turn.
+    assert_eq!(story.pass(1), ["d: Reload"]);
+    assert!(!story.registry.is_checking());
+    assert_eq!(story.pass(4)[0], "b| the reload was not answered in time: restarting");
+    story.event("d", InstanceEvent::ReloadSent(None));
+    assert_eq!(story.pass(4), [""; 0]);
+    story.said("d", FromVassal::Reloaded);
+    // An app that is down comes before those that are up.
+    assert_eq!(touch(&mut story, "a")[1..], ["a: Reload"]);
+    touch(&mut story, "d");
+    story.died("b");
+    assert_eq!(story.said("a", FromVassal::Reloaded)[1..], ["b: Spawn"]);
+}
+
 #[test]
 fn a_reload_that_nobody_answers_becomes_a_restart() {
     let mut story = Story::new();
     story.run("a");
     story.event("a", Event::Changed("file changed"));
     story.no_address("a", "file changed");
+    story.event("a", InstanceEvent::ReloadSent(None));
     assert_eq!(story.pass(4), [""; 0]);
     assert_eq!(story.pass(1), ["a| the reload was not answered in time: restarting", "a: AskToStop"]);
     let killed = ["a| not gone 5.0 s after the request to stop: killing pid 101", "a: Kill"];
@@ -2664,6 +2699,14 @@ fn what_is_wrong_with_a_vassal_is_known() {
     story.said("a", FromVassal::Announced(Announcement::Ready));
     assert_eq!(problem(&story, "a"), None);
     assert_eq!(says(&story).as_deref(), Some("at work"));
+    for _ in 0..2 {
+        story.event("a", Event::Changed("file changed"));
+        story.no_address("a", "file changed");
+        assert_eq!(problem(&story, "a"), None, "it takes as long as its turn");
+        story.event("a", InstanceEvent::ReloadSent(None));
+        story.said("a", FromVassal::Reloaded);
+        story.pass(6);
+    }
     story.died("a");
     assert_eq!(problem(&story, "a"), None, "it is started again at once");
     for _ in 0..2 {
