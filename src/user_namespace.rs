@@ -410,10 +410,15 @@ pub fn chown(file: impl AsFd, uid: Option<u32>, gid: Option<u32>) -> Result<(), 
     })
 }
 
-/// The error of a call that failed, in or for new namespaces (`CLONE_NEW*` bits), with the setting of this
-/// machine that is its cause, if that is a setting for user namespaces. Those below `kernel` are Debian's and
-/// Ubuntu's.
+/// The error of a call that failed, in or for a new process or new namespaces (`CLONE_NEW*` bits), with the
+/// limits, or the setting of this machine, that are its cause. The settings below `kernel` for user
+/// namespaces are Debian's and Ubuntu's.
 pub fn explain(errno: Errno, namespaces: u64) -> Cause {
+    let text = Described(errno);
+    if errno == Errno::AGAIN {
+        let limits = "pids.max, kernel.pid_max, kernel.threads-max or RLIMIT_NPROC";
+        return Cause::Because(format!("{text}: no more processes by {limits}").into());
+    }
     if namespaces & libc::CLONE_NEWUSER as u64 == 0 {
         return errno.into();
     }
@@ -431,6 +436,5 @@ pub fn explain(errno: Errno, namespaces: u64) -> Cause {
     } else {
         return errno.into();
     };
-    let errno = Described(errno);
-    Cause::Because(format!("{errno}: the sysctl {setting}; root can change it").into())
+    Cause::Because(format!("{text}: the sysctl {setting}; root can change it").into())
 }

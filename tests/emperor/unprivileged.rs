@@ -297,6 +297,28 @@ fn it_says_which_files_are_left_if_no_process_can_be_had_to_remove_them() {
     });
 }
 
+#[test]
+fn it_names_the_limits_when_no_process_can_be_had_and_starts_the_vassal_once_one_can() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("a", "command = sleep 1000");
+        let emperor = emperor(sandbox, "uid = user001");
+        emperor.wait_running(1, "a");
+        let limit = |number: &str| {
+            let user = ["--reuid", "user001", "--regid", "user001", "--clear-groups"];
+            run("setpriv", &[&user[..], &["prlimit", "--pid", &emperor.pid().to_string(), number]].concat());
+        };
+        limit("--nproc=1:");
+        sandbox.vassal("b", "command = sleep 1000");
+        let line = emperor.wait_for("emperor: b: cannot start: create process: ");
+        let limits = "pids.max, kernel.pid_max, kernel.threads-max or RLIMIT_NPROC";
+        assert!(line.contains(&format!("{AGAIN}: no more processes by {limits}; next try in ")), "{line}");
+        assert!(command(sandbox, "0", &["status"]).1.contains("a     running"));
+        limit("--nproc=4096:");
+        emperor.wait_running(1, "b");
+        emperor.stop();
+    });
+}
+
 /// The programs in a directory of their own, `vassal-init` with this mode.
 fn programs_of_mode(sandbox: &Sandbox, mode: u32) -> [String; 2] {
     let directory = format!("/run/{mode:o}");
