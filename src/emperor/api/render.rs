@@ -1,6 +1,7 @@
 //! The status of the vassals, as a table or as JSON.
 
 use std::fmt::Write as _;
+use std::iter::repeat_n;
 use std::time::{Duration, Instant};
 
 use super::fields::{FIELDS, Field, LAST, PROBLEM, Value};
@@ -72,13 +73,13 @@ fn aligned(rows: &[Vec<String>]) -> Vec<String> {
             *width = (*width).max(columns_of(cell)).min(WIDTH_MAX);
         }
     }
+    let room = widths.iter().map(|width| width + 2).sum();
     let mut lines = Vec::new();
     for row in rows {
-        let mut line = String::new();
+        let mut line = String::with_capacity(room);
         for (cell, width) in row.iter().zip(&widths) {
             line.push_str(cell);
-            let blanks = width.saturating_sub(columns_of(cell)) + 2;
-            let _ = write!(line, "{:blanks$}", "");
+            line.extend(repeat_n(' ', width.saturating_sub(columns_of(cell)) + 2));
         }
         line.truncate(line.trim_ascii_end().len());
         lines.push(line);
