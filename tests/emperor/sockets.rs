@@ -679,6 +679,32 @@ fn an_address_that_is_taken_is_one_clear_line() {
 }
 
 #[test]
+fn an_address_that_another_vassal_has_is_told_with_its_name() {
+    sandboxed(|sandbox| {
+        let listen = |address: &str| format!("listen = {address}\ncommand = sleep 1000");
+        let app = |name: &str, address: &str| drop(sandbox.vassal(name, &listen(address)));
+        app("holder", "127.0.0.1:7000\nlisten = /run/scratch/held.sock\nlisten = :7001");
+        let emperor = sandbox.emperor(&["--emperor-throttle", "3600000"]);
+        emperor.wait_running(1, "holder");
+        let _taken = std::net::TcpListener::bind("127.0.0.2:7002").unwrap();
+        for (name, address, holder) in [
+            ("port", ":7000", ": vassal holder"),
+            ("host", "127.0.0.3:7001", ": vassal holder"),
+            ("file", "/run/scratch/held.sock", ": vassal holder"),
+            ("other", "127.0.0.2:7002", ""),
+            ("twice", "127.0.0.3:7003\nlisten = :7003", ""),
+        ] {
+            app(name, address);
+            let line = emperor.wait_for(&format!("emperor: {name}: setup failed in sockets: "));
+            let (why, _) = line.split_once(&format!("{holder}; ")).unwrap_or_else(|| panic!("{line}"));
+            assert!(why.contains("Address already in use (EADDRINUSE)"), "{line}");
+            assert_eq!(line.contains(": vassal "), !holder.is_empty(), "{line}");
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
 fn a_stop_while_an_address_is_waited_for_is_no_failure() {
     sandboxed(|sandbox| {
         let _taken = std::net::TcpListener::bind("127.0.0.1:7000").unwrap();

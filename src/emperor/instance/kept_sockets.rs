@@ -116,6 +116,25 @@ impl Kept {
         self.demand.iter().chain(self.sockets.iter().enumerate().filter(is_newest).map(|(_, socket)| socket))
     }
 
+    /// Whether one of them has the address that another vassal could not have, by the message about that. An
+    /// address with a port alone is that of all hosts.
+    pub fn is_in_the_way(&self, message: &str) -> bool {
+        for socket in self.all() {
+            let place = &socket.id.place;
+            let mut texts = [": ", " (of user "].map(|end| format!("listen on {place}{end}"));
+            if let Place::Internet(address) = place {
+                let port = address.port();
+                let is_any = address.ip().is_unspecified();
+                let [start, end] = if is_any { ["", "Address"] } else { ["listen on ", ""] };
+                texts[1] = format!("{start}:{port}: {end}");
+            }
+            if texts.iter().any(|text| message.contains(text)) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// The address and the on-demand socket.
     pub fn demand(&self) -> Option<(&Place, BorrowedFd<'_>)> {
         self.demand.as_ref().map(|socket| (&socket.id.place, socket.fd.as_fd()))

@@ -13,7 +13,7 @@ use crate::emperor::instance::kept_sockets::Kept;
 use crate::emperor::instance::process::Packet;
 use crate::emperor::instance::readers::{About, Purpose};
 use crate::log::printable;
-use crate::protocol::{FromVassal, KeptSocket, SocketId, TRANSCRIPT_MAX};
+use crate::protocol::{ExitReason, FromVassal, KeptSocket, SocketId, TRANSCRIPT_MAX};
 use crate::sys::memfd;
 use crate::{log, log_of};
 
@@ -99,8 +99,28 @@ impl Supervisor {
                         self.apply_to(id, InstanceEvent::Transcript(text), now);
                     }
                 }
-                Packet::Message(message, _) => self.apply_to(id, InstanceEvent::Said(message), now),
+                Packet::Message(mut message, _) => {
+                    if let FromVassal::Exiting(ExitReason::Setup(failure)) = &mut message
+                        && failure.what.contains("(EADDRINUSE)")
+                    {
+                        self.name_holder(id, &mut failure.what);
+                    }
+                    self.apply_to(id, InstanceEvent::Said(message), now);
+                }
                 Packet::End(mistake) => return self.apply_to(id, InstanceEvent::LinkClosed(mistake), now),
+            }
+        }
+    }
+
+    /// Adds which vassal has the address that another one could not have: PID 1 of that sees no process of
+    /// others.
+    fn name_holder(&self, of: &InstanceId, what: &mut String) {
+        for (file, _) in self.registry.vassals() {
+            let kept = self.handles.kept(file);
+            if *file != of.file && kept.is_some_and(|kept| kept.is_in_the_way(what)) {
+                *what += ": vassal ";
+                *what += &file.shown();
+                return;
             }
         }
     }
