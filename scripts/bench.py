@@ -187,6 +187,7 @@ def jail_section(bench):
         progress(f"jail: {bench.rounds} rounds of {', '.join(contenders)}")
         for _ in range(bench.rounds):
             for name, contender in contenders.items():
+                time.sleep(jail.IDLE_S)
                 rounds[name].append(scene.start_to_reaped_ms(contender))
         for name, values in rounds.items():
             remark = contenders[name].remark
@@ -199,8 +200,8 @@ def jail_section(bench):
         raw["emperor"] = {"clone_to_running_ms": summarize(values), "rounds": values}
         rows.append(["clone3 to app's exec", "emperor (own log)", *figures_of(summarize(values), 2)])
     title = ("A static `true` in a full jail (bind, pivot_root, /proc, /dev, old root gone, privileges "
-             f"dropped), {bench.rounds} rounds\neach, interleaved, in ms; from before posix_spawn to after "
-             "waitpid")
+             f"dropped), {bench.rounds} rounds\neach, interleaved, after {jail.IDLE_S} s of idling each, in ms; "
+             "from before posix_spawn to after waitpid")
     return Table(title, ["", "", "p50", "p90", "max"], rows, raw)
 
 
