@@ -14,7 +14,7 @@ const OTHERS: &str = "\
     vassals-set";
 
 const QUOTES: &str = "the quotes are part of the value";
-const UNQUOTED: &str = "write it without them";
+const UNQUOTED: &str = "write it without the quotes";
 const COMMENT: &str = "a comment is a line of its own";
 const SHELL: &str = "write: sh -c '...'; a comment is a line of its own";
 
@@ -119,7 +119,7 @@ fn in_command(text: &[u8]) -> Option<Habit> {
     } else if let Some(word) = [first].into_iter().chain(words).find(is_of_shell) {
         (word, "is an argument, as there is no shell", if word.starts_with(b"#") { COMMENT } else { SHELL })
     } else if names::contains(BUILT_IN, first) {
-        (first, PROGRAM, SHELL)
+        (first, PROGRAM, "write: sh -c '...'")
     } else {
         return None;
     };
