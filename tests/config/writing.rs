@@ -42,7 +42,7 @@ const SLIPS: &[(&str, &str, &str, &str)] = &[
     ("gid => nogroup", "2:6", "'gid': '> nogroup' is not a name", ""),
     ("hook-as-root: print:x", "2:1", "unknown phase", "write 'hook-as-root = ...'"),
     ("hook-as-root = mount;proc none /p", "2:16", "is not action:argument: write 'mount:proc none /p'", ""),
-    ("hook-as-root = mount:-t proc none /p", "2:16", "write 'mount:TYPE SOURCE TARGET FLAGS DATA'", ""),
+    ("hook-as-root = mount:-t proc none /p", "2:16", "it takes TYPE SOURCE TARGET FLAGS DATA", ""),
     ("log-dir = /x", "2:1", "'log-dir' only counts in the emperor's file", ""),
     ("command = ~/run", "2:11", "'~/run' is an argument", "sh -c"),
     ("http-socket = :1\nif-uid = 0", "3:1", "unknown option 'if-uid'", ""),
@@ -111,7 +111,11 @@ const SLIPS: &[(&str, &str, &str, &str)] = &[
     ("uid = %(vasal)", "2:7", "'uid': '%(vasal)' is not a name", ""),
     ("listen = tcp://127.0.0.1:80", "2:10", "is not an address: write 127.0.0.1:9191", ""),
     ("listen = unix:/run/x.sock", "2:10", "is not an address: write 127.0.0.1:9191", ""),
-    ("hook-as-root = mount: proc none /p", "2:16", "write 'mount:TYPE SOURCE TARGET FLAGS DATA'", ""),
+    ("hook-as-root = mount: proc none /p", "2:16", "it takes TYPE SOURCE TARGET FLAGS DATA", ""),
+    ("mount-as-root = mount:proc none /p", "2:17", "it takes TYPE SOURCE TARGET FLAGS DATA", ""),
+    ("mount-as-root = /a /b bind", "2:17", "it takes TYPE SOURCE TARGET FLAGS DATA", ""),
+    ("exec-as-root = exec:x", "2:16", "write it without 'exec:'", ""),
+    ("listen = 8080", "2:10", "'listen': a number is the length of a queue", "write ':NUMBER' for a port"),
     ("// a comment", "2:1", "unknown option '// a comment'", "a comment begins with ';' or '#'"),
     ("/* a comment */", "2:1", "unknown option '/* a comment */'", "a comment begins with ';' or '#'"),
     ("stop-timeout = 10sec", "2:16", "'10sec' is not a duration: write 5, 1.5, 250ms, 5s or 2m", ""),
@@ -145,6 +149,8 @@ const RIGHT: &[&str] = &[
     "command = x\nlisten = /x\nchmod-socket = 0660",
     "http-socket = /x\nchmod-socket = 1",
     "command = [ -e /x ]",
+    "command = x\nlisten = :1\nlisten = 8080\n[uwsgi-old]\na = b",
+    "http-socket = :1\nlisten = 100",
     "command = x\nenv = A=it's 5$ $b {\"c\": \"d\"}\nenv = B=%%(message)s $(A)",
     "command = x\nchdir = /srv/my app/\nmountpoint-lost = hook:exec:a ; b $C",
     "command = x\nchdir\t=\t/srv \r\nstop-timeout = 5\r",
@@ -204,6 +210,12 @@ fn lines_above_the_section_are_told_of() {
         let told =
             "FILE:2:1: warning: it has no effect: options stand below a line '[uwsgi]'\n    umask = 077\n";
         assert!(status == 0 && said.starts_with(told), "{said}");
+        for header in ["[uwsgi", "[UWSGI]", "[ uwsgi ]", "[uwsgi]]", "[[uwsgi]]"] {
+            let (status, said) =
+                check(sandbox, &format!("[uwsgi]\ncommand = x\nuid = root\n\n{header}\nuid = nobody\n"));
+            let told = "FILE:5:1: warning: it has no effect: options stand below a line '[uwsgi]'\n";
+            assert!(status == 0 && said.starts_with(told), "{header}: {said}");
+        }
         let wide: Vec<u8> = "[uwsgi]\ncommand = x\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
         let (status, said) = check(sandbox, &String::from_utf8(wide).unwrap());
         assert!(status == 78 && said.contains("FILE:1:1: the line holds a NUL byte\n"), "{said}");
@@ -308,5 +320,24 @@ fn an_emperors_file_is_told_the_emperors_own_key() {
         let hints: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("  hint: ")).collect();
         assert_eq!(hints, ["write 'emperor-pidfile'", "write 'emperor-stats'"], "{said}");
         assert_eq!(said.matches("has no effect").count(), 3, "{said}");
+        for (line, said, hint) in [
+            ("emperor = ~/v", "2:11: warning: 'emperor': '~' is no home here", "write the whole path"),
+            ("emperor = /v /w", "2:11: warning: 'emperor': it is one path", "write a line for each"),
+            (
+                "emperor = /v\nlogto = $HOME/x",
+                "3:9: warning: 'logto': the value of a variable",
+                "write it so",
+            ),
+            ("emperor = /v\nmetrics = 9100", "3:11: 'metrics': '9100' is not an address: write ", ""),
+            ("emperor = /v\nvassal-set = a = b", "3:14: 'vassal-set': 'a = b' is not KEY=VALUE", ""),
+        ] {
+            let file = sandbox.ini("emperor", line);
+            let output = sandbox.program("emperor").arg("--check").arg(&file).output().unwrap();
+            let all = String::from_utf8(output.stderr).unwrap();
+            assert!(
+                all.contains(&format!("{}:{said}", file.display())) && all.contains(hint),
+                "{line}: {all}"
+            );
+        }
     });
 }

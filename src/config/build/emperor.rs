@@ -12,7 +12,7 @@ use crate::config::keys::emperor::EMPEROR;
 use crate::config::keys::hooks::{FAMILIES, HookKey};
 use crate::config::keys::read::Reader;
 use crate::config::keys::row::Read;
-use crate::config::keys::{uwsgi, values};
+use crate::config::keys::{habits, uwsgi, values};
 use crate::config::plan::{EmperorPlan, Located, Tyrant};
 use crate::config::setting::{Setting, State};
 use crate::names;
@@ -37,7 +37,7 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         match EMPEROR.find(&setting.key).map(|row| row.read) {
             Some(Read::Emperor(read)) => {
                 read(&mut draft, &mut reader);
-                reader.tell_of_habits(|_, _| None);
+                reader.tell_of_habits(habits::in_path);
             }
             Some(Read::Hook) => {
                 if let Some(hook) = for_vassals(&mut reader) {

@@ -126,13 +126,18 @@ pub(crate) fn plan(
     say_unknown(settings, &for_uwsgi, with_uwsgi, found);
     maps::check(&draft.plan.jail.maps, draft.plan.jail.unshare, "unshare", found);
     bar_new_privileges(&mut draft.plan.privileges, command.is_some(), found);
-    let VassalDraft { mut plan, program, binary, sockets, safe_proc, is_rolling, addresses } = draft;
+    let VassalDraft { mut plan, program, binary, sockets: common, safe_proc, is_rolling, addresses } = draft;
     if let Some(Located { value: true, key, at }) = safe_proc {
         // After the hooks that may mount a /proc.
         let place = plan.hooks.partition_point(|hook| hook.phase <= Phase::AsRoot);
         plan.hooks.insert(place, safe_proc_hook(key, at));
     }
-    plan.listen = addresses.into_iter().map(|address| listen::listen(&sockets, address)).collect();
+    plan.listen = addresses.into_iter().map(|address| listen::listen(&common, address)).collect();
+    let number = settings.iter().rfind(|setting| setting.key == b"listen" && sockets::is_backlog(setting));
+    if let Some(setting) = number.filter(|_| command.is_none() && !with_uwsgi && plan.listen.is_empty()) {
+        let message = "'listen': a number is the length of a queue, and there is none";
+        found.warning(&setting.value_at, message).hint("write ':NUMBER' for a port");
+    }
     plan.replication.is_rolling = is_rolling.unwrap_or(plan.replication.replicas > 1);
     if let Some(argv) = command {
         plan.app = App::Program { argv: argv.to_vec(), privileged: false };
@@ -149,7 +154,7 @@ pub(crate) fn plan(
         };
         let are_several = replicas::are_there(&plan);
         uwsgi_files::take_over(&mut for_uwsgi, &mut plan, found);
-        plan.app = uwsgi(for_uwsgi, binary, &sockets, are_several, &mut plan.listen, found);
+        plan.app = uwsgi(for_uwsgi, binary, &common, are_several, &mut plan.listen, found);
     }
     if replicas::are_there(&plan) {
         replicas::warn_of_directories(settings, &plan, found);

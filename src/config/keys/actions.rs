@@ -239,6 +239,9 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
             let group = if rest.is_empty() { None } else { Some(values::id(rest)?) };
             Action::Chown { user: values::id(user)?, path: os(path).into(), group }
         }
+        Kind::Exec { .. } if argument.starts_with(b"exec:") => {
+            return Err("write it without 'exec:'".into());
+        }
         Kind::Exec { .. } => Action::Exec(values::text(argument)?),
         Kind::Exit if argument.is_empty() => Action::Exit(0),
         Kind::Exit => Action::Exit(number(argument, 255)?.cast_signed()),
@@ -267,9 +270,10 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
             let source = word(&mut rest, "source")?;
             let target = word(&mut rest, "target")?;
             let flags = take(&mut rest);
-            // As mount(8) is called, or with a blank in front.
-            if fs_type.starts_with(b"-") || matches!(flags, [b'-' | b'/', ..]) {
-                return Err("write 'mount:TYPE SOURCE TARGET FLAGS DATA'".into());
+            // As mount(8) is called, with a blank in front, or with 'mount:' in 'mount-PHASE'.
+            let is_no_type = fs_type.starts_with(b"-") || fs_type.iter().any(|byte| b"/:".contains(byte));
+            if is_no_type || matches!(flags, [b'-' | b'/', ..]) {
+                return Err("it takes TYPE SOURCE TARGET FLAGS DATA".into());
             }
             if flags.contains(&b'=') {
                 return Err(data_as_flags(flags));
@@ -535,8 +539,13 @@ mod tests {
         for text in ["mount:bind /a /b", "mount:rbind /a /b ro"] {
             assert_eq!(wrong(text), "a bind is a flag: write 'mount:none SOURCE TARGET bind'");
         }
-        for text in ["mount:-t proc none /t", "mount:tmpfs none /t -o size=1m", "mount: proc none /t"] {
-            assert!(wrong(text).ends_with("write 'mount:TYPE SOURCE TARGET FLAGS DATA'"), "{text}");
+        for text in [
+            "mount:-t proc none /t",
+            "mount:tmpfs none /t -o size=1m",
+            "mount: proc none /t",
+            "mount:/a /b bind",
+        ] {
+            assert_eq!(wrong(text), "it takes TYPE SOURCE TARGET FLAGS DATA", "{text}");
         }
         assert_eq!(wrong("/x"), "'/x' is not action:argument");
         assert_eq!(wrong("/x y"), "'/x y' is not action:argument");

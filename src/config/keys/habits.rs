@@ -51,15 +51,22 @@ fn is_quoted(text: &[u8]) -> bool {
 /// The first habit in the value of a vassal's key that [`find`] does not look for: what a shell, a unit of
 /// systemd or a JSON file would take otherwise.
 pub(crate) fn of_vassals(key: &[u8], text: &[u8]) -> Option<Habit> {
-    /// The keys with one path.
-    const PATHS: &str = "chdir chroot listen mount-check mountpoint-check";
     if names::contains(COMMANDS, key) {
-        return in_command(text);
+        in_command(text)
+    } else if key == b"env" {
+        in_variable(text).map(habit)
+    } else {
+        in_path(key, text)
     }
+}
+
+/// A habit in a value that is no command and no variable: most are paths.
+pub(crate) fn in_path(key: &[u8], text: &[u8]) -> Option<Habit> {
+    /// The keys with one path.
+    const PATHS: &str = "\
+        chdir chroot control emperor emperor-pidfile listen log-dir logto mount-check mountpoint-check";
     let has = |is_meant: fn(&[u8]) -> bool| text.windows(2).any(is_meant);
-    let (message, hint) = if key == b"env" {
-        in_variable(text)?
-    } else if names::contains(OTHERS, key) {
+    Some(habit(if names::contains(OTHERS, key) {
         return None;
     } else if has(|two| matches!(two, [b'%' | b'$', b'('])) {
         ("what is in parentheses has no value", "set it in a line above, or in the environment")
@@ -73,8 +80,11 @@ pub(crate) fn of_vassals(key: &[u8], text: &[u8]) -> Option<Habit> {
         ("it is one path", "write a line for each")
     } else {
         return None;
-    };
-    Some(Habit(message.to_owned(), hint))
+    }))
+}
+
+fn habit((message, hint): (&str, &'static str)) -> Habit {
+    Habit(message.to_owned(), hint)
 }
 
 const VARIABLE: (&str, &str) = ("the value of a variable is $(NAME)", "write it so");

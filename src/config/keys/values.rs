@@ -213,9 +213,11 @@ pub(crate) fn address(text: &[u8]) -> Parsed<Address> {
     let name = String::from_utf8_lossy(text).into_owned();
     // As `tcp://HOST:PORT` or `unix:/path`.
     let is_file = (text.contains(&b'/') || !text.contains(&b':')) && !has_scheme(text);
+    // A port alone.
+    let is_number = text.iter().all(u8::is_ascii_digit) && !text.is_empty();
     let place = match text {
         [b'@', name @ ..] if !name.is_empty() => Place::Abstract(name.to_vec()),
-        _ if is_file && !text.starts_with(b"unix:") => Place::File(path(text)?),
+        _ if is_file && !is_number && !text.starts_with(b"unix:") => Place::File(path(text)?),
         _ => {
             let full = if text.starts_with(b":") { format!("0.0.0.0{name}") } else { name.clone() };
             let wrong = || {
@@ -296,7 +298,7 @@ pub(crate) fn env_unset(text: &[u8]) -> Parsed<EnvChange> {
 /// `KEY=VALUE`, as a whole.
 pub(crate) fn assignment(value: &[u8]) -> Parsed<OsString> {
     match split_once(value, b'=') {
-        None | Some((b"", _)) => Err(format!("{} is not KEY=VALUE", quoted(value))),
+        None | Some((b"" | [.., b' '], _)) => Err(format!("{} is not KEY=VALUE", quoted(value))),
         Some(_) => text(value),
     }
 }

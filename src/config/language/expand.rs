@@ -235,8 +235,9 @@ impl Expander<'_> {
         }
         let is_named = section.is_some();
         let section = section.unwrap_or(b"uwsgi");
-        let found = ini::elsewhere(&text);
-        let Some(entries) = ini::entries(&text, section) else {
+        let entries = ini::entries(&text, section);
+        let found = ini::elsewhere(&text, entries.as_ref().map(|_| section));
+        let Some(entries) = entries else {
             // A vassal's file may leave it all to a template of the emperor's.
             if found.is_none() && !is_named {
                 return;
@@ -261,8 +262,10 @@ impl Expander<'_> {
             return;
         };
         // uWSGI drops them without a word.
-        if let Some((at, None)) = found {
-            self.found.warning(&place(at), "it has no effect: options stand below a line '[uwsgi]'");
+        if let Some((at, _)) = found {
+            let section = String::from_utf8_lossy(section);
+            let message = format!("it has no effect: options stand below a line '[{section}]'");
+            self.found.warning(&place(at), message);
         }
         for entry in entries {
             self.add(Setting {

@@ -53,8 +53,13 @@ pub(super) fn entries<'a>(text: &'a Substituted, section: &[u8]) -> Option<Vec<E
 }
 
 /// Where the first options are that no section has, or that are in another section, with the line that begins
-/// that section; `None` where the text has no options.
-pub(super) fn elsewhere(text: &Substituted) -> Option<(Place, Option<&[u8]>)> {
+/// that section; `None` where the text has no options. With `meant`, only a section counts whose line was
+/// probably meant to begin that one.
+pub(super) fn elsewhere<'a>(
+    text: &'a Substituted,
+    meant: Option<&[u8]>,
+) -> Option<(Place, Option<&'a [u8]>)> {
+    let is_other = |header: &[u8]| meant.is_some_and(|section| !resembles(header, section));
     let (mut header, mut start) = (None, 0);
     for line in text.bytes().split(|&byte| byte == b'\n') {
         let stripped = strip(line);
@@ -63,6 +68,7 @@ pub(super) fn elsewhere(text: &Substituted) -> Option<(Place, Option<&[u8]>)> {
         match stripped.first() {
             None | Some(b';' | b'#') => {}
             Some(b'[') => header = Some((place, stripped)),
+            Some(_) if header.is_some_and(|(_, line)| is_other(line)) => {}
             Some(_) => {
                 let mut places = Places { text, line: 1, line_start: 0, counted: 0 };
                 let place = header.map_or(place, |(place, _)| place);
@@ -71,6 +77,16 @@ pub(super) fn elsewhere(text: &Substituted) -> Option<(Place, Option<&[u8]>)> {
         }
     }
     None
+}
+
+/// Whether a line begins no such section, but only by its blanks, brackets or capitals.
+fn resembles(header: &[u8], section: &[u8]) -> bool {
+    let mut name = header;
+    while let [b'[' | b']' | b' ', rest @ ..] | [rest @ .., b'[' | b']' | b' '] = name {
+        name = rest;
+    }
+    name.to_ascii_lowercase() == section
+        && header.get(1..).and_then(<[u8]>::split_last).is_none_or(|l| l.1 != section)
 }
 
 /// Without the blanks at both ends.
