@@ -211,7 +211,7 @@ static OF_EMPERORS: Table = table![
 
     key(Timing, "emperor-freq", Value("SECONDS"), "time between two scans (default: 3)\n\
         Where nothing was noticed before. Up to ten times as long where a scan would take more than a \
-        thousandth of the time, with thousands of files.",
+        two-thousandth of the time, with thousands of files.",
         |to, it| it.set(&mut to.plan.discovery.scan_interval, seconds)),
     key(Timing, "emperor-max-reloads", Value("COUNT"), "\
         how many replace their instances at a time\n\

@@ -42,7 +42,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// A scan without an event is put off if scans would take more than one part in so many of the time. With
 /// thousands of files an idle emperor would do little else.
-const SHARE: u32 = 1000;
+const SHARE: u32 = 2000;
 /// A scan is put off by at most so many intervals.
 const PUT_OFF: u32 = 10;
 
@@ -658,7 +658,7 @@ mod tests {
         assert_eq!(fixture.scan(), [appeared("v/a.ini")]);
         let directories = &mut fixture.directories;
         let last = directories.last_scan.unwrap();
-        for (took, wait) in [(2, 3), (5, 5), (60, 30)] {
+        for (took, wait) in [(1, 3), (5, 10), (60, 30)] {
             (directories.took, directories.last_took) =
                 (Duration::from_millis(took), Duration::from_millis(took));
             assert_eq!(directories.due(now), last + Duration::from_secs(wait), "{took} ms");
