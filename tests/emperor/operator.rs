@@ -233,14 +233,18 @@ fn a_warning_about_the_file_is_told_where_its_app_fails() {
 }
 
 #[test]
-fn what_a_start_waits_for_is_told_until_it_goes_on() {
+fn what_a_start_or_an_end_waits_for_is_told_until_it_goes_on() {
     sandboxed(|sandbox| {
         let waits = "until test -e /run/scratch/go; do sleep 0.05; done";
+        sandbox.vassal("exit", &format!("exec-as-user-atexit = {waits}\n{STEADY}"));
         sandbox.vassal("hook", &format!("exec-as-root = {waits}\n{STEADY}"));
         fs::create_dir(sandbox.path("mount")).unwrap();
         sandbox.vassal("gate", &format!("mountpoint-check = /run/scratch/mount\n{STEADY}"));
         let emperor = sandbox.emperor(&[]);
+        emperor.wait_running(1, "exit");
+        assert_eq!(command(sandbox, &["stop", "exit"]).0, 0);
         for told in [
+            format!("as-user-atexit: {waits}: still running after 5.0 s; it is given 60.0 s\n"),
             format!("as-root: {waits}: still running after 5.0 s; it is given 60.0 s\n"),
             "mountpoint /run/scratch/mount: nothing is mounted there, after 5.0 s; it is given 30.0 s\n"
                 .into(),
@@ -538,6 +542,7 @@ fn an_app_that_does_not_stop_is_told_of_and_killed_by_a_second_command() {
         emperor.wait_for("emperor: app: still stopping after 5.");
         let (_, table, _) = command(sandbox, &["status", "--problems"]);
         assert!(table.contains("stopping for long"), "{table}");
+        assert!(table.contains("  still stopping after 5.") && table.contains(" s more\n"), "{table}");
         assert_eq!(command(sandbox, &["stop", "app"]).1, "app: stopping: its app is killed\n");
         emperor.wait_for("the emperor again: SIGKILL to the app");
         assert_eq!(command(sandbox, &["stop", "--wait", "app"]).0, 0);

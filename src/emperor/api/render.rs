@@ -322,8 +322,8 @@ fn last(vassal: &Status<'_>) -> String {
     let is_awaited = |(report, _): &(&MountReport, u64)| report.state == MountState::Awaited;
     let awaited = vassal.mountpoints.all().find(is_awaited).map(|(report, _)| report.path.to_string_lossy());
     let refused = vassal.refused.map(|refused| refused.what().to_owned() + ": " + refused.why);
-    // Either its app does not run yet, or is to say why it is not ready, if its check does not.
-    let is_told = matches!(vassal.state, "starting" | "reloading") || vassal.problem == Some(NOT_READY);
+    // Either its app does not run, or is to say why it is not ready, if its check does not.
+    let is_told = vassal.state != "running" || vassal.problem == Some(NOT_READY);
     let says = vassal.app.status.filter(|_| is_told);
     let awaited = awaited.filter(|_| vassal.state == "starting" && says.is_none());
     let is_apps = ended.is_some_and(|ended| ended.starts_with("app "));
@@ -548,7 +548,10 @@ mod tests {
         assert_eq!(last(&starting), "awaits mountpoint /a; mountpoint /a lost 1 time");
         let waits = App { status: Some("waits for /a"), ..App::default() };
         assert_eq!(last(&Status { state: "starting", app: waits, ..down.clone() }), "waits for /a");
-        assert_eq!(last(&Status { state: "stopped", refused: None, ..up.clone() }), "stopped by command");
+        assert_eq!(
+            last(&Status { state: "stopped", refused: None, app: App::default(), ..up.clone() }),
+            "stopped by command"
+        );
         let unready = Status { problem: Some(NOT_READY), app: waits, ..up };
         assert_eq!(last(&unready), format!("waits for /a; {refused}"));
         assert_eq!(last(&Status { refused: refusal("no"), ..down }), "reload refused: no");

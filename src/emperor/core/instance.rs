@@ -114,14 +114,17 @@ impl Instance {
         }
     }
 
-    /// The line for the log that its end takes long, once.
+    /// The line for the log that its end takes long, once. From then on it stands for what its app does.
     pub(super) fn tell_late(&mut self, now: Instant) -> Option<String> {
         self.late_at().filter(|at| *at <= now)?;
         self.is_late = true;
         let State::Stopping { kill_at, .. } = self.state() else { return None };
-        let took = since(self.process.as_ref()?.ending.asked_to_stop, now);
+        let process = self.process.as_mut()?;
+        let took = since(process.ending.asked_to_stop, now);
         let left = Elapsed(kill_at.saturating_duration_since(now));
-        Some(format!("still stopping after {took}; it is given {left} more"))
+        let line = format!("still stopping after {took}; it is given {left} more");
+        process.said.status.clone_from(&line);
+        Some(line)
     }
 
     /// Whether its file is to be sent to its PID 1, or was sent and is not answered yet.

@@ -322,20 +322,20 @@ impl EventLoop {
         }
     }
 
-    /// Logs what a start waits for, and tells the emperor until [`Self::waits_no_more`].
+    /// Logs what a start or an end waits for, and tells the emperor until [`Self::waits_no_more`].
     pub fn tell_wait(&self, what: String) {
         crate::log!("{what}");
         self.announce_wait(what);
     }
 
-    /// The start goes on.
+    /// It goes on.
     pub fn waits_no_more(&self) {
         self.announce_wait(String::new());
     }
 
     fn announce_wait(&self, what: String) {
         // An app that runs says itself what it does.
-        if !self.app.as_ref().is_some_and(RunningApp::is_started) {
+        if !self.living_app().is_some_and(RunningApp::is_started) {
             self.send(&FromVassal::Announced(Announcement::Status(what)));
         }
     }
