@@ -156,6 +156,32 @@ fn it_runs_files_as_their_owners() {
     });
 }
 
+/// The lines of Debian's /etc/uwsgi-emperor/emperor.ini, but for the directory.
+const DEBIAN: &str = "master = true\nworkers = 2\nno-orphans = true\nlog-date = true\nuid = www-data\n\
+                      gid = www-data";
+/// Those of Fedora's /etc/uwsgi.ini.
+const FEDORA: &str = "uid = uwsgi\ngid = uwsgi\npidfile = /run/uwsgi/uwsgi.pid\n\
+                      stats = /run/uwsgi/stats.sock\nchmod-socket = 660\nemperor-tyrant = true\n\
+                      cap = setgid,setuid";
+
+#[test]
+fn stock_files_of_distributions_start_as_they_are() {
+    sandboxed(|sandbox| {
+        sandbox.append_to("/etc/passwd", "uwsgi:x:9100:9100::/run/uwsgi:/sbin/nologin\n");
+        sandbox.append_to("/etc/group", "uwsgi:x:9100:\n");
+        let path = sandbox.vassal("a", "command = sleep 1000");
+        lchown(&path, Some(4242), Some(4242)).unwrap();
+        for (lines, ours, of_vassal) in [(DEBIAN, 33, 33), (FEDORA, 9100, 4242)] {
+            let emperor = emperor(sandbox, lines);
+            let vassal = emperor.wait_running(1, "a");
+            for (pid, uid) in [(emperor.pid(), ours), (vassal, of_vassal)] {
+                assert_eq!(status(pid, "Uid:"), format!("{uid} {uid} {uid} {uid}"), "{lines}");
+            }
+            emperor.stop();
+        }
+    });
+}
+
 #[test]
 fn an_upgrade_keeps_the_user_and_what_is_open() {
     sandboxed(|sandbox| {
