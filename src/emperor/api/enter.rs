@@ -67,7 +67,7 @@ pub(super) fn enter(answer: &str, task: &Task<'_>, is_still: &dyn Fn() -> bool) 
     let is_up = |instance: &Instance<'_>| matches!(instance.state, "running" | "reloading");
     let names: Vec<_> = instances(answer).map(|one| one.name).collect();
     let of_number = |number: &str| number.bytes().all(|byte| byte.is_ascii_digit());
-    let vassal = |name: &str| match name.rsplit_once("/") {
+    let vassal = |name: &str| match name.rsplit_once('/') {
         Some((vassal, number)) if of_number(number) => vassal.to_owned(),
         _ => name.to_owned(),
     };

@@ -122,10 +122,10 @@ fn read(pid: i32) -> Option<Process> {
     let stat = files::read_file(&format!("/proc/{pid}/stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat);
     // The name may have any character in it, also a parenthesis.
-    let (head, fields) = stat.rsplit_once(") ")?;
+    let (head, fields) = stat.rsplit_once(')')?;
     let name = head.split_once('(')?.1.to_owned();
     let mut fields = fields.split(' ');
-    let parent = fields.nth(1)?.parse().ok()?;
+    let parent = fields.nth(2)?.parse().ok()?;
     let mut ticks = fields.skip(9).map(|ticks| ticks.parse::<u64>().unwrap_or_default());
     Some(Process { pid, parent, ticks: ticks.next()? + ticks.next()?, name })
 }
