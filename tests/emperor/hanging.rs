@@ -6,6 +6,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::process;
@@ -13,6 +15,7 @@ use crate::common::sandbox::{VASSALS, vassal_path};
 use crate::common::{Daemon, Sandbox, cow, run, sandboxed, unmount, until};
 use crate::rootless::{AS_USER, CLONE};
 use rustix::process::Signal;
+use vassal::sys::memfd;
 
 /// A vassal that runs until it is asked to stop.
 const STEADY: &str = "command = sleep 1000";
@@ -1187,5 +1190,24 @@ fn a_log_that_hangs_delays_nobody_and_loses_no_more_than_it_says() {
         until("the last line is there", || {
             log().lines().last().is_some_and(|line| line.starts_with("emperor: all vassals stopped in "))
         });
+    });
+}
+
+#[test]
+fn what_a_vassal_sends_is_not_looked_at_unless_it_is_sealed_memory() {
+    sandboxed(|_| {
+        let remote = Remote::mount();
+        remote.write("transcript", "its size is known to the filesystem only");
+        let file = fs::File::open(Path::new(remote.path).join("transcript")).unwrap();
+        remote.hang();
+        let (tell, told) = mpsc::channel();
+        let looks = thread::spawn(move || {
+            let file = file.into();
+            let _ = tell.send(memfd::content(&file, 1000));
+        });
+        let found = told.recv_timeout(SOON);
+        remote.answer();
+        looks.join().unwrap();
+        assert_eq!(found, Ok(None));
     });
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::process::{self, Handle};
 use crate::common::sandbox::{VASSALS, vassal_path};
-use crate::common::tutorial::MOUNTED;
+use crate::common::tutorial::{EMPEROR_INI, MOUNTED};
 use crate::common::{Daemon, cow, eventually, run, sandboxed, unmount, until, until_passed};
 use rustix::process::Signal;
 
@@ -621,7 +621,7 @@ fn without_a_pid_namespace_the_emperor_ends_what_a_killed_pid_1_has_left() {
         let command = format!("command = python3 {}\nlisten = ", daemon.display());
         sandbox.vassal("app", &format!("uid = user001\n{command}/run/scratch/sock"));
         sandbox.vassal("other", &format!("{command}@other"));
-        fs::write("/etc/uwsgi/emperor.ini", crate::common::tutorial::EMPEROR_INI).unwrap();
+        fs::write("/etc/uwsgi/emperor.ini", EMPEROR_INI).unwrap();
         // Of the same parent are what was there before, and what a command of as-emperor leaves.
         let mut command = Command::new("sh");
         command.args(["-c", "sleep 1111 & exec \"$@\"", "sh"]);
@@ -815,5 +815,26 @@ fn an_emperor_that_the_watchdog_aborts_ends_at_once_and_its_vassals_end_in_order
         assert_eq!(emperor.wait(), 128 + 6);
         emperor.wait_for("emperor: SIGABRT from pid ");
         emperor.wait_for("vassal-init[app]: stopped, ");
+    });
+}
+
+#[test]
+fn pid_1_keeps_no_copy_of_what_its_file_includes() {
+    sandboxed(|sandbox| {
+        let large = format!("[uwsgi]\n{}", "# What only who reads the file needs.\n".repeat(25_000));
+        let includes = (0..4).map(|number| sandbox.file(&format!("{number}.inc"), &large));
+        let includes: String = includes.map(|path| format!("include = {}\n", path.display())).collect();
+        sandbox.vassal("app", &format!("{includes}{STEADY}"));
+        fs::write("/etc/uwsgi/emperor.ini", EMPEROR_INI).unwrap();
+        let mut command = sandbox.program("emperor");
+        // The C library of a debug build would keep what is freed, to use it again.
+        command.arg("/etc/uwsgi/emperor.ini").env("MALLOC_MMAP_THRESHOLD_", "65536");
+        let emperor = sandbox.start("emperor", command);
+        let init = emperor.wait_running(1, "app");
+        let status = fs::read_to_string(format!("/proc/{init}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        let kilobytes: usize = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+        assert!(kilobytes < large.len() / 1024, "{kilobytes} kB");
+        emperor.stop();
     });
 }
