@@ -54,17 +54,22 @@ fn the_replicas_of_a_user_are_replaced_without_a_lost_connection() {
             return;
         }
         let lines = |word: &str| server(sandbox, word, "replicas = 2\nready-after = 50ms");
-        owned(sandbox, (4242, 4343), &lines("zero"));
-        let emperor = tyrant(sandbox, &[]);
-        only(&[1, 2], "zero");
-        let count = while_connecting(|| {
-            for word in ["one", "two", "three", "four"] {
-                owned(sandbox, (4242, 4343), &lines(word));
-                assert_eq!(any(2, word), [4242; 2]);
-            }
-        });
-        assert!(count > 0);
-        emperor.stop();
+        let known = run("id", &["-u", "user001"]).trim().parse().unwrap();
+        // Also of one who is not in the group of the file, as in a directory that gives its own to all files.
+        for uid in [4242, known] {
+            owned(sandbox, (uid, 4343), &lines("zero"));
+            let emperor = tyrant(sandbox, &[]);
+            only(&[1, 2], "zero");
+            let count = while_connecting(|| {
+                for word in ["one", "two", "three", "four"] {
+                    owned(sandbox, (uid, 4343), &lines(word));
+                    assert_eq!(any(2, word), [uid; 2]);
+                }
+            });
+            // A new one beside each old one.
+            assert!(count > 0 && emperor.lines(": takes over ").len() == 8, "{}", emperor.log());
+            emperor.stop();
+        }
     });
 }
 

@@ -297,25 +297,21 @@ pub struct Wait {
     pub was_moving: bool,
 }
 
-/// What a file says, as in [`Event::Compared`](super::event::Event::Compared).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TextNumbers {
-    /// The one that a process runs with.
-    pub runs: Option<u64>,
-    /// The one that it was sent last.
-    pub sent: Option<u64>,
+/// A version of a vassal's file that was read for a process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UsedFile {
+    /// What it says, as in [`Event::Compared`](super::event::Event::Compared).
+    pub text: Option<u64>,
+    /// When it was modified, in seconds since 1970.
+    pub modified: i64,
+    /// Its owner, as in [`FileVersion`](super::file_version::FileVersion). The process may belong to another
+    /// one: to the user of a link to the file, or to a group of a user who is not in that of the file.
+    pub owner: Option<Owner>,
 }
 
-/// What the configuration of a process was made of, where the vassal may go back to that.
+/// What the configuration of a process was made of, as its PID 1 has said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transcript {
-    /// All of it, as PID 1 has said; `None` once the vassal has it.
-    pub text: Option<Rc<[u8]>>,
-    /// When the vassal's file was modified then, in seconds since 1970.
-    pub modified: i64,
-    /// Whether the process was started with the [proven](super::vassal::Proven) one, and not with the file.
-    pub is_of_before: bool,
-}
+pub struct Transcript(pub Rc<[u8]>);
 
 /// The facts about a process, from the supervisor and from its PID 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -344,9 +340,12 @@ pub struct ProcessFacts {
     pub wait: Option<Box<Wait>>,
     /// What its PID 1 has said about the number of instances; `None` for the default.
     pub replication: Option<Box<Replication>>,
-    /// What its file says.
-    pub text: TextNumbers,
-    /// What its configuration was made of, if new instances take the place of old ones.
+    /// The file that it runs with.
+    pub file: UsedFile,
+    /// The file that it was sent for a reload, before it has answered.
+    pub sent: Option<Box<UsedFile>>,
+    /// What its configuration was made of, if new instances take the place of old ones; `None` once the
+    /// vassal has it.
     pub transcript: Option<Box<Transcript>>,
 }
 
@@ -404,7 +403,8 @@ impl ProcessFacts {
             is_half: true,
             wait: None,
             replication: None,
-            text: TextNumbers { runs: text, sent: None },
+            file: UsedFile { text, ..UsedFile::default() },
+            sent: None,
             transcript: None,
         }
     }

@@ -296,8 +296,9 @@ impl Registry {
             }
             InstanceEvent::SpawnFailed(error) => self.spawn_failed(id, "cannot start: ", &error, now),
             InstanceEvent::ReloadSent(text) => {
+                let file = self.vassal(&id.file).map(|vassal| vassal.used_file(text));
                 if let Some(process) = self.process_mut(id) {
-                    (process.asked_to_reload, process.text.sent) = (Some(now), text);
+                    (process.asked_to_reload, process.sent) = (Some(now), file.map(Box::new));
                 }
                 self.step(id, Input::Sent, now);
             }

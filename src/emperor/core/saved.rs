@@ -19,8 +19,9 @@ use crate::protocol::SocketId;
 pub mod decode;
 pub mod encode;
 
-/// Must be raised with each change of the format.
-const VERSION: u8 = 25;
+/// Must be raised with each change of the format, also that of [transcripts](crate::transcript) with their
+/// [questions](crate::asker::Question) and answers.
+const VERSION: u8 = 26;
 
 /// The saved state. To write it, a vassal is borrowed (`V`); after reading, it is owned.
 #[derive(Debug, PartialEq, Eq)]

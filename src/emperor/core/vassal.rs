@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::file_version::FileVersion;
-use super::instance::Instance;
+use super::instance::{Instance, UsedFile};
 use super::instance_id::FIRST;
 use super::machine::{End, Input, Output, State, Then};
 use super::owner::Owner;
@@ -26,10 +26,10 @@ const SOCKETS_WAIT: Duration = Duration::from_secs(10);
 pub struct Proven {
     /// All of it, as PID 1 has said.
     pub text: Rc<[u8]>,
-    /// The owner of the file.
+    /// The owner of its processes.
     pub owner: Owner,
-    /// When the file was modified, in seconds since 1970.
-    pub modified: i64,
+    /// The file.
+    pub file: UsedFile,
     /// Whether the file has changed since.
     pub is_of_before: bool,
 }
@@ -212,7 +212,7 @@ impl Vassal {
     /// What the file says with which all of its instances run; `None` if any change of the file counts.
     pub(super) fn text(&self) -> Option<u64> {
         let text = |instance: &Instance| match (instance.state(), &instance.process) {
-            (State::Running { .. }, Some(process)) => process.text.runs,
+            (State::Running { .. }, Some(process)) => process.file.text,
             _ => None,
         };
         let first = text(self.instances.first()?).filter(|_| !self.is_reloading())?;
@@ -235,13 +235,19 @@ impl Vassal {
 
     /// Whether its file still belongs to the owner as whom its instances run, as far as is known.
     pub(super) fn is_own(&self) -> bool {
-        let (user, owner) = (self.owner, self.file_version.owner);
-        let is_own = |it: &Instance| {
-            it.process().is_none_or(|it| {
-                user.is_none_or(|uid| uid == it.owner.uid) && owner.is_none_or(|owner| owner == it.owner)
-            })
-        };
-        self.instances.iter().all(is_own)
+        let mut processes = self.instances.iter().filter_map(Instance::process);
+        processes.all(|process| self.is_of_owner(process.owner, process.file.owner))
+    }
+
+    /// The file as it was read last, which says this.
+    pub(super) fn used_file(&self, text: Option<u64>) -> UsedFile {
+        UsedFile { text, modified: self.file_version.modified, owner: self.file_version.owner }
+    }
+
+    /// Whether its file still belongs to the owner of processes who had the file at their start.
+    fn is_of_owner(&self, owner: Owner, file_owner: Option<Owner>) -> bool {
+        let is_same = self.file_version.owner.is_none() || self.file_version.owner == file_owner;
+        is_same && self.owner.is_none_or(|uid| uid == owner.uid)
     }
 
     /// Whether a change of its file makes new instances take the place of the present ones. Those of another
@@ -256,10 +262,7 @@ impl Vassal {
     /// What an instance is to be started with instead of its file: one that is not there to try that out
     /// comes back with what was proven, while the file is tried out, or was refused.
     pub(super) fn proven_for(&self, instance: &Instance) -> Option<&Proven> {
-        let (user, owner) = (self.owner, self.file_version.owner);
-        let is_its = |proven: &&Proven| {
-            user.is_none_or(|uid| uid == proven.owner.uid) && owner.is_none_or(|owner| owner == proven.owner)
-        };
+        let is_its = |proven: &&Proven| self.is_of_owner(proven.owner, proven.file.owner);
         let is_asked = !instance.is_on_trial && (instance.is_old || self.refused.is_some());
         self.proven.as_deref().filter(|_| is_asked).filter(is_its)
     }
@@ -396,7 +399,7 @@ impl Vassal {
             history: &instance.history,
             version: Versions {
                 modified: seconds(self.file_version.modified),
-                used: process.and_then(|it| it.transcript.as_ref()).map(|it| seconds(it.modified)),
+                used: process.map(|process| seconds(process.file.modified)),
                 goes_back: self.proven_for(instance).is_some(),
             },
             mountpoints: &instance.mountpoints,

@@ -316,7 +316,9 @@ impl Supervisor {
         if !self.handles.may_run(file, &self.spawner, read.owner) {
             // It would take their sockets away from those that run.
             if self.registry.vassal(file).is_some_and(Vassal::is_running) {
-                let event = Event::Touched("its file belongs to another owner now", Some(read.owner));
+                // Whatever the group of the file is, as when its user has left that.
+                let owner = Owner { gid: u32::MAX, ..read.owner };
+                let event = Event::Touched("its file belongs to another owner now", Some(owner));
                 self.registry.apply(file, event, now);
             }
             self.block(id, now);

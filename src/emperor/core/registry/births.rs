@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Registry;
 use crate::emperor::core::effect::{Effect, InstanceEffect};
 use crate::emperor::core::history::Runs;
-use crate::emperor::core::instance::{ProcessFacts, Transcript};
+use crate::emperor::core::instance::ProcessFacts;
 use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::machine::{Input, State};
 use crate::emperor::core::vassal_file::VassalFile;
@@ -28,10 +28,8 @@ impl Registry {
         let (owner, refused, is_roll) = (vassal.owner, vassal.refused.clone(), vassal.is_roll);
         let is_only = vassal.instances.len() == 1;
         let is_doubtful = !is_of_before && !is_only && (refused.is_some() || vassal.is_rolling());
-        if let Some(proven) = vassal.proven.as_ref().filter(|_| is_of_before) {
-            let modified = proven.modified;
-            process.transcript = Some(Box::new(Transcript { text: None, modified, is_of_before }));
-        }
+        let proven = vassal.proven.as_ref().filter(|_| is_of_before);
+        process.file = proven.map_or_else(|| vassal.used_file(process.file.text), |proven| proven.file);
         let Some(instance) = vassal.instance_mut(id.number) else { return };
         let pid = process.pid;
         (instance.process, instance.app, instance.is_late) = (Some(process), None, false);

@@ -86,13 +86,9 @@ impl Registry {
     /// Takes in what the configuration of an instance was made of. That counts only before anything of the
     /// vassal's own can run.
     pub(super) fn said_transcript(&mut self, id: &InstanceId, text: Vec<u8>) {
-        let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
-        let modified = vassal.file_version.modified;
-        let Some(instance) = vassal.instance_mut(id.number) else { return };
-        let Some(process) = instance.process.as_mut().filter(|it| it.transcript.is_none()) else { return };
+        let Some(process) = self.process_mut(id).filter(|it| it.transcript.is_none()) else { return };
         if process.replication.is_none() && process.running.is_none() {
-            let text = Some(text.into());
-            process.transcript = Some(Box::new(Transcript { text, modified, is_of_before: false }));
+            process.transcript = Some(Box::new(Transcript(text.into())));
         }
     }
 

@@ -20,10 +20,7 @@ impl Registry {
         if let Some(vassal) = self.vassals.get_mut(file).filter(|_| owner.is_some()) {
             (vassal.owner, vassal.file_version.owner) = (owner.map(|owner| owner.uid), owner);
         }
-        let is_own = |instance: &Instance| {
-            instance.process().is_none_or(|process| owner.is_none_or(|owner| owner == process.owner))
-        };
-        let compares = |vassal: &Vassal| vassal.text().is_some() && vassal.instances.iter().all(is_own);
+        let compares = |vassal: &Vassal| vassal.text().is_some() && vassal.is_own();
         match self.vassals.get_mut(file).filter(|vassal| compares(vassal)) {
             Some(vassal) => {
                 vassal.is_comparing = true;
@@ -129,11 +126,14 @@ impl Registry {
         let took = process.reloading_for(now);
         let history = &mut instance.history;
         if let (Answer::Reloaded, Some(runs)) = (answer, &mut history.runs) {
-            process.text.runs = process.text.sent;
+            if let Some(sent) = process.sent.take() {
+                (process.file, process.transcript) = (*sent, None);
+            }
             history.reloads += 1;
             runs.last = now;
             vassal.replication = replication;
-            vassal.proven.take_if(|_| !replication.is_rolling);
+            // Nobody has told what the app is made of by now.
+            vassal.proven = None;
         }
         let output = vassal.step(id.number, Input::Answered(answer), now);
         let what = match answer {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::Registry;
 use crate::emperor::core::effect::InstanceEffect;
-use crate::emperor::core::instance::{Instance, Transcript};
+use crate::emperor::core::instance::Instance;
 use crate::emperor::core::instance_id::InstanceId;
 use crate::emperor::core::machine::{Input, State};
 use crate::emperor::core::replicas::{Member, Stage, Step, next_step};
@@ -257,11 +257,9 @@ impl Registry {
         for instance in vassal.instances.iter_mut().filter(|it| it.is_one_for_good() && !it.is_unproven) {
             let is_relied_on = instance.is_relied_on(vassal.announces, now);
             let Some(process) = instance.process.as_mut().filter(|_| is_relied_on) else { continue };
-            let owner = process.owner;
-            let Some(Transcript { text, modified, .. }) = process.transcript.as_deref_mut() else { continue };
-            if let Some(text) = text.take() {
-                let modified = *modified;
-                vassal.proven = Some(Box::new(Proven { text, owner, modified, is_of_before: false }));
+            if let Some(transcript) = process.transcript.take() {
+                let (text, owner, file) = (transcript.0, process.owner, process.file);
+                vassal.proven = Some(Box::new(Proven { text, owner, file, is_of_before: false }));
             }
         }
     }

@@ -15,6 +15,8 @@ use crate::protocol::{
     Announcement, ExitReason, FromVassal, MountReport, MountState, Replication, WaitStatus,
 };
 
+mod moments;
+
 /// A registry, and the time of the story.
 struct Story {
     registry: Registry,
@@ -26,6 +28,8 @@ struct Story {
     text: Option<u64>,
     /// Whether processes say what their configuration was made of.
     tells: bool,
+    /// Whose the files are with which processes are created, in tyrant mode.
+    owner: Option<Owner>,
 }
 
 const OWNER: Owner = Owner { uid: 7, gid: 8 };
@@ -47,7 +51,8 @@ impl Story {
             checks_config: true,
         };
         let (now, frozen) = (Instant::now(), Vec::new());
-        Self { registry: Registry::new(rules), now, next_pid: 100, frozen, text: None, tells: false }
+        let registry = Registry::new(rules);
+        Self { registry, now, next_pid: 100, frozen, text: None, tells: false, owner: None }
     }
 
     /// An event of the vassal of `/v/NAME.ini`, or of that path; or one of its instance with the number that
@@ -106,6 +111,10 @@ impl Story {
         self.next_pid += 1;
         let (pid, text) = (self.next_pid, self.text);
         let is_of_before = self.registry.proven(&id(name)).is_some();
+        if let Some(vassal) = self.registry.vassal(&id(name).file).filter(|_| self.owner.is_some()) {
+            let version = FileVersion { owner: self.owner, ..vassal.file_version };
+            self.registry.apply(&id(name).file, Event::Reading(version), self.now);
+        }
         let effects = self.event(name, InstanceEvent::Spawned { pid, owner: OWNER, text, is_of_before });
         if self.tells && !is_of_before {
             self.event(name, InstanceEvent::Transcript(pid.to_string().into()));
@@ -2095,7 +2104,7 @@ fn an_instance_that_is_lost_after_a_refused_reload_comes_back_with_the_file_of_b
         assert!(story.pass(1)[0].contains("takes over"));
         assert_eq!(goes_back(&story).1, None);
         let proven = story.registry.vassal(&file("a")).unwrap().proven.clone().unwrap();
-        assert_eq!((proven.modified, proven.is_of_before), (2000, false));
+        assert_eq!((proven.file.modified, proven.is_of_before), (2000, false));
     }
 }
 
@@ -2482,6 +2491,7 @@ fn what_apps_have_said_counts_until_the_vassal_is_stopped() {
 #[test]
 fn a_file_of_another_owner_is_not_rolled_out() {
     let mut story = Story::new();
+    story.owner = Some(OWNER);
     run_set(&mut story, 2);
     let owner = |uid| Some(Owner { uid, gid: 8 });
     story.event("a", Event::Touched("file changed", owner(OWNER.uid)));

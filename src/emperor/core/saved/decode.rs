@@ -15,7 +15,7 @@ use crate::config::plan::Address;
 use crate::emperor::core::backoff::Backoff;
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::history::{Ended, Failures, History, Past, Recent, Runs};
-use crate::emperor::core::instance::{Ending, Instance, ProcessFacts, Said, TextNumbers, Transcript};
+use crate::emperor::core::instance::{Ending, Instance, ProcessFacts, Said, Transcript, UsedFile};
 use crate::emperor::core::machine::{End, Machine, State, Then};
 use crate::emperor::core::mountpoints::{Mountpoint, Mountpoints};
 use crate::emperor::core::owner::Owner;
@@ -134,15 +134,19 @@ impl Reader<'_> {
 
     fn proven(&mut self) -> Box<Proven> {
         let (text, owner) = (self.bytes().into(), self.owner());
-        Box::new(Proven { text, owner, modified: self.number().cast_signed(), is_of_before: self.flag() })
+        Box::new(Proven { text, owner, file: self.used_file(), is_of_before: self.flag() })
     }
 
     fn transcript(&mut self) -> Box<Transcript> {
-        Box::new(Transcript {
-            text: self.maybe(Self::bytes).map(Rc::from),
+        Box::new(Transcript(self.bytes().into()))
+    }
+
+    fn used_file(&mut self) -> UsedFile {
+        UsedFile {
+            text: self.maybe(Self::number),
             modified: self.number().cast_signed(),
-            is_of_before: self.flag(),
-        })
+            owner: self.maybe(Self::owner),
+        }
     }
 
     fn instance(&mut self) -> Instance {
@@ -289,7 +293,8 @@ impl Reader<'_> {
             // No upgrade happens while remaining processes are being ended.
             has_ended: false,
             replication: self.maybe(|input| Box::new(input.replication())),
-            text: TextNumbers { runs: self.maybe(Self::number), sent: self.maybe(Self::number) },
+            file: self.used_file(),
+            sent: self.maybe(|input| Box::new(input.used_file())),
             transcript: self.maybe(Self::transcript),
         }
     }

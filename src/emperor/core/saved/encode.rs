@@ -11,7 +11,7 @@ use crate::config::PlainSetting;
 use crate::config::plan::Address;
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::history::{History, Past};
-use crate::emperor::core::instance::{Instance, ProcessFacts};
+use crate::emperor::core::instance::{Instance, ProcessFacts, UsedFile};
 use crate::emperor::core::machine::{End, Machine, State, Then};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::vassal::Vassal;
@@ -88,7 +88,7 @@ impl Writer {
         self.maybe(vassal.proven.as_ref(), |out, proven| {
             out.bytes(&proven.text);
             out.owner(&proven.owner);
-            out.number(proven.modified.cast_unsigned());
+            out.used_file(&proven.file);
             out.flag(proven.is_of_before);
         });
         self.flag(vassal.is_roll);
@@ -245,13 +245,15 @@ impl Writer {
             out.maybe(said.unready.as_ref(), |out, why| out.bytes(why.as_bytes()));
         });
         self.maybe(facts.replication.as_deref(), Self::replication);
-        self.maybe(facts.text.runs.as_ref(), |out, text| out.number(*text));
-        self.maybe(facts.text.sent.as_ref(), |out, text| out.number(*text));
-        self.maybe(facts.transcript.as_ref(), |out, transcript| {
-            out.maybe(transcript.text.as_ref(), |out, text| out.bytes(text));
-            out.number(transcript.modified.cast_unsigned());
-            out.flag(transcript.is_of_before);
-        });
+        self.used_file(&facts.file);
+        self.maybe(facts.sent.as_deref(), Self::used_file);
+        self.maybe(facts.transcript.as_ref(), |out, transcript| out.bytes(&transcript.0));
+    }
+
+    fn used_file(&mut self, file: &UsedFile) {
+        self.maybe(file.text.as_ref(), |out, text| out.number(*text));
+        self.number(file.modified.cast_unsigned());
+        self.maybe(file.owner.as_ref(), Self::owner);
     }
 
     fn owner(&mut self, owner: &Owner) {

@@ -11,7 +11,7 @@ use crate::config::plan::Address;
 use crate::emperor::core::backoff::Backoff;
 use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::history::{Ended, Failures, History, Past, Recent, Runs};
-use crate::emperor::core::instance::{Ending, Instance, ProcessFacts, Said, TextNumbers, Transcript};
+use crate::emperor::core::instance::{Ending, Instance, ProcessFacts, Said, Transcript, UsedFile};
 use crate::emperor::core::machine::{End, Machine, State, Then};
 use crate::emperor::core::mountpoints::{Mountpoint, Mountpoints};
 use crate::emperor::core::rare::Rare;
@@ -122,11 +122,13 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
         wait: None,
         has_ended: false,
         replication: has_process.then(|| Box::new(replication)),
-        text: TextNumbers { runs: Some(u64::MAX), sent: None },
-        transcript: has_process.then(|| {
-            let text = index.is_multiple_of(4).then(|| b"a\xff".as_slice().into());
-            Box::new(Transcript { text, modified: -7, is_of_before: index.is_multiple_of(4) })
-        }),
+        file: UsedFile {
+            text: Some(u64::MAX),
+            modified: -7,
+            owner: index.is_multiple_of(5).then_some(owner),
+        },
+        sent: index.is_multiple_of(3).then(|| Box::new(UsedFile { text: None, modified: 77, owner: None })),
+        transcript: index.is_multiple_of(4).then(|| Box::new(Transcript(b"a\xff".as_slice().into()))),
     };
     SavedVassal {
         file: Rc::new(VassalFile::new(format!("/v/\n{index}.ini").into(), 3)),
@@ -148,7 +150,8 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
             is_roll: has_process,
             proven: has_process.then(|| {
                 let text = b"\xfft".as_slice().into();
-                Box::new(Proven { text, owner, modified: 7, is_of_before: true })
+                let file = UsedFile { text: None, modified: 7, owner: Some(Owner { uid: 1, gid: 2 }) };
+                Box::new(Proven { text, owner, file, is_of_before: true })
             }),
             announces: has_process,
             replication,

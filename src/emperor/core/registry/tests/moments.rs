@@ -1,0 +1,112 @@
+//! What comes at a moment at which nobody expects it: while a file is read, while the last instance ends, or
+//! between two programs.
+
+use super::*;
+
+#[test]
+fn a_user_who_is_not_in_the_group_of_the_file_has_it_rolled_out_all_the_same() {
+    let mut story = Story::new();
+    (story.owner, story.tells) = (Some(Owner { gid: 99, ..OWNER }), true);
+    run_set(&mut story, 2);
+    let mut change = |owner| {
+        story.event("a", Event::Touched("file changed", owner));
+        story.no_address("a", "file changed")
+    };
+    assert_eq!(change(Some(Owner { gid: 99, ..OWNER })), [&ROLLS.replace("/1", ""), "a#3: Spawn"]);
+    // It is another file with another group.
+    assert!(!change(Some(OWNER)).contains(&ROLLS.replace("/1", "")));
+    let mut story = Story::new();
+    (story.owner, story.tells) = (Some(Owner { gid: 99, ..OWNER }), true);
+    run_set(&mut story, 2);
+    touch(&mut story);
+    story.event("a#3", InstanceEvent::SpawnFailed(failed("it")));
+    story.died("a");
+    assert!(story.registry.proven(&id("a")).is_some());
+}
+
+#[test]
+fn what_an_app_was_started_with_is_not_what_it_goes_back_to_once_it_has_read_another_file() {
+    let mut story = Story::new();
+    story.tells = true;
+    // Each is told to read a file by which it is replaced from then on, and that changes once more.
+    let recreate = Replication { is_rolling: false, ..rolling(2) };
+    story.start("a");
+    story.said("a", FromVassal::Replication(recreate));
+    story.said("a", FromVassal::Running);
+    run_one(&mut story, 2, recreate);
+    for _ in 0..2 {
+        touch(&mut story);
+        ["a", "a#2"].iter().for_each(|name| drop(story.event(name, InstanceEvent::ReloadSent(None))));
+    }
+    // One dies, and comes back with the first of them.
+    story.died("a#2");
+    run_one(&mut story, 2, rolling(2));
+    story.pass(1);
+    let proven = |story: &Story| story.registry.vassal(&file("a")).unwrap().proven.is_some();
+    assert!(proven(&story));
+    story.said("a", FromVassal::Replication(rolling(2)));
+    story.said("a", FromVassal::Reloaded);
+    assert!(!proven(&story), "{:?}", story.registry.statuses(story.now)[0].line());
+}
+
+#[test]
+fn instances_whose_user_has_joined_the_group_of_the_file_start_anew_as_such() {
+    let mut story = Story::new();
+    let owner = Owner { gid: 99, ..OWNER };
+    (story.owner, story.tells) = (Some(owner), true);
+    run_set(&mut story, 2);
+    story.event("a", Event::Touched("file changed", Some(owner)));
+    assert_eq!(story.no_address("a", "file changed").last().unwrap(), "a#3: Spawn");
+    // It would be another owner's process beside those.
+    let is_other = Event::Touched("other", Some(Owner { gid: u32::MAX, ..OWNER }));
+    assert_eq!(story.event("a", is_other), [find("a", "other")]);
+    story.event("a#3", InstanceEvent::Blocked("others are left"));
+    let effects = story.no_address("a", "other");
+    assert!(effects.contains(&"a#2: AskToStop".to_owned()), "{effects:?}");
+    assert!(!effects.contains(&"a#3: Spawn".to_owned()), "{effects:?}");
+}
+
+#[test]
+fn the_date_of_the_file_that_an_app_runs_with_is_that_of_when_it_was_read() {
+    let reading = |story: &mut Story, modified| {
+        story.event("a", Event::Reading(FileVersion { modified, ..FileVersion::default() }));
+    };
+    let runs_with = |story: &Story| story.registry.statuses(story.now)[0].runs_with();
+    let mut story = Story::new();
+    story.event("a", Event::Found { version: None, has_old_address: false, owner: None });
+    story.no_address("a", "");
+    reading(&mut story, 1000);
+    story.spawned("a");
+    // Another one reads a newer file, before PID 1 has said what it has read.
+    reading(&mut story, 2000);
+    story.event("a", InstanceEvent::Transcript(b"all".to_vec()));
+    story.said("a", FromVassal::Replication(rolling(1)));
+    story.said("a", FromVassal::Running);
+    story.pass(1);
+    assert_eq!(story.registry.vassal(&file("a")).unwrap().proven.as_ref().unwrap().file.modified, 1000);
+    touch(&mut story);
+    story.event("a#2", InstanceEvent::SpawnFailed(failed("it")));
+    assert_eq!(runs_with(&story), Some(1000));
+    // So it is with what is started with it.
+    story.died("a");
+    story.spawned("a");
+    assert_eq!(runs_with(&story), Some(1000));
+    // And without any transcript, whatever was read for a reload that was refused.
+    let mut story = Story::new();
+    story.event("a", Event::Found { version: None, has_old_address: false, owner: None });
+    story.no_address("a", "");
+    reading(&mut story, 1000);
+    story.spawned("a");
+    story.said("a", FromVassal::Running);
+    for (modified, answer, runs) in [
+        (2000, FromVassal::Refused("no".to_owned()), Some(1000)),
+        (3000, FromVassal::Reloaded, None),
+        (4000, FromVassal::Refused("no".to_owned()), Some(3000)),
+    ] {
+        touch(&mut story);
+        reading(&mut story, modified);
+        story.event("a", InstanceEvent::ReloadSent(None));
+        story.said("a", answer);
+        assert_eq!(runs_with(&story), runs, "{modified}");
+    }
+}
