@@ -81,6 +81,11 @@ impl Instance {
         !self.is_old && !self.is_on_trial
     }
 
+    /// Whether it is one of those that the vassal is to have for now.
+    pub(super) fn stays(&self) -> bool {
+        !self.is_on_trial && !self.is_leaving()
+    }
+
     /// Its state.
     pub fn state(&self) -> State {
         self.machine.state()

@@ -487,7 +487,6 @@ impl Registry {
         let mistake = address.as_ref().err().map(|error| format!("{error}: not on demand"));
         vassal.on_demand = address.unwrap_or_default().map(Box::new);
         let (rolls, how) = (vassal.rolls(), vassal.how_it_is_refreshed());
-        let gives_up = vassal.replication.is_rolling && vassal.instances.iter().any(Instance::is_up);
         let is_own = vassal.is_own();
         if let Some(mistake) = mistake {
             self.log(file, mistake);
@@ -498,9 +497,7 @@ impl Registry {
         if rolls {
             return self.roll(file, now);
         }
-        if gives_up {
-            self.stop_rolling(file, now);
-        }
+        self.stop_rolling(file, now);
         for (index, id) in self.staying(file).into_iter().enumerate() {
             // Another owner has none of the sockets: the first one binds them, and the others follow it.
             self.step(&id, if is_own || index == 0 { Input::Refresh } else { Input::Stop }, now);

@@ -253,7 +253,8 @@ impl Vassal {
     /// Whether a change of its file makes new instances take the place of the present ones. Those of another
     /// owner are not to go on until then.
     pub(super) fn rolls(&self) -> bool {
-        self.replication.is_rolling
+        // Those that are replaced by command go on like that.
+        (self.replication.is_rolling || self.is_rolling())
             && self.is_own()
             && !self.is_held()
             && self.instances.iter().any(|it| it.is_up() || self.proven.is_some() && it.comes_back())

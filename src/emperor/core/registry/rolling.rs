@@ -31,9 +31,12 @@ impl Registry {
         self.set_timers(file, now);
     }
 
-    /// The instances of a vassal are not replaced any further. One that is on trial is stopped.
+    /// The instances of a vassal are not replaced any further. One that is on trial is stopped, unless there
+    /// is no other one by now.
     pub(super) fn stop_rolling(&mut self, file: &Rc<VassalFile>, now: Instant) {
-        let on_trial = self.those(file, |instance| instance.is_on_trial);
+        let Some(vassal) = self.vassal(file) else { return };
+        let has_others = vassal.instances.iter().any(Instance::stays);
+        let on_trial = self.those(file, |instance| instance.is_on_trial && has_others);
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         for instance in &mut vassal.instances {
             (instance.is_old, instance.is_on_trial) = (false, false);
@@ -168,9 +171,8 @@ impl Registry {
         let left = |others: usize| self.rules.max_per_owner.saturating_sub(others);
         let all = left(self.instances_of(owner, |_| true).saturating_sub(vassal.instances.len()));
         // What is there for a moment only, as in a rolling reload, costs no other vassal an instance.
-        let stays = |it: &Instance| !it.is_on_trial && !it.is_leaving();
-        let own = vassal.instances.iter().filter(|it| stays(it)).count();
-        let kept = left(self.instances_of(owner, stays).saturating_sub(own)).min(own);
+        let own = vassal.instances.iter().filter(|it| it.stays()).count();
+        let kept = left(self.instances_of(owner, Instance::stays).saturating_sub(own)).min(own);
         wanted.min(u16::try_from(all.max(kept).max(1)).unwrap_or(u16::MAX))
     }
 
@@ -307,8 +309,8 @@ impl Registry {
         if !vassal.instance(id.number).is_some_and(|instance| instance.is_on_trial) {
             return;
         }
-        let is_only = vassal.instances.len() == 1;
-        let count = vassal.instances.iter().filter(|instance| instance.is_old).count();
+        let is_only = !vassal.instances.iter().any(Instance::stays);
+        let count = vassal.instances.iter().filter(|it| it.stays() && it.is_old).count();
         for instance in &mut vassal.instances {
             (instance.is_old, instance.is_on_trial) = (false, false);
         }

@@ -4,6 +4,81 @@
 use super::*;
 
 #[test]
+fn a_trial_that_fails_while_the_last_old_instance_ends_is_the_vassals_only_one() {
+    let mut story = Story::new();
+    story.tells = true;
+    run_set(&mut story, 1);
+    touch(&mut story);
+    // It is of no use any more.
+    let leave = story.said("a", FromVassal::Announced(Announcement::Leave));
+    assert!(leave.contains(&"a/1| stopping: its file has changed since".to_owned()), "{leave:?}");
+    let effects = story.event("a#2", InstanceEvent::SpawnFailed(failed("it")));
+    assert_eq!(effects, ["a/2| cannot start: do it: no luck", "a/2| reload refused: do it: no luck"]);
+    story.died("a");
+    assert_eq!(numbers(&story), [2]);
+    assert_eq!(story.pass(2), ["a#2: Spawn"]);
+}
+
+#[test]
+fn a_vassal_is_stopped_by_command_and_not_forgotten_if_only_a_trial_is_left() {
+    let mut story = Story::new();
+    run_set(&mut story, 1);
+    touch(&mut story);
+    // It has failed soon, and would be tried again much later.
+    story.now -= Duration::from_millis(500);
+    story.died("a");
+    assert_eq!(numbers(&story), [2]);
+    story.order(Order::Stop, "a").0.unwrap();
+    assert_eq!((story.state("a#2"), story.outcome(Order::Stop, "a")), (State::Held, Outcome::Done));
+    assert_eq!(story.order(Order::Start, "a").1.last().unwrap(), "a#2: Spawn");
+}
+
+#[test]
+fn what_was_on_trial_for_an_older_file_when_none_was_up_is_not_refused() {
+    let mut story = Story::new();
+    run_set(&mut story, 1);
+    touch(&mut story);
+    story.spawned("a#2");
+    story.now -= Duration::from_millis(500);
+    story.died("a");
+    assert_eq!(numbers(&story), [2]);
+    let effects = touch(&mut story);
+    assert_eq!(effects, ["a| file changed: restarting", "a#2: AskToStop"]);
+    let effects = story.died("a#2");
+    assert!(effects[0].ends_with("; respawning now") && effects[1] == "a#2: Spawn", "{effects:?}");
+    run_one(&mut story, 2, rolling(1));
+    story.pass(1);
+    assert_eq!((numbers(&story), story.outcome(Order::Reload, "a")), (vec![2], Outcome::Done));
+}
+
+#[test]
+fn a_file_that_changes_while_instances_are_replaced_by_command_is_rolled_out() {
+    let mut story = Story::new();
+    story.run("a");
+    story.pass(1);
+    story.registry.roll_all(story.now);
+    assert_eq!(story.effects().last().unwrap(), "a#2: Spawn");
+    story.spawned("a#2");
+    let effects = touch(&mut story);
+    assert_eq!(
+        effects,
+        [
+            ROLLS.replace("/1", ""),
+            "a/2| stopping: its file has changed since".into(),
+            "a#2: AskToStop".into()
+        ]
+    );
+    assert_eq!(story.died("a#2").last().unwrap(), "a#2: Spawn");
+    story.spawned("a#2");
+    story.said("a#2", FromVassal::Running);
+    assert_eq!(story.pass(1).last().unwrap(), "a: AskToStop");
+    story.died("a");
+    assert_eq!((numbers(&story), story.outcome(Order::Reload, "a")), (vec![2], Outcome::Done));
+    // From then on as its file says.
+    assert_eq!(touch(&mut story), ["a| file changed: reloading", "a#2: Reload"]);
+}
+
+#[test]
 fn a_user_who_is_not_in_the_group_of_the_file_has_it_rolled_out_all_the_same() {
     let mut story = Story::new();
     (story.owner, story.tells) = (Some(Owner { gid: 99, ..OWNER }), true);
