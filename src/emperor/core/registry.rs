@@ -432,7 +432,8 @@ impl Registry {
         let is_known = self.vassals.get_mut(file).is_some_and(|vassal| {
             let is_it = |version| version == vassal.file_version || vassal.is_remounted(version);
             let is_known = version.is_some_and(is_it);
-            std::mem::take(&mut vassal.is_unclaimed) && is_known
+            // One whose file was gone is ending.
+            std::mem::take(&mut vassal.is_unclaimed) && is_known && !vassal.has_lost_its_file()
         });
         match (is_known, has_old_address) {
             (false, _) => self.touched(file, "file is back", None),

@@ -157,7 +157,9 @@ impl Registry {
             self.log_of(id, line);
         }
         let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
-        vassal.instances.retain(|instance| instance.number != id.number);
+        // Its file is back, and the last one starts again once its address is known.
+        let is_back = vassal.is_asking && vassal.instances.len() == 1 && !self.is_ending;
+        vassal.instances.retain(|instance| is_back || instance.number != id.number);
         let owner = vassal.owner;
         if vassal.instances.is_empty() {
             self.forget(&id.file, now);

@@ -9,6 +9,9 @@ use crate::emperor::core::instance_id::FIRST;
 use crate::emperor::core::machine::{Answer, End};
 use crate::emperor::core::order::{Order, Outcome};
 use crate::emperor::core::owner::Owner;
+use crate::emperor::core::saved::decode::decode;
+use crate::emperor::core::saved::encode::encode;
+use crate::emperor::core::saved::{Saved, SavedBasis, SavedOrigin, SavedSockets, SavedVassal};
 use crate::emperor::core::starts::LOOK;
 use crate::emperor::core::status::{STATES, Status};
 use crate::protocol::{
@@ -144,6 +147,30 @@ impl Story {
 
     fn state(&self, name: &str) -> State {
         self.registry.instance(&id(name)).unwrap().state()
+    }
+
+    /// The program of after an upgrade goes on with the vassals.
+    fn upgrade(&mut self) {
+        let save = |(file, vassal)| SavedVassal {
+            file: Rc::clone(file),
+            vassal,
+            processes: Vec::new(),
+            sockets: SavedSockets::default(),
+        };
+        let saved = Saved::<&Vassal> {
+            origin: SavedOrigin::default(),
+            began: self.now,
+            client: None,
+            pid_file: Vec::new(),
+            basis: SavedBasis::default(),
+            listeners: Vec::new(),
+            vassals: self.registry.vassals().map(save).collect(),
+        };
+        let saved = decode(&encode(&saved, self.now), self.now).unwrap();
+        self.registry = Registry::new(self.registry.rules.clone());
+        for SavedVassal { file, vassal, .. } in saved.vassals {
+            self.registry.take_over(&file, vassal, self.now);
+        }
     }
 }
 

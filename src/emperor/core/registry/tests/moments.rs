@@ -79,6 +79,54 @@ fn a_file_that_changes_while_instances_are_replaced_by_command_is_rolled_out() {
 }
 
 #[test]
+fn a_file_that_is_back_while_its_vassal_ends_has_one_whenever_its_address_is_known() {
+    let found = |story: &mut Story| {
+        story.event("a", Event::Found { version: None, has_old_address: false, owner: None })
+    };
+    for is_early in [true, false] {
+        let mut story = Story::new();
+        story.run("a");
+        story.event("a", Event::Removed("file removed"));
+        assert_eq!(found(&mut story), [find("a", "file is back")]);
+        if is_early {
+            story.no_address("a", "file is back");
+            assert_eq!(story.died("a").last().unwrap(), "a: Spawn");
+        } else {
+            assert!(!story.died("a").contains(&"a: Remove".to_owned()));
+            assert_eq!(story.no_address("a", "file is back").last().unwrap(), "a: Spawn");
+        }
+        story.spawned("a");
+        // Gone again, and for good.
+        story.event("a", Event::Removed("file removed"));
+        found(&mut story);
+        assert!(story.event("a", Event::Removed("file removed")).contains(&"a: ForgetAddress".to_owned()));
+        assert_eq!(story.died("a").last().unwrap(), "a: Remove");
+    }
+    // The end of everything waits for no address.
+    let mut story = Story::new();
+    story.run("a");
+    story.event("a", Event::Removed("file removed"));
+    found(&mut story);
+    story.registry.end(false, story.now);
+    story.died("a");
+    assert!(story.registry.is_empty());
+}
+
+#[test]
+fn a_file_that_is_back_as_it_was_has_a_vassal_also_after_an_upgrade() {
+    let mut story = Story::new();
+    let version = FileVersion { modified: 5, ..FileVersion::default() };
+    story.run("a");
+    story.event("a", Event::Reading(version));
+    story.event("a", Event::Removed("file removed"));
+    story.upgrade();
+    let found = Event::Found { version: Some(version), has_old_address: false, owner: None };
+    assert_eq!(story.event("a", found), [find("a", "file is back")]);
+    story.no_address("a", "file is back");
+    assert_eq!(story.died("a").last().unwrap(), "a: Spawn");
+}
+
+#[test]
 fn a_user_who_is_not_in_the_group_of_the_file_has_it_rolled_out_all_the_same() {
     let mut story = Story::new();
     (story.owner, story.tells) = (Some(Owner { gid: 99, ..OWNER }), true);
