@@ -265,6 +265,8 @@ impl Registry {
                 if let Some(vassal) = self.vassals.get_mut(file) {
                     vassal.file_version = version;
                 }
+                // Nothing else is decided: the process for which it was read is created next.
+                return;
             }
             Event::Listening(address) => {
                 self.log(file, format!("waiting for a connection to {address}"));

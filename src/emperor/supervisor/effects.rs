@@ -99,11 +99,15 @@ impl Supervisor {
         now: Instant,
     ) -> Option<InstanceEvent> {
         match effect {
-            InstanceEffect::Spawn if self.spawner.is_frozen() => {
+            InstanceEffect::Spawn => {
+                // It would have a second turn.
+                self.blocked.retain(|other| other != id);
+                if !self.spawner.is_frozen() {
+                    return self.begin(id, now);
+                }
                 self.block(id, now);
                 return Some(InstanceEvent::Blocked("its cgroup is frozen"));
             }
-            InstanceEffect::Spawn => return self.begin(id, now),
             InstanceEffect::RunCommands => {
                 if let Some(process) = self.handles.process(id) {
                     self.commands.begin(&id.file, self.registry.name_of(id), process, now);
@@ -157,7 +161,6 @@ impl Supervisor {
 
     /// Notes that an instance may not start yet.
     fn block(&mut self, id: &InstanceId, now: Instant) {
-        self.blocked.retain(|other| other != id);
         self.blocked.push(id.clone());
         self.look_at.get_or_insert(later(now, BLOCKED));
     }

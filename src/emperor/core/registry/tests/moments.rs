@@ -3,6 +3,28 @@
 
 use super::*;
 
+/// What the file of a vassal is, read for its next process.
+fn read(story: &mut Story, modified: i64) -> Vec<String> {
+    let version = FileVersion { modified, owner: story.owner, ..FileVersion::default() };
+    story.event("a", Event::Reading(version))
+}
+
+#[test]
+fn an_instance_whose_file_was_just_read_is_not_stopped_before_it_is_created() {
+    let mut story = Story::new();
+    run_set(&mut story, 1);
+    touch(&mut story);
+    run_one(&mut story, 2, rolling(1));
+    assert_eq!(story.died("a").last().unwrap(), "a: Spawn");
+    // The other one can be relied on now, so that this one is one too many.
+    story.now += Duration::from_secs(1);
+    assert_eq!(read(&mut story, 1), [""; 0]);
+    let effects = story.spawned("a");
+    assert_eq!(effects[..1], ["a/1| started (pid 103)"]);
+    assert!(effects.contains(&format!("a/2| {TAKES_OVER}")), "{effects:?}");
+    assert!(effects.contains(&"a: AskToStop".to_owned()), "{effects:?}");
+}
+
 #[test]
 fn a_trial_that_fails_while_the_last_old_instance_ends_is_the_vassals_only_one() {
     let mut story = Story::new();
