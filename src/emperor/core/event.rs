@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::file_version::{FileId, FileVersion};
+use super::file_version::FileVersion;
 use super::machine::Answer;
 use super::owner::Owner;
 use super::vassal_file::VassalFile;
@@ -27,8 +27,8 @@ pub enum Event {
     Renamed {
         /// The file under that name.
         from: Rc<VassalFile>,
-        /// Which file it is.
-        id: FileId,
+        /// The present version of the file.
+        version: FileVersion,
         /// As in `Found`.
         owner: Option<u32>,
     },

@@ -223,7 +223,9 @@ impl Registry {
         }
         for instance in &vassal.instances {
             let id = InstanceId::new(file, instance.number);
-            self.timers.set(&id, vassal.deadline(instance, file, now));
+            // What was under way goes on when its turn comes, and all others are known: how many instances a
+            // vassal may have depends on all of its user's.
+            self.timers.set(&id, Some(now));
             if instance.lacks_process() {
                 self.starts.wait(&id, vassal.owner, vassal.is_urgent(instance));
             }
@@ -232,8 +234,6 @@ impl Registry {
             self.rolls.may(file, vassal.owner, now);
         }
         self.vassals.insert(Rc::clone(file), vassal);
-        // Its instances may have to be replaced still.
-        self.settle(file, now);
     }
 
     /// Who has found these files is gone: they are as those of vassals that were taken over until they are
@@ -252,7 +252,7 @@ impl Registry {
             Event::Found { version, has_old_address, owner } => {
                 self.found(file, version, has_old_address, owner);
             }
-            Event::Renamed { from, id, owner } => self.renamed(&from, file, id, owner, now),
+            Event::Renamed { from, version, owner } => self.renamed(&from, file, version, owner, now),
             Event::Touched(why, owner) => self.touched(file, why, owner),
             Event::Compared(text) => self.compared(file, text),
             Event::Changed(why) => self.refresh(file, why),
@@ -434,11 +434,14 @@ impl Registry {
         let is_known = self.vassals.get_mut(file).is_some_and(|vassal| {
             let is_it = |version| version == vassal.file_version || vassal.is_remounted(version);
             let is_known = version.is_some_and(is_it);
-            // One whose file was gone is ending.
-            std::mem::take(&mut vassal.is_unclaimed) && is_known && !vassal.has_lost_its_file()
+            // One whose file was gone is ending, and one of another owner has to.
+            std::mem::take(&mut vassal.is_unclaimed)
+                && is_known
+                && !vassal.has_lost_its_file()
+                && vassal.is_own()
         });
         match (is_known, has_old_address) {
-            (false, _) => self.touched(file, "file is back", None),
+            (false, _) => self.touched(file, "file is back", version.and_then(|version| version.owner)),
             (true, true) => self.refresh(file, "its address may have changed"),
             (true, false) => {}
         }

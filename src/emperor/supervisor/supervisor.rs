@@ -191,7 +191,7 @@ impl Supervisor {
         now: Instant,
     ) {
         let from = Rc::new(file.beside(before));
-        self.apply(file, Event::Renamed { from, id: version.id(), owner }, now);
+        self.apply(file, Event::Renamed { from, version, owner }, now);
         self.registry.apply(file, Event::Seen(version), now);
     }
 

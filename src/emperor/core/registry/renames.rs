@@ -21,14 +21,15 @@ impl Registry {
         &mut self,
         from: &Rc<VassalFile>,
         to: &Rc<VassalFile>,
-        id: FileId,
+        version: FileVersion,
         owner: Option<u32>,
         now: Instant,
     ) {
         let (from, to) = (&self.known(from), &self.known(to));
         if from == to {
-            return self.touched(to, "file changed", None);
+            return self.touched(to, "file changed", version.owner);
         }
+        let id = version.id();
         let renamed = format!("file renamed to {}", named_beside(to, from));
         let replaced = format!("file replaced by that of {}", named_beside(from, to));
         // Renamed again, while the vassal is still ending under its first name. An editor may have made
@@ -55,7 +56,7 @@ impl Registry {
                 self.renamed.push(Renamed { from: before, to, owner, id, parked, is_held, keeps_sockets });
             }
             // One that does not run leaves nothing to the vassal of the name that its file has now.
-            _ if replaces => self.touched(to, "file changed", None),
+            _ if replaces => self.touched(to, "file changed", version.owner),
             _ => self.found(to, None, false, owner),
         }
         self.give_up(from, &renamed, now);

@@ -299,7 +299,8 @@ fn a_name_that_is_taken_is_waited_for_in_the_order_of_arrival() {
 fn a_vassal_under_another_name_begins_when_it_has_ended_under_the_old_one() {
     let mut story = Story::new();
     story.run("a");
-    let renamed = |from: &str| Event::Renamed { from: file(from), id: FileId::default(), owner: None };
+    let renamed =
+        |from: &str| Event::Renamed { from: file(from), version: FileVersion::default(), owner: None };
     let stops = ["a| file renamed to b.ini: stopping", "a: AskToStop"];
     assert_eq!(story.event("b", renamed("a")), stops);
     assert_eq!(story.event("b", Event::Changed("file changed")), [""; 0]);
@@ -345,8 +346,8 @@ fn a_file_that_is_renamed_is_known_by_its_identity_before_it_was_read_under_its_
 
 /// The effects of a rename, and of the end of each of the two, without what is logged.
 fn rename(story: &mut Story, from: &str, to: &str, inode: u64) -> Vec<String> {
-    let id = FileId { device: 1, inode };
-    let mut effects = story.event(to, Event::Renamed { from: file(from), id, owner: None });
+    let version = FileVersion { device: 1, inode, ..FileVersion::default() };
+    let mut effects = story.event(to, Event::Renamed { from: file(from), version, owner: None });
     effects.retain(|effect| !effect.contains("| "));
     effects
 }
@@ -431,7 +432,7 @@ fn a_new_file_of_the_old_name_keeps_none_waiting_that_had_it_before() {
     let mut story = Story::new();
     story.run("a");
     let rename = |story: &mut Story, to: &str| {
-        story.event(to, Event::Renamed { from: file("a"), id: FileId::default(), owner: None });
+        story.event(to, Event::Renamed { from: file("a"), version: FileVersion::default(), owner: None });
     };
     let come_back = |story: &mut Story| {
         story.event("a", Event::Found { version: None, has_old_address: false, owner: None });
@@ -460,7 +461,8 @@ fn a_vassal_that_was_stopped_by_command_is_so_under_another_name() {
     story.run("a");
     story.order(Order::Stop, "a").0.unwrap();
     story.died("a");
-    let renamed = |from: &str| Event::Renamed { from: file(from), id: FileId::default(), owner: None };
+    let renamed =
+        |from: &str| Event::Renamed { from: file(from), version: FileVersion::default(), owner: None };
     let effects = story.event("b", renamed("a"));
     assert_eq!(effects[0], "a| file renamed to b.ini: forgotten");
     assert_eq!(story.state("b"), State::Held);
@@ -473,7 +475,7 @@ fn a_vassal_that_was_stopped_by_command_is_so_under_another_name() {
 fn a_vassal_whose_file_has_its_own_name_back_is_not_stopped() {
     let mut story = Story::new();
     story.run("a");
-    let renamed = Event::Renamed { from: file("a"), id: FileId::default(), owner: None };
+    let renamed = Event::Renamed { from: file("a"), version: FileVersion::default(), owner: None };
     assert_eq!(story.event("a", renamed), [find("a", "file changed")]);
 }
 
@@ -482,7 +484,8 @@ fn a_file_that_is_moved_is_named_with_its_directory_and_leaves_its_sockets_to_it
     let mut story = Story::new();
     for (from, to, owner, takes) in [("a", "/w/b.ini", None, true), ("c", "/w/d.ini", Some(7), false)] {
         story.run(from);
-        let effects = story.event(to, Event::Renamed { from: file(from), id: FileId::default(), owner });
+        let effects =
+            story.event(to, Event::Renamed { from: file(from), version: FileVersion::default(), owner });
         assert_eq!(
             effects,
             [format!("{from}| file renamed to {to}: stopping"), format!("{from}: AskToStop")]
@@ -1431,8 +1434,8 @@ fn whatever_happens(mut random: Random) {
             (6, ..) => story.registry.apply(&file, Event::Connected, story.now),
             (7, ..) if random.below(50) == 0 => story.registry.clear_backoffs(story.now),
             (7, ..) if from != file => {
-                let id = FileId { device: 1, inode: random.below(3) };
-                story.registry.apply(&file, Event::Renamed { from, id, owner: None }, story.now);
+                let version = FileVersion { device: 1, inode: random.below(3), ..FileVersion::default() };
+                story.registry.apply(&file, Event::Renamed { from, version, owner: None }, story.now);
             }
             (8, Some(id), _) => {
                 processes.retain(|other| *other != id);

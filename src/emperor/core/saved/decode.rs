@@ -114,8 +114,8 @@ impl Reader<'_> {
         // Nothing can be done with a vassal that has none.
         self.failed |= instances.is_empty();
         let (is_unclaimed, is_asking, is_comparing) = (true, false, false);
-        // The owner is found out when a scan finds the file.
-        let owner = None;
+        // Until a scan finds the file: a user may have no more instances meanwhile either.
+        let owner = file_version.owner.map(|owner| owner.uid);
         Vassal {
             file_version,
             is_unclaimed,

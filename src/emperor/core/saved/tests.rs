@@ -142,7 +142,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
                 owner: index.is_multiple_of(5).then_some(owner),
             },
             is_unclaimed: true,
-            owner: None,
+            owner: index.is_multiple_of(5).then_some(owner.uid),
             on_demand: on_demand.map(Box::new),
             is_asking: false,
             is_comparing: false,

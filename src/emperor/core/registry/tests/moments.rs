@@ -149,6 +149,34 @@ fn a_file_that_is_back_as_it_was_has_a_vassal_also_after_an_upgrade() {
 }
 
 #[test]
+fn after_an_upgrade_no_app_goes_on_for_a_user_whose_file_it_is_not() {
+    let mut story = Story::new();
+    story.owner = Some(OWNER);
+    run_set(&mut story, 1);
+    // Another one would be started, and has read that the file has another owner.
+    story.owner = Some(Owner { uid: 9, gid: 8 });
+    let version = FileVersion { modified: 2, owner: story.owner, ..FileVersion::default() };
+    read(&mut story, 2);
+    story.upgrade();
+    let found = Event::Found { version: Some(version), has_old_address: false, owner: Some(9) };
+    assert_eq!(story.event("a", found), [find("a", "file is back")]);
+    assert_eq!(story.no_address("a", "file is back"), ["a| file is back: reloading", "a: Reload"]);
+}
+
+#[test]
+fn a_file_of_another_user_that_is_renamed_over_that_of_a_vassal_ends_its_app() {
+    let mut story = Story::new();
+    story.owner = Some(OWNER);
+    run_set(&mut story, 1);
+    let owner = Owner { uid: 9, gid: 8 };
+    let version = FileVersion { owner: Some(owner), ..FileVersion::default() };
+    // It has no vassal, as its user may not have one more.
+    let renamed = Event::Renamed { from: file("b"), version, owner: Some(owner.uid) };
+    assert_eq!(story.event("a", renamed), [find("a", "file changed")]);
+    assert_eq!(story.no_address("a", "file changed"), ["a| file changed: reloading", "a: Reload"]);
+}
+
+#[test]
 fn a_user_who_is_not_in_the_group_of_the_file_has_it_rolled_out_all_the_same() {
     let mut story = Story::new();
     (story.owner, story.tells) = (Some(Owner { gid: 99, ..OWNER }), true);
@@ -254,4 +282,26 @@ fn the_date_of_the_file_that_an_app_runs_with_is_that_of_when_it_was_read() {
         story.said("a", answer);
         assert_eq!(runs_with(&story), runs, "{modified}");
     }
+}
+
+#[test]
+fn after_an_upgrade_a_user_has_no_more_instances_than_before() {
+    let mut story = Story::new();
+    story.registry.rules.max_per_owner = 4;
+    story.owner = Some(OWNER);
+    for (name, replicas) in [("b", 2), ("a", 3)] {
+        story.event(name, Event::Found { version: None, has_old_address: false, owner: Some(OWNER.uid) });
+        story.no_address(name, "");
+        for name in [name, &format!("{name}#2")] {
+            story.spawned(name);
+            story.said(name, FromVassal::Replication(rolling(replicas)));
+            story.said(name, FromVassal::Running);
+        }
+    }
+    story.pass(1);
+    // One of them wants one more.
+    let count = |story: &Story| story.registry.statuses(story.now).len();
+    assert_eq!(count(&story), 4);
+    story.upgrade();
+    assert_eq!((story.effects(), story.pass(10), count(&story)), (vec![], vec![], 4));
 }
