@@ -55,7 +55,11 @@ impl Registry {
         }
         self.set_timer(id, now);
         self.log_of(id, format!("started (pid {pid})"));
-        let which = if is_of_before { "of before, as the reload" } else { "whose reload" };
+        let which = match (is_of_before, is_roll) {
+            (true, true) => "of before, as the roll",
+            (true, false) => "of before, as the reload",
+            (false, _) => "whose reload",
+        };
         if let Some(why) = refused.filter(|_| is_of_before || !is_roll) {
             self.log_of(id, format!("it was started with the file {which} was refused: {why}"));
         } else if is_of_before {

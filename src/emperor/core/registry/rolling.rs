@@ -292,7 +292,7 @@ impl Registry {
             self.trial_failed(id, why, now);
         } else if self.vassal(&id.file).is_some_and(|vassal| vassal.instances.iter().any(is_better)) {
             let until = "its file changes, or 'emperor start'";
-            self.log_of(id, format!("{why} with a file that was not taken: stopping until {until}"));
+            self.log_of(id, format!("{why} with what was not taken: stopping until {until}"));
             self.step(id, Input::Leave, now);
         } else {
             // There is nothing better.

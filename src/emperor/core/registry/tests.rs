@@ -2066,8 +2066,8 @@ fn a_replica_that_comes_back_with_a_refused_file_costs_the_others_nothing() {
     assert_eq!(effects[1], "a: Spawn");
     assert_eq!(run_one(&mut story, 1, never_ready), ["a/1| running after 0.00 ms"]);
     assert_eq!((numbers(&story), story.pass(4)), (vec![1, 2], vec![]));
-    let given_up = "not ready after 5.0 s (ready-timeout) with a file that was not taken: stopping until its \
-                    file changes, or 'emperor start'";
+    let given_up = "not ready after 5.0 s (ready-timeout) with what was not taken: stopping until its file \
+                    changes, or 'emperor start'";
     assert_eq!(story.pass(1), [&format!("a/1| {given_up}"), "a: AskToStop"]);
     story.died("a#1");
     assert_eq!((story.state("a"), story.pass(600)), (State::Idle, vec![]));

@@ -305,3 +305,26 @@ fn after_an_upgrade_a_user_has_no_more_instances_than_before() {
     story.upgrade();
     assert_eq!((story.effects(), story.pass(10), count(&story)), (vec![], vec![], 4));
 }
+
+#[test]
+fn what_is_lost_after_a_refused_roll_is_not_put_down_to_a_reload() {
+    let mut story = Story::new();
+    story.tells = true;
+    run_set(&mut story, 2);
+    for what in ["roll", "reload"] {
+        if what == "roll" {
+            story.registry.roll_all(story.now);
+        } else {
+            touch(&mut story);
+        }
+        story.effects();
+        story.event("a#3", InstanceEvent::SpawnFailed(failed("it")));
+        story.died("a");
+        let line =
+            format!("a/1| it was started with the file of before, as the {what} was refused: do it: no luck");
+        assert_eq!(story.spawned("a")[1], line);
+        story.said("a", FromVassal::Replication(rolling(2)));
+        story.said("a", FromVassal::Running);
+        story.pass(1);
+    }
+}
