@@ -48,7 +48,8 @@ pub fn is_told_to_stop() -> bool {
     STOPS.into_iter().any(signal::is_pending)
 }
 
-/// The questions, by their numbers.
+/// The questions, by their numbers. These, and the form of the [answers](answer), are in the saved state of
+/// the emperor (`emperor::core::saved`), as parts of transcripts: a change takes another `VERSION` there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
     /// The content of a file.
@@ -276,7 +277,8 @@ fn answer_all(link: &OwnedFd) {
     }
 }
 
-/// The answer of the machine to a question, as bytes.
+/// The answer of the machine to a question, as bytes, whose form must not change by itself
+/// ([`Question`]).
 pub fn answer(question: Question, path: &Path) -> Vec<u8> {
     let content = |content: Result<Vec<u8>, Cause>| match content {
         Ok(content) => [&[1], &*content].concat(),

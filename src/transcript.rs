@@ -3,7 +3,9 @@
 //! read again, whatever the files say by then.
 //!
 //! As bytes, each of these is a u64 length and so many bytes: the text of the file, then each question and
-//! its answer, in the order in which they were asked.
+//! its answer, in the order in which they were asked. These bytes are in the saved state of the emperor
+//! (`emperor::core::saved`), which the program of after an upgrade reads: another form of them, or of the
+//! questions and answers, takes another `VERSION` there.
 
 use std::cell::{Cell, RefCell};
 use std::os::unix::ffi::OsStrExt;
@@ -82,7 +84,66 @@ fn take<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
     use super::*;
+    use crate::asker::Asker;
+    use crate::config::World;
+    use crate::error::Cause;
+    use crate::world::Machine;
+
+    #[test]
+    fn the_program_of_after_an_upgrade_reads_what_the_one_before_has_noted() {
+        let place = tempfile::tempdir().unwrap();
+        let [file, link, none] = ["file", "link", "none"].map(|name| place.path().join(name));
+        let directory = place.path().join("directory");
+        fs::write(&file, "text").unwrap();
+        symlink(&file, &link).unwrap();
+        fs::create_dir(&directory).unwrap();
+        let (itself, there) = (fs::symlink_metadata(&link).unwrap(), fs::metadata(&link).unwrap());
+        let numbers = [there.uid(), there.mode() & 0o7777].map(u32::to_le_bytes);
+        let status = [&[1, 0, 1][..], &itself.ino().to_le_bytes(), numbers.as_flattened()].concat();
+        let real_path = file.as_os_str().as_bytes().to_vec();
+        let names = asker::answer(Question::Names, &directory);
+        let [program, wrong] = ["exec://echo out", "what://is"].map(Path::new);
+        let only = b"\0\0\0\0\0only files, fd:// and exec:// can be read";
+        let mut expected = b"\x03\0\0\0\0\0\0\0all".to_vec();
+        let noted = Transcript::default();
+        for (number, question, path, answer) in [
+            (0, Question::Read, &*file, b"\x01text".to_vec()),
+            (0, Question::Read, &none, b"\0\x02\0\0\0".to_vec()),
+            (1, Question::ReadProgram, &file, b"\x01text".to_vec()),
+            (2, Question::Names, &directory, names),
+            (3, Question::Status, &link, status),
+            (3, Question::Status, &none, Vec::new()),
+            (4, Question::RealPath, &link, real_path),
+            (5, Question::Resource, program, b"\x01out\n".to_vec()),
+            (5, Question::Resource, wrong, only.to_vec()),
+        ] {
+            noted.answer(question, path);
+            for part in [[&[number], path.as_os_str().as_bytes()].concat(), answer] {
+                expected.extend((part.len() as u64).to_le_bytes());
+                expected.extend(part);
+            }
+        }
+        let what_to_do =
+            "the form has changed: raise VERSION in src/emperor/core/saved.rs, and say here what it is";
+        assert_eq!(noted.encode(b"all"), expected, "{what_to_do}");
+        let status = Machine.status(&link);
+        drop(place);
+        let (_, known) = Transcript::decode(&expected);
+        let answer = |question, path: &Path| known.answer(question, path);
+        let world = Asker::here(&answer, None);
+        let text = |found: Result<Vec<u8>, Cause>| String::from_utf8(found.unwrap()).unwrap();
+        assert_eq!((text(world.read(&file)), text(world.program(&file))), ("text".into(), "text".into()));
+        assert_eq!(world.read(&none).unwrap_err().to_string(), "No such file or directory (ENOENT)");
+        assert_eq!((world.status(&link), world.status(&none)), (status, None));
+        assert_eq!(world.real_path(&link), Some(file));
+        assert!(world.names(&directory).iter().all(|name| name == "." || name == ".."));
+        assert_eq!(world.resource(program.as_os_str()).unwrap().unwrap(), b"out\n");
+        assert!(world.resource(wrong.as_os_str()).unwrap_err().to_string().starts_with("only files"));
+    }
 
     #[test]
     fn what_was_answered_once_is_answered_again_in_that_order() {

@@ -15,9 +15,10 @@ use crate::emperor::core::instance::{Ending, Instance, ProcessFacts, Said, Trans
 use crate::emperor::core::machine::{End, Machine, State, Then};
 use crate::emperor::core::mountpoints::{Mountpoint, Mountpoints};
 use crate::emperor::core::rare::Rare;
+use crate::emperor::core::text::hash;
 use crate::emperor::core::vassal::Proven;
 use crate::place::Place;
-use crate::protocol::{ExitReason, MountReport, Replication, WaitStatus};
+use crate::protocol::{self, ExitReason, MountReport, Replication, WaitStatus};
 
 fn socket_id(number: i32, is_on_demand: bool) -> SocketId {
     let file = is_on_demand.then_some(FileId { device: 8, inode: number as u64 });
@@ -228,6 +229,16 @@ fn everything_is_read_as_it_was_written() {
     let later = now + Duration::from_secs(1);
     let moved = decode(&bytes, later).unwrap();
     assert_eq!(moved.began, saved.began + Duration::from_secs(1));
+}
+
+#[test]
+fn a_program_of_another_format_does_not_take_this_one_for_its_own() {
+    let now = Instant::now();
+    let bytes = encode(&saved(now), now);
+    let found = (protocol::VERSION, VERSION, hash(bytes.into_iter()));
+    let what_to_do = "the format has changed: raise VERSION, or that of the protocol if it is a message's; \
+                      or the test saves something else. Then write here what is found";
+    assert_eq!(found, (16, 26, 15240227802979729533), "{what_to_do}");
 }
 
 #[test]
