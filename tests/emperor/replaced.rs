@@ -1,9 +1,11 @@
 //! Rolling reloads in trouble: files of other owners, apps that hang, and whatever comes while instances are
 //! replaced.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -543,5 +545,199 @@ fn a_vassal_on_demand_is_replaced_and_renamed_without_a_lost_connection() {
         });
         assert!(count > 0);
         emperor.stop();
+    });
+}
+
+#[test]
+fn of_many_that_change_at_once_some_at_a_time_are_replaced_first_come_first_served() {
+    sandboxed(|sandbox| {
+        let all = [("a", 2), ("b", 1), ("c", 1), ("d", 2), ("e", 1), ("f", 1)];
+        let count: usize = all.iter().map(|(_, replicas)| replicas).sum();
+        let write = |round: usize| {
+            for (name, replicas) in all {
+                let rolls = format!("reload-strategy = rolling\nready-after = 50ms\nreplicas = {replicas}");
+                sandbox.vassal(name, &format!("command = sleep 1000\n{rolls}\nenv = ROUND={round}"));
+            }
+        };
+        for limit in [1, 2] {
+            write(0);
+            let emperor = sandbox.emperor(&["--emperor-max-reloads", &limit.to_string()]);
+            until("all run", || sandbox.control(&["status"]).1.matches(" running ").count() == count);
+            let before = process::named("sleep");
+            write(1);
+            until("all are others", || {
+                let now = process::named("sleep");
+                let is_new = now.iter().all(|process| before.iter().all(|old| old.pid != process.pid));
+                is_new && now.len() == count && emperor.lines("; not respawned").len() == count
+            });
+            let name =
+                |line: &str| line.strip_prefix("emperor: ")?.split(['/', ':']).next().map(str::to_owned);
+            let changed = emperor.lines(": file changed: starting with the new file beside the present one");
+            let changed: Vec<_> = changed.iter().map(|line| name(line).unwrap()).collect();
+            let log = emperor.log();
+            let (_, log) = log.split_once(": file changed: ").unwrap();
+            let (mut begun, mut under_way, mut most) = (Vec::new(), Vec::new(), 0);
+            for line in log.lines() {
+                let Some(name) = name(line) else { continue };
+                if line.contains(": started (pid ") && !begun.contains(&name) {
+                    let place = changed.iter().position(|other| *other == name).unwrap();
+                    // Who reads the files of those whose turn it is may be done with the later one first.
+                    assert!(place.abs_diff(begun.len()) < limit, "{begun:?}, {name}");
+                    begun.push(name.clone());
+                    let (_, replicas) = all.into_iter().find(|(other, _)| *other == name).unwrap();
+                    under_way.push((name, replicas));
+                    most = most.max(under_way.len());
+                } else if line.contains("; not respawned") {
+                    under_way.iter_mut().filter(|(other, _)| *other == name).for_each(|(_, left)| *left -= 1);
+                    under_way.retain(|(_, left)| *left > 0);
+                }
+            }
+            assert_eq!((begun.len(), under_way.len(), most), (all.len(), 0, limit));
+            emperor.stop();
+        }
+    });
+}
+
+#[test]
+fn an_instance_that_is_lost_after_a_refused_roll_and_an_upgrade_has_the_file_of_before() {
+    sandboxed(|sandbox| {
+        let include = sandbox.file("more.inc", "[uwsgi]\nset-placeholder = word=good\n");
+        let allowed = sandbox.file("allowed", "");
+        let lines = format!(
+            "include = {}\nhook-as-root = exec:test -e {}\nreplicas = 2\nready-after = 50ms",
+            include.display(),
+            allowed.display()
+        );
+        sandbox.vassal("app", &server(sandbox, "%(word)", &lines));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        only(&[1, 2], "good");
+        emperor.wait_for_nth(2, "running after");
+        let count = while_connecting(|| {
+            // The next program does not work, for whatever reason.
+            fs::remove_file(&allowed).unwrap();
+            assert_eq!(sandbox.control(&["roll"]).0, 0);
+            let refused = emperor.wait_for(": roll refused: ");
+            assert!(refused.contains("; still with the vassal-init of before: 2 instances"), "{refused}");
+            only(&[1, 2], "good");
+            sandbox.file("allowed", "");
+            sandbox.file("more.inc", "[uwsgi]\nset-placeholder = word=bad\n");
+            assert_eq!(sandbox.control(&["upgrade"]).0, 0);
+            let detail = sandbox.control(&["status", "app"]).1;
+            assert!(detail.contains("Roll refused: "), "{detail}");
+            assert!(!detail.contains("Reload refused: ") && !detail.contains("Runs with: "), "{detail}");
+        });
+        assert!(count > 0);
+        for round in 1..=2 {
+            process::signal(process::named("python3")[0].pid, Signal::KILL);
+            let why =
+                "it was started with the file of before, as the roll was refused: setup failed in as-root";
+            emperor.wait_for_nth(round, why);
+            only(&[1, 2], "good");
+        }
+        assert_eq!(emperor.lines("as the reload was refused"), [""; 0]);
+        // A roll that works takes all as it is.
+        assert_eq!(sandbox.control(&["roll"]).0, 0);
+        any(2, "bad");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn the_number_of_replicas_stays_what_it_was_while_a_reload_is_refused() {
+    sandboxed(|sandbox| {
+        let lines = |word: &str, replicas: u32, more: &str| {
+            let rolls = format!("reload-strategy = rolling\nready-after = 50ms\nreplicas = {replicas}");
+            server(sandbox, word, &format!("{rolls}\n{more}"))
+        };
+        sandbox.vassal("app", &lines("good", 2, ""));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        only(&[1, 2], "good");
+        let (mut refused, mut lost) = (0, 0);
+        // A bad file that wants more, or fewer; an instance that is lost then; and another good file.
+        for (bad, word, good) in [(4, "better", 3), (1, "best", 1), (3, "last", 2)] {
+            let before: BTreeSet<_> = answers();
+            refused += 1;
+            let count = while_connecting(|| {
+                sandbox.vassal("app", &lines("bad", bad, "hook-as-root = exec:exit 3"));
+                emperor.wait_for_nth(refused, ": reload refused: ");
+                assert_eq!(answers(), before);
+            });
+            assert!(count > 0);
+            lost += 1;
+            process::signal(process::named("python3")[0].pid, Signal::KILL);
+            emperor.wait_for_nth(lost, "it was started with the file of before");
+            until("it is back", || answers() == before);
+            assert_eq!(process::named("python3").len(), before.len());
+            let count = while_connecting(|| {
+                sandbox.vassal("app", &lines(word, good, ""));
+                any(good as usize, word);
+            });
+            assert!(count > 0);
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_file_that_is_renamed_during_a_trial_starts_under_its_new_name_and_nobody_is_refused() {
+    sandboxed(|sandbox| {
+        let lines = |word: &str, more: &str| {
+            server(sandbox, word, &format!("replicas = 2\nready-timeout = 60s\n{more}"))
+        };
+        sandbox.vassal("app", &lines("one", "ready-after = 50ms"));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        only(&[1, 2], "one");
+        emperor.wait_for_nth(2, "running after");
+        let count = while_connecting(|| {
+            sandbox.vassal("app", &lines("two", "ready-after = 50s"));
+            emperor.wait_for("emperor: app/3: running after");
+            fs::rename(vassal_path("app"), vassal_path("other")).unwrap();
+            emperor.wait_for("emperor: other: its file was app.ini before");
+            any(2, "two");
+        });
+        assert!(count > 0);
+        assert!(sandbox.status("app").contains("there is no vassal"));
+        assert_eq!(emperor.lines("reload refused"), [""; 0]);
+        // What proved itself under the old name is not what the new one goes back to.
+        sandbox.vassal("other", &lines("bad", "hook-as-root = exec:exit 3"));
+        emperor.wait_for("emperor: other/3: reload refused: ");
+        any(2, "two");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn one_whose_root_is_gone_comes_back_with_the_file_of_before_when_that_is_there() {
+    sandboxed(|sandbox| {
+        let root = "/run/scratch/root";
+        fs::create_dir(root).unwrap();
+        run("mount", &["--rbind", "/", root]);
+        let unmount = || {
+            let unmounts = || Command::new("umount").args(["-R", root]).status().unwrap().success();
+            until("it is unmounted", unmounts);
+        };
+        let lines = "replicas = 2\nready-after = 50ms\nchroot = /run/scratch/root";
+        sandbox.vassal("app", &format!("{lines}\ncommand = sleep 1000"));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "100", "--emperor-max-throttle", "100"]);
+        emperor.wait_for_nth(2, "running after");
+        assert_eq!(sandbox.control(&["reload", "--wait", "app"]).0, 0);
+        sandbox.vassal("app", &format!("{lines}\ncommand = sleep 2000\nhook-as-root = exec:exit 3"));
+        emperor.wait_for(": reload refused: ");
+        unmount();
+        let kept = process::named("sleep");
+        assert_eq!(kept.len(), 2);
+        process::signal(kept[0].pid, Signal::KILL);
+        emperor.wait_for("it was started with the file of before");
+        let tries = "setup failed in";
+        emperor.wait_for_nth(emperor.lines(tries).len() + 3, tries);
+        let status = sandbox.status("app");
+        assert!(status.contains("next start: with the file of before"), "{status}");
+        // The other one goes on.
+        assert!(process::named("sleep").contains(&kept[1]));
+        run("mount", &["--rbind", "/", root]);
+        until("both run", || process::named("sleep").len() == 2);
+        assert_eq!(emperor.lines("with the file whose reload was refused"), [""; 0]);
+        emperor.stop();
+        unmount();
     });
 }
