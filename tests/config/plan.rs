@@ -624,6 +624,23 @@ fn where_vassals_are_is_guessed_as_uwsgi_does() {
 }
 
 #[test]
+fn a_name_in_an_option_stays_as_it_is_and_is_told_of() {
+    for (socket, told) in [("/run/%n.sock", 1), ("/run/%N/x.sock", 1), ("/run/x%n", 0), ("/run/app.sock", 0)]
+    {
+        let option = Input::Option { key: "listen".into(), value: Some(socket.into()) };
+        let loaded = load_vassal(&[option, file("command = x")], false, &Fake).unwrap();
+        assert_eq!(loaded.plan.listen[0].value.address.name, socket);
+        let said = loaded.warnings.to_string();
+        assert_eq!(
+            said.matches("command line: warning: %n is a name in files only\n").count(),
+            told,
+            "{said}"
+        );
+        assert_eq!(said.matches("%N is the vassal's name\n").count(), told, "{said}");
+    }
+}
+
+#[test]
 fn modes_of_sockets_are_read_as_uwsgi_reads_them() {
     for (line, mode) in [
         ("", None),

@@ -166,6 +166,12 @@ impl Expander<'_> {
     /// Reads `FILE` or `FILE:section`, named at `at`.
     fn load(&mut self, name: &[u8], at: &Location) {
         let (file, section) = split_section(name);
+        // As in `UWSGI_VASSAL_SOCKET=/run/%n.sock`, which uWSGI's manual has.
+        let mut parts = value.unwrap_or_default().windows(3);
+        if state == State::Open && parts.any(|part| matches!(part, b"/%n" | b"/%N")) {
+            let hint = "in a file for 'vassals-include', %N is the vassal's name";
+            self.found.warning(&value_at, "%n is a name in files only").hint(hint);
+        }
         if self.overflown {
             return;
         }
