@@ -10,7 +10,8 @@ use super::build::{emperor, maps, settings, uwsgi_files, vassal};
 use super::diagnostic::{Diagnostics, Report, command_line};
 use super::input::{Input, ToCheck};
 use super::keys::values;
-use super::language::{self, expand};
+use super::language;
+use super::language::expand::{LastPass, expand, split_section};
 use super::plan::{Address, App, EmperorPlan, Located, VassalPlan};
 use super::setting::{PlainSetting, Setting};
 use super::world::World;
@@ -72,7 +73,7 @@ fn load_app(
     reload: bool,
     world: &dyn World,
 ) -> Result<Loaded<VassalPlan>, Report> {
-    load(inputs, reload, Some(ALONE), world, |settings, found| {
+    load(inputs, reload, Some(ALONE), LastPass::WITH_SIBLINGS, world, |settings, found| {
         let plan = vassal::plan(settings, command, found);
         if !inputs.iter().any(|input| matches!(input, Input::Replica(_))) {
             warn_of_replicas(settings, &plan, found);
@@ -125,7 +126,7 @@ pub fn address(text: &[u8]) -> Result<Address, String> {
 /// # Errors
 /// The configuration has mistakes: the report has all of them.
 pub fn load_emperor(inputs: &[Input], world: &dyn World) -> Result<Loaded<EmperorPlan>, Report> {
-    load(inputs, false, None, world, |settings, found| {
+    load(inputs, false, None, LastPass::PLAIN, world, |settings, found| {
         let settings: Vec<_> =
             settings.iter().map(|one| settings::of_ours(one, found).into_owned()).collect();
         let plain = settings.iter().filter_map(Setting::plain).collect();
@@ -149,7 +150,7 @@ pub fn load_emperor_again(settings: Vec<PlainSetting>) -> Result<Loaded<EmperorP
 /// The inputs of a check. The file is the vassal's own, as under an emperor, whose options are templates.
 fn inputs(of: &ToCheck, world: &dyn World) -> Vec<Input> {
     let own = of.file.as_ref().map(|file| {
-        let (path, section) = expand::split_section(file.as_bytes());
+        let (path, section) = split_section(file.as_bytes());
         let path = PathBuf::from(OsString::from_vec(path));
         let section = Some(OsStr::from_bytes(section).to_owned()).filter(|section| !section.is_empty());
         match world.read(&path) {
@@ -172,7 +173,8 @@ pub fn check_emperor(of: &ToCheck, world: &dyn World) -> (Report, Option<Emperor
 /// Reads a file as a vassal's. Returns all mistakes and warnings.
 pub fn check_vassal(of: &ToCheck, world: &dyn World) -> Report {
     let mut found = Diagnostics::default();
-    let settings = expand::expand(&inputs(of, world), false, Some(ALONE), world, &mut found);
+    let all = inputs(of, world);
+    let settings = expand(&all, false, Some(ALONE), LastPass::WITH_SIBLINGS, world, &mut found);
     let plan = vassal::plan(&settings, None, &mut found);
     warn_of_root(&plan, world, &mut found);
     maps::warn_of_known(&plan.jail.maps, world, &mut found);
@@ -188,7 +190,7 @@ pub fn check_vassal(of: &ToCheck, world: &dyn World) -> Report {
 /// The configuration has mistakes that keep the settings from being read.
 pub fn expanded(inputs: &[Input], reload: bool, world: &dyn World) -> Result<Vec<Setting>, Report> {
     let mut found = Diagnostics::default();
-    let settings = expand::expand(inputs, reload, None, world, &mut found);
+    let settings = expand(inputs, reload, None, LastPass::PLAIN, world, &mut found);
     if found.failed() { Err(found.into_report()) } else { Ok(settings) }
 }
 
@@ -209,11 +211,12 @@ fn load<P>(
     inputs: &[Input],
     reload: bool,
     replica: Option<u16>,
+    last: LastPass,
     world: &dyn World,
     plan: impl Fn(&[Setting], &mut Diagnostics) -> (P, Vec<PlainSetting>),
 ) -> Result<Loaded<P>, Report> {
     let mut found = Diagnostics::default();
-    let settings = expand::expand(inputs, reload, replica, world, &mut found);
+    let settings = expand(inputs, reload, replica, last, world, &mut found);
     let (plan, settings) = plan(&settings, &mut found);
     finish(plan, settings, found)
 }

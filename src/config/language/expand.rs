@@ -44,12 +44,24 @@ pub(crate) const NOT_IN: &str = "there is no option in";
 /// What to do with a file of another supervisor's.
 const BY_IMPORT: &str = "'scripts/import' makes a vassal's file of it";
 
+/// The pass over placeholders, which is the last one.
+#[derive(Clone, Copy)]
+pub(crate) struct LastPass(fn(&mut Expander<'_>));
+
+impl LastPass {
+    /// That and no more.
+    pub const PLAIN: Self = Self(|expander| expander.pass(b'%'));
+    /// It also notes what other instances have in the place of each value, if that is of interest.
+    pub const WITH_SIBLINGS: Self = Self(|expander| expander.pass_with_siblings());
+}
+
 /// Expands the inputs, in order. `replica` is the number for `%(replica)` where the inputs have none; with
 /// `None` that stays as it is.
 pub(crate) fn expand(
     inputs: &[Input],
     reload: bool,
     replica: Option<u16>,
+    last: LastPass,
     world: &dyn World,
     found: &mut Diagnostics,
 ) -> Vec<Setting> {
@@ -98,7 +110,9 @@ pub(crate) fn expand(
         }
         expander.close_block();
     }
-    expander.passes();
+    expander.pass(b'$');
+    expander.pass(b'@');
+    last.0(&mut expander);
     expander.number_left_ones();
     expander.inherit(own);
     expander.settings.into_list()
@@ -152,6 +166,12 @@ impl Expander<'_> {
         let value = value.map(|value| value.as_bytes());
         let (key, place) = placed(key);
         let (at, value_at) = self.found.add_option(place, key.as_bytes(), value);
+        // As in `UWSGI_VASSAL_SOCKET=/run/%n.sock`, which uWSGI's manual has.
+        let mut parts = value.unwrap_or_default().windows(3);
+        if state == State::Open && parts.any(|part| matches!(part, b"/%n" | b"/%N")) {
+            let hint = "in a file for 'vassals-include', %N is the vassal's name";
+            self.found.warning(&value_at, "%n is a name in files only").hint(hint);
+        }
         self.add(Setting {
             key: key.as_bytes().to_vec(),
             value: value.map(<[u8]>::to_vec),
@@ -166,12 +186,6 @@ impl Expander<'_> {
     /// Reads `FILE` or `FILE:section`, named at `at`.
     fn load(&mut self, name: &[u8], at: &Location) {
         let (file, section) = split_section(name);
-        // As in `UWSGI_VASSAL_SOCKET=/run/%n.sock`, which uWSGI's manual has.
-        let mut parts = value.unwrap_or_default().windows(3);
-        if state == State::Open && parts.any(|part| matches!(part, b"/%n" | b"/%N")) {
-            let hint = "in a file for 'vassals-include', %N is the vassal's name";
-            self.found.warning(&value_at, "%n is a name in files only").hint(hint);
-        }
         if self.overflown {
             return;
         }
@@ -456,10 +470,8 @@ impl Expander<'_> {
         }
     }
 
-    /// The three passes, each over all options in order.
-    fn passes(&mut self) {
-        self.pass(b'$');
-        self.pass(b'@');
+    /// The last pass for one of several instances.
+    fn pass_with_siblings(&mut self) {
         let before = self.has_siblings().then(|| self.settings.list().to_vec());
         self.pass(b'%');
         if let Some(before) = before.filter(|_| !self.found.failed()) {
