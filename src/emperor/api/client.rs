@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -66,8 +66,8 @@ struct Request {
     as_user: bool,
     /// The question that follows if the first one is answered well.
     next: Option<&'static [u8]>,
-    /// What to show of the places that the answer names.
-    logs: Option<Logs>,
+    /// How to show the places that the answer names.
+    logs: Logs,
 }
 
 /// The answer of the emperor.
@@ -139,8 +139,8 @@ pub fn command(words: &[OsString]) -> Option<i32> {
         show(answer);
         answer = ask(&request, next);
     }
-    if let (Some(logs), DONE) = (&request.logs, answer.status) {
-        answer = Answer { status: FAILED, text: logs.show(&answer.text) };
+    if (*kind, answer.status) == (Kind::Logs, DONE) {
+        answer = Answer { status: FAILED, text: request.logs.show(&answer.text) };
     }
     Some(show(answer))
 }
@@ -189,92 +189,136 @@ fn show(Answer { status, text }: Answer) -> i32 {
     cli::print("emperor", &text)
 }
 
+/// What a command line says besides the request.
+#[derive(Default)]
+struct Line {
+    /// The command, and the names behind it.
+    words: Vec<OsString>,
+    /// The options of status, each with a blank behind it.
+    options: String,
+    json: bool,
+    is_up: bool,
+    at_once: bool,
+}
+
 /// Reads a command line; `at` becomes the number of the word that is wrong.
 fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<Request, Mistake> {
+    let mut request = Request {
+        path: usual_path(),
+        question: Vec::new(),
+        patience: if kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE },
+        wait: None,
+        watch: false,
+        command: Vec::new(),
+        as_user: false,
+        next: None,
+        logs: Logs::default(),
+    };
+    let mut line = Line::default();
+    read(words, kind, at, &mut request, &mut line)?;
+    complete(kind, &mut line, &mut request)?;
+    Ok(request)
+}
+
+fn read(
+    words: &[OsString],
+    kind: Kind,
+    at: &mut usize,
+    request: &mut Request,
+    line: &mut Line,
+) -> std::result::Result<(), Mistake> {
     let mut parser = lexopt::Parser::from_args(words);
-    let mut path = usual_path();
-    let mut question: Vec<Vec<u8>> = Vec::new();
-    let (mut json, mut is_up, mut watch) = (false, false, false);
-    // The options of status, separated by blanks.
-    let mut options = String::new();
-    let (mut wait, mut next, mut at_once) = (None, None, false);
-    let mut logs = Logs::default();
-    let (mut as_user, mut command) = (false, Vec::new());
     loop {
         note_place(&mut parser, words.len(), at);
-        let Some(word) = parser.next()? else { break };
+        let Some(word) = parser.next()? else { return Ok(()) };
         match word {
-            Arg::Long("control") => path = parser.value()?.into(),
-            Arg::Long("json") if kind == Kind::Status => json = true,
-            Arg::Long("is-up") if kind == Kind::Status => is_up = true,
-            Arg::Long("watch") if kind == Kind::Status => watch = true,
-            Arg::Long("problems") if kind == Kind::Status => push_option(&mut options, Query::PROBLEMS, ""),
+            Arg::Long("control") => request.path = parser.value()?.into(),
+            Arg::Long("json") if kind == Kind::Status => line.json = true,
+            Arg::Long("is-up") if kind == Kind::Status => line.is_up = true,
+            Arg::Long("watch") if kind == Kind::Status => request.watch = true,
+            Arg::Long("problems") if kind == Kind::Status => line.push_option(Query::PROBLEMS, ""),
             Arg::Long("state") if kind == Kind::Status => {
                 let states = parser.value()?.into_string().map_err(|_| "states are words".to_owned())?;
                 if let Some(unknown) = states.split(',').find(|state| !STATES.contains(state)) {
                     let hint = "the states are ".to_owned() + &STATES.join(", ");
                     return Err(Mistake(format!("'{unknown}' is not a state"), Some(hint)));
                 }
-                push_option(&mut options, Query::STATES, &states);
+                line.push_option(Query::STATES, &states);
             }
-            Arg::Long("user") if kind == Kind::Enter => as_user = true,
+            Arg::Long("user") if kind == Kind::Enter => request.as_user = true,
             // The new program has another vassal-init.
-            Arg::Long("roll") if kind == Kind::Upgrade => next = Some(&b"roll"[..]),
+            Arg::Long("roll") if kind == Kind::Upgrade => request.next = Some(&b"roll"[..]),
             Arg::Long("wait") if matches!(kind, Kind::Order(_)) => {
                 let time = parser.optional_value();
-                wait = Some(time.map_or(Ok(WAIT), |time| config::duration(time.as_bytes()))?);
+                request.wait = Some(time.map_or(Ok(WAIT), |time| config::duration(time.as_bytes()))?);
             }
-            Arg::Long("now") if kind == Kind::Order(Order::Stop) => at_once = true,
-            Arg::Short('f') | Arg::Long("follow") if kind == Kind::Logs => logs.follows = true,
+            Arg::Long("now") if kind == Kind::Order(Order::Stop) => line.at_once = true,
+            Arg::Short('f') | Arg::Long("follow") if kind == Kind::Logs => request.logs.follows = true,
             Arg::Short('n') | Arg::Long("lines") if kind == Kind::Logs => {
-                logs.lines = number_of_lines(parser.value()?)?;
+                request.logs.lines = number_of_lines(parser.value()?)?;
             }
             // As of tail.
             Arg::Short(digit @ '0'..='9') if kind == Kind::Logs => {
                 let mut number = OsString::from(digit.to_string());
                 number.extend(parser.optional_value());
-                logs.lines = number_of_lines(number)?;
+                request.logs.lines = number_of_lines(number)?;
             }
-            Arg::Value(word) => question.push(word.into_vec()),
+            Arg::Value(word) => line.words.push(word),
             // One that another command has is no slip.
             Arg::Long(name) if !OPTIONS.contains(&name) => return Err(unknown_option(name, OPTIONS)),
             Arg::Short(_) | Arg::Long(_) => return Err(word.unexpected().into()),
         }
     }
-    match (kind, question.len()) {
+}
+
+/// Makes the question.
+fn complete(kind: Kind, line: &mut Line, request: &mut Request) -> std::result::Result<(), &'static str> {
+    let mut options = None;
+    let mut names = line.words.len().saturating_sub(1);
+    match (kind, names) {
         // The same question as whether a start has come to its end.
-        (Kind::Status, 2) if is_up && !json && options.is_empty() && !watch => {
-            question.splice(..1, [b"outcome".into(), b"start".into()]).for_each(drop)
+        (Kind::Status, 1) if line.is_up && !line.json && line.options.is_empty() && !request.watch => {
+            request.question = [OUTCOME, b"start"].concat();
         }
-        (Kind::Status, _) if !(is_up || json && watch) => {
-            if json {
-                push_option(&mut options, Query::JSON, "");
+        (Kind::Status, _) if !(line.is_up || line.json && request.watch) => {
+            if line.json {
+                line.push_option(Query::JSON, "");
             } else if let Ok((_, columns)) = size(rustix::stdio::stdout()) {
-                push_option(&mut options, Query::WIDTH, &columns.to_string());
+                line.push_option(Query::WIDTH, &columns.to_string());
             }
-            question.insert(1, options.into_bytes());
+            options = Some(line.options.as_str());
         }
-        (Kind::Status, _) => {
-            return Err("--is-up goes with one NAME alone, and --watch not with --json".into());
+        (Kind::Status, _) => return Err("--is-up goes with one NAME alone, and --watch not with --json"),
+        (Kind::Ps, _) => options = Some(""),
+        (Kind::Enter, 1..) => {
+            options = Some("");
+            names = 1;
+            request.command = line.words.drain(2..).collect();
         }
-        (Kind::Ps, _) => question.insert(1, Vec::new()),
-        (Kind::Enter, 2..) => {
-            command = question.split_off(2).into_iter().map(OsString::from_vec).collect();
-            question.insert(1, Vec::new());
-        }
-        (Kind::Upgrade | Kind::Roll, 1) | (Kind::Order(_) | Kind::Logs, 2) => {}
-        (Kind::Order(_) | Kind::Logs | Kind::Enter, 1) => {
-            return Err("the name of a vassal is missing".into());
-        }
-        (Kind::Order(_) | Kind::Logs, 3..) => return Err("it takes one NAME, and no pattern".into()),
-        _ => return Err("it is for all vassals, and takes no NAME".into()),
+        (Kind::Upgrade | Kind::Roll, 0) | (Kind::Order(_) | Kind::Logs, 1) => {}
+        (Kind::Order(_) | Kind::Logs | Kind::Enter, 0) => return Err("the name of a vassal is missing"),
+        (Kind::Order(_) | Kind::Logs, _) => return Err("it takes one NAME, and no pattern"),
+        _ => return Err("it is for all vassals, and takes no NAME"),
     }
-    if at_once {
-        question.push(NOW.to_vec());
+    let Line { words, at_once, .. } = line;
+    let question = &mut request.question;
+    if question.is_empty() {
+        question.extend_from_slice(words.first().map_or(b"", |command| command.as_bytes()));
     }
-    let patience = if kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE };
-    let logs = Some(logs).filter(|_| kind == Kind::Logs);
-    Ok(Request { path, question: question.join(&0), patience, wait, watch, command, as_user, next, logs })
+    let mut add = |part: &[u8]| {
+        question.push(0);
+        question.extend_from_slice(part);
+    };
+    if let Some(options) = options {
+        add(options.as_bytes());
+    }
+    for name in words.iter().skip(1).take(names) {
+        add(name.as_bytes());
+    }
+    if *at_once {
+        add(NOW);
+    }
+    Ok(())
 }
 
 /// LINES as `tail` takes it: `5`, `-5`, or from line 5 on `+5`.
@@ -286,9 +330,11 @@ fn number_of_lines(lines: OsString) -> std::result::Result<OsString, Mistake> {
     }
 }
 
-fn push_option(options: &mut String, option: &str, value: &str) {
-    for part in [option, value, " "] {
-        options.push_str(part);
+impl Line {
+    fn push_option(&mut self, option: &str, value: &str) {
+        for part in [option, value, " "] {
+            self.options.push_str(part);
+        }
     }
 }
 
