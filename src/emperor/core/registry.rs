@@ -298,9 +298,10 @@ impl Registry {
             }
             InstanceEvent::SpawnFailed(error) => self.spawn_failed(id, "cannot start: ", &error, now),
             InstanceEvent::ReloadSent(text) => {
-                let file = self.vassal(&id.file).map(|vassal| vassal.used_file(text));
+                let Some(vassal) = self.vassals.get_mut(&id.file) else { return };
+                let sent = Box::new(vassal.used_file(text));
                 if let Some(process) = self.process_mut(id) {
-                    (process.asked_to_reload, process.sent) = (Some(now), file.map(Box::new));
+                    (process.asked_to_reload, process.sent) = (Some(now), Some(sent));
                 }
                 self.step(id, Input::Sent, now);
             }

@@ -28,8 +28,10 @@ impl Registry {
         let (owner, refused, is_roll) = (vassal.owner, vassal.refused.clone(), vassal.is_roll);
         let is_only = vassal.instances.len() == 1;
         let is_doubtful = !is_of_before && !is_only && (refused.is_some() || vassal.is_rolling());
-        let proven = vassal.proven.as_ref().filter(|_| is_of_before);
-        process.file = proven.map_or_else(|| vassal.used_file(process.file.text), |proven| proven.file);
+        process.file = match &vassal.proven {
+            Some(proven) if is_of_before => proven.file,
+            _ => vassal.used_file(process.file.text),
+        };
         let Some(instance) = vassal.instance_mut(id.number) else { return };
         let pid = process.pid;
         (instance.process, instance.app, instance.is_late) = (Some(process), None, false);
