@@ -60,8 +60,11 @@ pub fn succeed(command: &OsStr) -> Result<(), Cause> {
     }
 }
 
-/// Runs a command of the shell with these arguments.
-fn run(command: &OsStr, arguments: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitStatus>), Cause> {
+/// Runs a command of the shell with these arguments. Returns what it writes, and how it ended.
+///
+/// # Errors
+/// As [`output`].
+pub fn run(command: &OsStr, arguments: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitStatus>), Cause> {
     let (from, to) = pipe_with(PipeFlags::CLOEXEC)?;
     let shell = Shell { command, arguments, output: Some(to.as_fd()), ..Shell::default() };
     let child = shell.start(&|| {

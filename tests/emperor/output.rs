@@ -238,6 +238,24 @@ fn logs_shows_what_a_vassal_has_written_and_goes_on_over_a_rename() {
         // One that does not run has its lines, too.
         emperor.wait_for("emperor: bad: app exited");
         assert!(command(sandbox, &["logs", "bad"]).1.contains("cause\n"));
+        // All of one, with the last of it.
+        let status = command(sandbox, &["status", "a b"]).1;
+        assert!(
+            status.contains("\n\n    182\n    183\n") && status.ends_with("\n    200\n    err\n"),
+            "{status}"
+        );
+        for words in [&["status", "a*"][..], &["status", "a b", "two"], &["status", "a b", "--json"]] {
+            assert!(!command(sandbox, words).1.contains("    200\n"), "{words:?}");
+        }
+        sandbox.vassal("red", "command = sh -c 'printf \"\\033[31mred\\n\"; exec sleep 1000'");
+        emperor.wait_running(1, "red");
+        let red = r"    \u{1b}[31mred";
+        until(red, || command(sandbox, &["status", "red"]).1.ends_with(&format!("\n\n{red}\n")));
+        // A tenant's may be anything by now, and one that says nothing keeps nobody.
+        fs::remove_file(log_of("red")).unwrap();
+        run("mkfifo", &[log_of("red").to_str().unwrap()]);
+        let (status, told) = command(sandbox, &["status", "red"]);
+        assert!(status == 0 && told.contains("/red.log\n") && !told.contains(red), "{told}");
         for (words, says) in [
             (
                 &["logs", "stream"][..],

@@ -24,6 +24,7 @@ use crate::cli;
 use crate::config;
 use crate::config::cmdline::args::{Mistake, note_place, unknown_option};
 use crate::config::diagnostic::{Misuse, misuse};
+use crate::config::language::glob;
 use crate::emperor::core::order::Order;
 use crate::emperor::core::status::STATES;
 use crate::emperor::core::text::later;
@@ -68,6 +69,8 @@ struct Request {
     next: Option<&'static [u8]>,
     /// How to show the places that the answer names.
     logs: Logs,
+    /// The question for the places where the one vassal writes whose status is asked for; else empty.
+    places: Vec<u8>,
 }
 
 /// The answer of the emperor.
@@ -142,7 +145,13 @@ pub fn command(words: &[OsString]) -> Option<i32> {
     if (*kind, answer.status) == (Kind::Logs, DONE) {
         answer = Answer { status: FAILED, text: request.logs.show(&answer.text) };
     }
-    Some(show(answer))
+    let status = show(answer);
+    if !request.places.is_empty()
+        && let Answer { status: DONE, text } = ask(&request, &request.places)
+    {
+        cli::print("emperor", request.logs.text(&text).as_bytes());
+    }
+    Some(status)
 }
 
 /// Asks on what has become of an order until that is known, or the time is over.
@@ -213,6 +222,7 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
         as_user: false,
         next: None,
         logs: Logs::default(),
+        places: Vec::new(),
     };
     let mut line = Line::default();
     read(words, kind, at, &mut request, &mut line)?;
@@ -281,6 +291,13 @@ fn complete(kind: Kind, line: &mut Line, request: &mut Request) -> std::result::
             request.question = [OUTCOME, b"start"].concat();
         }
         (Kind::Status, _) if !(line.is_up || line.json && request.watch) => {
+            if let (1, Some(name)) = (names, line.words.get(1))
+                && !(line.json || request.watch || glob::has_wildcard(name.as_bytes()))
+                && line.options.is_empty()
+            {
+                request.places = [b"logs\0", name.as_bytes()].concat();
+                request.logs.lines = "20".into();
+            }
             if line.json {
                 line.push_option(Query::JSON, "");
             } else if let Ok((_, columns)) = size(rustix::stdio::stdout()) {
