@@ -67,6 +67,18 @@ impl OutermostCgroup {
     }
 }
 
+/// The path of a cgroup below `parent` for this test, which no other sandbox on this machine has. A test that
+/// was killed may have left it frozen, as the numbers of namespaces are used again: it is thawed.
+pub fn of_test(parent: &Path, name: &str) -> PathBuf {
+    let own = fs::read_link("/proc/self/ns/pid").unwrap();
+    let group = parent.join(format!("vassal-test-{name}-{}", own.display()));
+    let freeze = group.join("cgroup.freeze");
+    if freeze.exists() {
+        fs::write(freeze, "0").unwrap();
+    }
+    group
+}
+
 /// Removes a cgroup with those in it, once the last process has left them.
 pub fn remove(path: &Path) {
     until(format_args!("{} is left", path.display()), || {

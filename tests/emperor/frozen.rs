@@ -95,15 +95,13 @@ fn an_app_that_is_frozen_by_its_own_cgroup_outlives_that() {
             return;
         }
         let outermost = OutermostCgroup::open();
-        // Of no other sandbox on this machine.
-        let own = fs::read_link("/proc/self/ns/pid").unwrap();
-        let group = outermost.path.join(format!("vassal-test-frozen-{}", own.display()));
+        let group = cgroups::of_test(&outermost.path, "frozen");
         let options = ["--emperor-cgroup", group.to_str().unwrap()];
         outlives_the_freezer(sandbox, &group.join("v-app"), &options, "", ["cgroup.freeze", "1", "0"]);
         cgroups::remove(&group);
         let freezer = Path::new("/sys/fs/cgroup/freezer");
         if freezer.join("cgroup.procs").exists() {
-            let group = freezer.join(format!("vassal-test-frozen-{}", own.display()));
+            let group = cgroups::of_test(freezer, "frozen");
             let more = format!("cgroup = {}", group.display());
             outlives_the_freezer(sandbox, &group, &[], &more, ["freezer.state", "FROZEN", "THAWED"]);
             cgroups::remove(&group);
@@ -119,12 +117,7 @@ fn nothing_is_started_in_a_cgroup_that_is_frozen() {
             return;
         }
         let outermost = OutermostCgroup::open();
-        let own = fs::read_link("/proc/self/ns/pid").unwrap();
-        let group = outermost.path.join(format!("vassal-test-freezer-{}", own.display()));
-        // One that was killed in this test may have left it: the numbers of namespaces are used again.
-        if group.exists() {
-            fs::write(group.join("cgroup.freeze"), "0").unwrap();
-        }
+        let group = cgroups::of_test(&outermost.path, "freezer");
         sandbox.vassal("app", "command = sleep 1000");
         let emperor = sandbox.emperor(&["--emperor-cgroup", group.to_str().unwrap()]);
         let init = emperor.wait_running(1, "app");
@@ -153,11 +146,7 @@ fn a_cgroup_that_is_frozen_in_the_midst_of_a_start_stops_no_emperor() {
             return;
         }
         let outermost = OutermostCgroup::open();
-        let own = fs::read_link("/proc/self/ns/pid").unwrap();
-        let group = outermost.path.join(format!("vassal-test-midst-{}", own.display()));
-        if group.exists() {
-            fs::write(group.join("cgroup.freeze"), "0").unwrap();
-        }
+        let group = cgroups::of_test(&outermost.path, "midst");
         let emperor = sandbox.emperor(&["--emperor-cgroup", group.to_str().unwrap()]);
         emperor.wait_for("watching ");
         sandbox.vassal("app", "command = sleep 1000");

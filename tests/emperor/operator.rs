@@ -454,9 +454,7 @@ fn who_enters_is_limited_as_the_app_is() {
             return;
         }
         let outermost = OutermostCgroup::open();
-        // Of no other sandbox on this machine.
-        let own = fs::read_link("/proc/self/ns/pid").unwrap();
-        let group = outermost.path.join(format!("vassal-test-enter-{}", own.display()));
+        let group = cgroups::of_test(&outermost.path, "enter");
         fs::copy("/usr/bin/sleep", "/run/scratch/rest").unwrap();
         sandbox.vassal("app", &format!("{ENTERED}\nno-new-privs = true\ndrop-cap = sys_ptrace,mknod"));
         sandbox.vassal("bare", "mount-as-root = tmpfs none /usr/bin\ncommand = /run/scratch/rest 1000");

@@ -148,9 +148,7 @@ fn each_replica_has_its_name_everywhere_and_all_obey_one_command() {
             return;
         }
         let outermost = OutermostCgroup::open();
-        // Of no other sandbox on this machine.
-        let own = fs::read_link("/proc/self/ns/pid").unwrap();
-        let group = outermost.path.join(format!("vassal-test-replicas-{}", own.display()));
+        let group = cgroups::of_test(&outermost.path, "replicas");
         sandbox.vassal("app", &server(sandbox, "one", "replicas = 2\ncgroup-opt = cgroup.max.depth=7"));
         let group_option = group.to_str().unwrap();
         let emperor = sandbox.emperor(&["--emperor-cgroup", group_option, "--metrics", "127.0.0.1:9195"]);

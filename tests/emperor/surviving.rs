@@ -298,23 +298,21 @@ fn a_panic_of_the_emperor_is_in_its_log() {
             return;
         }
         let outermost = OutermostCgroup::open();
-        // Of no other sandbox on this machine.
-        let own = fs::read_link("/proc/self/ns/pid").unwrap();
-        let group = format!("{}/vassal-test-panic-{}", outermost.path.display(), own.display());
+        let group = cgroups::of_test(&outermost.path, "panic");
         sandbox.vassal("a", "command = sleep 1000");
         // The cgroup of an instance that has ended is busy; std's sleep panics when the kernel fails it.
         let faults = ["inject=unlinkat:error=EBUSY:when=2+", "inject=clock_nanosleep,nanosleep:error=EINVAL"];
         let strace = ["strace", "-D", "-qq", "-o", "/dev/null", "-e", faults[0], "-e", faults[1]];
         let mut command = sandbox.wrapped(&strace, "emperor");
         command.args(["--emperor", "/etc/uwsgi/vassals", "--emperor-use-clone", "fs,pid"]);
-        command.args(["--emperor-cgroup", &group]);
+        command.args(["--emperor-cgroup", group.to_str().unwrap()]);
         let mut emperor = sandbox.start("emperor", command);
         let pid = emperor.wait_running(1, "a");
         run("kill", &["-KILL", &pid.to_string()]);
         assert_eq!(emperor.wait(), 134);
         let line = emperor.wait_for(": this is a mistake in the program, which aborts");
         assert!(line.starts_with("emperor: panic at "), "{line}");
-        cgroups::remove(group.as_ref());
+        cgroups::remove(&group);
     });
 }
 

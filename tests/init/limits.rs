@@ -24,9 +24,7 @@ impl Group {
     }
 
     fn below(mount: &Path, name: &str, outermost: Option<OutermostCgroup>) -> Self {
-        let path = mount
-            .join(format!("vassal-test-{name}-{}", fs::read_link("/proc/self/ns/pid").unwrap().display()));
-        let group = Self(path, outermost);
+        let group = Self(cgroups::of_test(mount, name), outermost);
         if group.0.exists() {
             // A test that was killed has left it.
             group.remove();
