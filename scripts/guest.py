@@ -13,15 +13,20 @@ class Failed(Exception):
     """Something is not as it should be."""
 
 
-def passes(name, function):
-    began = time.monotonic()
-    try:
-        function()
-    except Failed as failure:
-        print(f"failed  {name}: {failure}", flush=True)
-        return False
-    print(f"ok      {name} ({time.monotonic() - began:.1f} s)", flush=True)
-    return True
+def all_pass(what, checks, log):
+    """Makes the checks, pairs of a name and a function, and returns the exit status. What `log` returns is printed
+    below a failure. Which have failed is said once more at the end: of a long output, that is what is kept."""
+    failed = []
+    for name, function in checks:
+        began = time.monotonic()
+        try:
+            function()
+            print(f"ok      {name} ({time.monotonic() - began:.1f} s)", flush=True)
+        except Failed as failure:
+            failed.append(f"failed  {name}: {failure}")
+            print(failed[-1], log(), sep="\n", flush=True)
+    print(f"{what}: {len(failed)} failed", *failed, sep="\n", flush=True)
+    return 1 if failed else 0
 
 
 def run(command, status=0):

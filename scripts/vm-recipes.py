@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 from documents import block, commands
-from guest import Failed, expect, passes, pids, read, run, state, until, write
+from guest import Failed, all_pass, expect, pids, read, run, state, until, write
 
 CONTAINERS, ROOTLESS = "docs/containers.md", "docs/rootless.md"
 REFERENCE, SECURITY = "docs/reference.md", "docs/security.md"
@@ -33,7 +33,7 @@ CHECKS = []
 
 def check(name):
     def add(function):
-        CHECKS.append((name, function))
+        CHECKS.append((name, lambda: (clear(VASSALS), function())))
         return function
 
     return add
@@ -41,15 +41,7 @@ def check(name):
 
 def main():
     os.makedirs(VASSALS, exist_ok=True)
-    failures = 0
-    for name, function in CHECKS:
-        clear(VASSALS)
-        if not passes(name, function):
-            failures += 1
-            if os.path.exists(LOG):
-                print(read(LOG)[-4000:])
-    print(f"recipes: {failures} failed", flush=True)
-    return 1 if failures else 0
+    return all_pass("recipes", CHECKS, lambda: read(LOG)[-4000:] if os.path.exists(LOG) else "no log")
 
 
 @check("docs/containers.md: a service of systemd")

@@ -421,7 +421,7 @@ fn a_file_that_changes_again_during_a_rolling_reload_is_the_one_that_counts() {
             sandbox.vassal("app", &server(sandbox, "two", &format!("{lines}\nready-check = exec:false")));
             emperor.wait_for("emperor: app/3: started");
             sandbox.vassal("app", &server(sandbox, "three", lines));
-            emperor.wait_for("stopping: its file has changed since");
+            emperor.wait_for("stopping: a later reload replaces it");
             until("the last one answers", || {
                 let all = answers();
                 all.len() == 2 && all.iter().all(|answer| answer.ends_with(" three"))

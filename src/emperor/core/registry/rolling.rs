@@ -84,7 +84,7 @@ impl Registry {
                     let id = InstanceId::new(file, number);
                     let is_new_ready = |member: &Member| !member.is_old && member.stage == Stage::Ready;
                     let why = match is_old(number) {
-                        true if !members.iter().any(is_new_ready) => "its file has changed since",
+                        true if !members.iter().any(is_new_ready) => "a later reload replaces it",
                         true => "another one has taken its place",
                         false => "fewer are wanted",
                     };

@@ -1575,7 +1575,7 @@ fn numbers(story: &Story) -> Vec<u16> {
 
 const ROLLS: &str = "a/1| file changed: starting with the new file beside the present one";
 const TAKES_OVER: &str = "takes over 1.0 s after its start";
-const CHANGED: &str = "a/3| stopping: its file has changed since";
+const CHANGED: &str = "a/3| stopping: a later reload replaces it";
 const TAKEN: &str = "stopping: another one has taken its place";
 
 #[test]

@@ -33,7 +33,7 @@ fn a_trial_that_fails_while_the_last_old_instance_ends_is_the_vassals_only_one()
     touch(&mut story);
     // It is of no use any more.
     let leave = story.said("a", FromVassal::Announced(Announcement::Leave));
-    assert!(leave.contains(&"a/1| stopping: its file has changed since".to_owned()), "{leave:?}");
+    assert!(leave.contains(&"a/1| stopping: a later reload replaces it".to_owned()), "{leave:?}");
     let effects = story.event("a#2", InstanceEvent::SpawnFailed(failed("it")));
     assert_eq!(effects, ["a/2| cannot start: do it: no luck", "a/2| reload refused: do it: no luck"]);
     story.died("a");
@@ -86,7 +86,7 @@ fn a_file_that_changes_while_instances_are_replaced_by_command_is_rolled_out() {
         effects,
         [
             ROLLS.replace("/1", ""),
-            "a/2| stopping: its file has changed since".into(),
+            "a/2| stopping: a later reload replaces it".into(),
             "a#2: AskToStop".into()
         ]
     );
