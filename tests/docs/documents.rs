@@ -40,7 +40,10 @@ fn ending(program: &Program) -> &'static str {
              .PP\n\
              Of a command: 0 when the order was taken in, with \\-\\-wait when it was carried out;\n\
              1 when not, with the reason on standard error; 78 for a mistake of the command line.\n\
-             status ends with 0 also if a vassal is not well; with \\-\\-is\\-up it ends with 1 then.\n\
+             status \\-\\-problems, and status of a NAME, end with 3 if there is a problem, \
+             but for \\-\\-json;\n\
+             with \\-\\-is\\-up status ends with 1 if it is not up.\n\
+             enter ends with the status of the command that it has run.\n\
              .SH FILES\n\
              .TP\n\
              .I /etc/uwsgi/emperor.ini\n\
@@ -96,7 +99,7 @@ fn ending(program: &Program) -> &'static str {
              .PP\n\
              .EX\n\
              vassal\\-init \\-\\- /srv/app\n\
-             vassal\\-init \\-\\-unshare fs,pid \\-\\-mount\\-as\\-root 'tmpfs none /tmp' \\-\\- make test\n\
+             vassal\\-init \\-\\-unshare fs,pid \\-\\-mount\\-as\\-root 'tmpfs none /tmp' \\-\\- make\n\
              vassal\\-init \\-\\-unshare fs,pid app.ini\n\
              vassal\\-init \\-\\-check app.ini\n\
              .EE\n\
@@ -169,9 +172,9 @@ fn man(program: &Program) -> String {
         troff(name),
         troff(&summary)
     );
-    let _ = writeln!(page, ".SH SYNOPSIS\n.nf\n{}\n.fi\n{}", troff(usage), description(program));
+    let _ = writeln!(page, ".SH SYNOPSIS\n{}{}", lines_as_they_are(usage), description(program));
     let heading = if program.runs_commands() { "FLAGS" } else { "COMMANDS" };
-    let _ = write!(page, ".SH {heading}\n{}:\n.PP\n.nf\n{}\n.fi\n", troff(title), troff(others.trim_end()));
+    let _ = write!(page, ".SH {heading}\n{}:\n.PP\n{}", troff(title), lines_as_they_are(others));
     page += ".SH OPTIONS\nEach is also a key of configuration files, without the dashes and with an equals \
              sign: KEY = VALUE.\n";
     if program.runs_commands() {
@@ -192,17 +195,37 @@ fn man(program: &Program) -> String {
     page + ending(program)
 }
 
+/// A part of the usage. A page of 80 columns has room for 73: the lines begin further left, and so does what
+/// stands below a call, if there is no room. A line without an indent is prose below them all.
+fn lines_as_they_are(usage: &str) -> String {
+    let is_wide = usage.lines().any(|line| line.starts_with("  ") && line.len() > 75);
+    let (mut lines, mut below) = (String::new(), String::new());
+    for line in usage.lines() {
+        let _ = match line.strip_prefix("  ") {
+            Some(line) if is_wide && line.starts_with("        ") => {
+                writeln!(lines, "      {}", troff(line.trim_start()))
+            }
+            Some(line) => writeln!(lines, "{}", troff(line)),
+            None => writeln!(below, ".PP\n{}", troff(line)),
+        };
+    }
+    format!(".nf\n{lines}.fi\n{below}")
+}
+
 fn entry(name: &str, value: &str, doc: &str, more: &str) -> String {
     let value = if value.is_empty() { String::new() } else { format!(" \\fI{}\\fR", troff(value)) };
-    let mut entry = format!(".TP\n\\fB\\-\\-{}\\fR{value}\n{}.\n", troff(name), troff(&sentence(doc)));
+    let mut entry = format!(".TP\n\\fB\\-\\-{}\\fR{value}\n{}.\n", troff(name), troff(&sentence(name, doc)));
     if !more.is_empty() {
         let _ = writeln!(entry, "{}", troff(more));
     }
     entry
 }
 
-fn sentence(doc: &str) -> String {
-    doc[..1].to_uppercase() + &doc[1..]
+/// A value that stands at the beginning stays as it is to be typed.
+fn sentence(name: &str, doc: &str) -> String {
+    let first = doc.split([':', ',']).next().unwrap();
+    let mut values = VALUES.iter().filter(|(key, _)| *key == name).flat_map(|(_, all)| all.split(' '));
+    if values.any(|value| value == first) { doc.to_owned() } else { doc[..1].to_uppercase() + &doc[1..] }
 }
 
 fn value_name(row: &Row) -> &'static str {

@@ -49,7 +49,7 @@ pub static EMPEROR: Program = Program {
             \x20 emperor stop NAME                stop it until it is started by command\n\
             \x20   --now                          with SIGKILL to its app\n\
             \x20 emperor start NAME               start what is not up, at once\n\
-            \x20   --wait[=TIME]                  wait for the outcome (default: up to 60s)\n\
+            \x20   --wait[=TIME]                  wait for the outcome (default: 60s)\n\
             \x20 emperor roll                     replace all instances, some at a time\n\
             \x20 emperor upgrade [--roll]         run its new program; keep all vassals\n",
     commands: "status logs ps enter reload stop start roll upgrade",
@@ -184,8 +184,8 @@ static OF_EMPERORS: Table = table![
         cgroup_option),
 
     key(Operation, "control", Value("PATH"), "command socket (default: /run/emperor.sock)\n\
-        For an ordinary user: $XDG_RUNTIME_DIR/emperor.sock. For 'emperor status', reload, stop and start; \
-        only root and the emperor's own user can use it.",
+        For an ordinary user: $XDG_RUNTIME_DIR/emperor.sock. For commands, as 'emperor status'; only root \
+        and the emperor's own user can use it.",
         |to, it| it.set_located(&mut to.plan.control, values::path)),
     key(Operation, "emperor-pidfile", Value("PATH"), "write the emperor's pid to a file",
         |to, it| it.set_located(&mut to.plan.pid_file, values::path)),
