@@ -171,11 +171,6 @@ impl fmt::Display for Described {
     }
 }
 
-/// The C name of the error numbers that mounts, files and processes produce (errno(3)).
-pub fn name(errno: Errno) -> Option<&'static str> {
-    ERRORS.line(errno).map(|line| split(line).0)
-}
-
 /// The text of an error number, as from strerror(3).
 pub fn text(errno: Errno) -> &'static str {
     ERRORS.line(errno).map_or("Unknown error", |line| split(line).1)

@@ -15,7 +15,7 @@
 //! read, made or removed by a [`deputy`], a process of the emperor's own. Short waits remain in the loop:
 //!
 //! - a start waits up to 20 ms until the killed processes of the instance before have left the cgroup
-//!   (`instance::cgroup_removal`);
+//!   (`instance::cgroup_removal`), and for the exec of vassal-init from memory (`sys::clone::vfork`);
 //! - while a filesystem of type `fuseblk` is mounted on the machine, the mount table of an instance is read
 //!   after its messages and before SIGKILL, for up to 50 ms (`mount::fuse`);
 //! - a deputy that has closed sockets is given up to 100 ms to end ([`deputy::close_apart`]).

@@ -11,7 +11,7 @@ use crate::config::cmdline::entrypoint::{Entrypoint, Event};
 use crate::config::plan::ReadinessPlan;
 use crate::error::{Context, Result};
 use crate::init::child::job::Job;
-use crate::init::child::notices::{self, COMMAND, EVERYTHING, Facts};
+use crate::init::child::notices::{self, EVERYTHING, Facts};
 use crate::init::child::reaper;
 use crate::init::event_loop::notify::Request;
 use crate::init::event_loop::ready_check::{Check, Checking};
@@ -376,11 +376,6 @@ impl EventLoop {
             // The app is not reaped yet, so its pid is still its own.
             let _ = signal::kill(app.launched.pid.as_raw_pid(), number);
         }
-    }
-
-    /// Whether successes are logged. The starter of a command has to ask for that.
-    pub fn is_talkative(&self) -> bool {
-        self.entry.as_ref().is_none_or(|entry| entry.verbosity >= COMMAND)
     }
 
     /// Waits, and updates the facts: dead children, mounts, messages of the app.
