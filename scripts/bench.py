@@ -535,13 +535,15 @@ def growth_section(bench):
                      f"{figures['slab_each_kb']:.1f}", f"{figures['table_max']:.0f}",
                      f"{figures['memory_each_bytes'] / 1024:.2f}", f"{figures['descriptors_each']:.2f}",
                      f"{figures['idle_percent']:.3f}", f"{figures['status_json_ms']:.1f}",
+                     f"{figures['problems_ms']:.1f}", f"{figures['enter_ms']:.1f}",
                      f"{figures['touched_cpu_ms']:.2f}", f"{figures['touched_ms']:.1f}",
                      f"{figures['respawned_ms']:.1f}"])
     title = ("One emperor, vassals that sleep, in pid and mount namespaces of their own; p50 of "
              f"{bench.rounds} rounds.\nslab and table: the kernel's memory a vassal, and the largest table of "
              "descriptors of a PID 1; touched: a file")
     columns = ["vassals", "up, s", "stopped, s", "slab, KB", "table", "emperor, KB each", "descriptors each",
-               "idle, %", "status --json, ms", "touched, CPU ms", "to reloaded, ms", "kill -9 to running, ms"]
+               "idle, %", "status --json, ms", "--problems, ms", "enter, ms", "touched, CPU ms",
+               "to reloaded, ms", "kill -9 to running, ms"]
     return Table(title, columns, rows, raw)
 
 

@@ -20,6 +20,8 @@ import recovery
 VASSAL = "[uwsgi]\nuid = nobody\ngid = nogroup\ncommand = sleep 1000000\n"
 IDLE_S = 20.0
 TOUCHES = 5
+# How often each command is run.
+COMMANDS = 5
 # The scan that comes by itself must not fall into what is measured.
 BETWEEN_S = 0.3
 CONTROL = "/run/growth.sock"
@@ -90,8 +92,11 @@ def live(process, emperor, log, count, directory, slab, began):
     used, start = cpu_s(ours), time.monotonic()
     time.sleep(IDLE_S)
     figures["idle_percent"] = 100 * (cpu_s(ours) - used) / (time.monotonic() - start)
-    figures["status_json_ms"] = statistics.median(status_ms(emperor) for _ in range(5))
-    touched = [touch(ours, log, f"{directory}/v{count // 2:05}.ini") for _ in range(TOUCHES)]
+    name = f"v{count // 2:05}"
+    for key, words in [("status_json_ms", ["status", "--json"]), ("problems_ms", ["status", "--problems"]),
+                       ("enter_ms", ["enter", name, "--", "true"])]:
+        figures[key] = statistics.median(command_ms(emperor, words) for _ in range(COMMANDS))
+    touched = [touch(ours, log, f"{directory}/{name}.ini") for _ in range(TOUCHES)]
     figures["touched_cpu_ms"] = statistics.median(cpu for cpu, _ in touched)
     figures["touched_ms"] = statistics.median(elapsed for _, elapsed in touched)
     figures["respawned_ms"] = statistics.median(respawn(pid, log) for pid in inits[:2 * TOUCHES])
@@ -126,9 +131,10 @@ def respawn(pid, log):
     return (time.monotonic() - start) * 1000
 
 
-def status_ms(emperor):
+def command_ms(emperor, words):
+    """How long a command for the emperor takes, in ms."""
     start = time.monotonic()
-    subprocess.run([emperor, "status", "--json", "--control", CONTROL], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([emperor, "--control", CONTROL, *words], check=True, stdout=subprocess.DEVNULL)
     return (time.monotonic() - start) * 1000
 
 
