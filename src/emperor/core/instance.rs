@@ -35,7 +35,7 @@ pub struct Instance {
     pub(super) is_unready: bool,
     /// Its state machine.
     pub(super) machine: Machine,
-    /// Whether it was told of that its end takes long.
+    /// Whether it was told of that its end, or its reload, takes long.
     pub(super) is_late: bool,
     /// The pid of the last app of its process, as PID 1 sees it.
     pub(super) app: Option<i32>,
@@ -108,27 +108,31 @@ impl Instance {
         }
     }
 
-    /// When its end has taken long, if it was asked to end and nobody was told yet.
+    /// When its end or its reload has taken long, if it was asked for that and nobody was told yet.
     pub(super) fn late_at(&self) -> Option<Instant> {
         let process = self.process.as_ref().filter(|process| !self.is_late && !process.has_ended)?;
-        match self.state() {
-            State::Stopping { end: End::Asked | End::Announced, .. } => {
-                Some(process.ending.asked_to_stop? + LONG)
-            }
+        let asked = match self.state() {
+            State::Stopping { end: End::Asked | End::Announced, .. } => process.ending.asked_to_stop,
+            // A check has a limit of its own, and may wait for its turn.
+            State::Reloading { .. } if self.check.is_none() => process.asked_to_reload,
             _ => None,
-        }
+        };
+        Some(asked? + LONG)
     }
 
-    /// The line for the log that its end takes long, once. From then on it stands for what its app does.
+    /// The line for the log that its end or its reload takes long, once. From then on it stands for what its
+    /// app does.
     pub(super) fn tell_late(&mut self, now: Instant) -> Option<String> {
-        self.late_at().filter(|at| *at <= now)?;
+        let asked = self.late_at().filter(|at| *at <= now)? - LONG;
         self.is_late = true;
-        let State::Stopping { kill_at, .. } = self.state() else { return None };
-        let process = self.process.as_mut()?;
-        let took = since(process.ending.asked_to_stop, now);
-        let left = Elapsed(kill_at.saturating_duration_since(now));
-        let line = format!("still stopping after {took}; it is given {left} more");
-        process.said.status.clone_from(&line);
+        let (what, until) = match self.state() {
+            State::Stopping { kill_at, .. } => ("stopp", kill_at),
+            State::Reloading { answer_by, .. } => ("reload", answer_by),
+            _ => return None,
+        };
+        let [took, left] = [now.saturating_duration_since(asked), until.saturating_duration_since(now)];
+        let line = format!("still {what}ing after {}; it is given {} more", Elapsed(took), Elapsed(left));
+        self.process.as_mut()?.said.status.clone_from(&line);
         Some(line)
     }
 

@@ -693,7 +693,7 @@ impl Registry {
                 return self.step(id, Input::Kill, now);
             }
             (Output::AskToStop, Some(process)) => {
-                process.ending.asked_to_stop = Some(now);
+                (process.ending.asked_to_stop, instance.is_late) = (Some(now), false);
                 effect = Some(InstanceEffect::AskToStop);
             }
             (Output::Kill, Some(process)) if !process.has_ended => {

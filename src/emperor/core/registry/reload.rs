@@ -124,6 +124,9 @@ impl Registry {
             return self.step(id, Input::Stop, now);
         }
         let took = process.reloading_for(now);
+        if std::mem::take(&mut instance.is_late) {
+            process.said.status.clear();
+        }
         let history = &mut instance.history;
         if let (Answer::Reloaded, Some(runs)) = (answer, &mut history.runs) {
             if let Some(sent) = process.sent.take() {

@@ -1223,7 +1223,8 @@ fn what_is_frozen_is_not_judged_by_the_time_that_it_could_not_use() {
     story.no_address("b", "file changed");
     story.event("b", InstanceEvent::ReloadSent(None));
     story.frozen.push("b");
-    assert_eq!((story.pass(5), story.pass(5)), (vec![], vec![]));
+    let told = vec!["b| still reloading after 5.0 s; it is given 5.0 s more".to_owned()];
+    assert_eq!((story.pass(5), story.pass(5)), (told, vec![]));
     story.said("b", FromVassal::Reloading(Duration::from_secs(2)));
     assert_eq!((story.pass(4), story.pass(4)), (vec![], vec![]));
     story.frozen.clear();
@@ -2548,4 +2549,36 @@ fn a_stop_that_takes_long_is_told_and_a_second_one_insists() {
     let (told, effects) = story.order(Order::Stop, "a");
     assert_eq!(told, Ok("a: stopping: its app is killed".to_owned()));
     assert_eq!(effects, ["a: AskToStop", "a| stop by command: stopping: its app is killed"]);
+}
+
+#[test]
+fn a_reload_that_takes_long_is_told_until_it_is_over() {
+    let mut story = Story::new();
+    story.run("a");
+    let says = |story: &Story| {
+        let all = story.registry.statuses(story.now);
+        all.first().unwrap().app.status.map(str::to_owned)
+    };
+    for _ in 0..2 {
+        story.event("a", Event::Changed("file changed"));
+        story.no_address("a", "file changed");
+        story.event("a", InstanceEvent::ReloadSent(None));
+        story.said("a", FromVassal::Reloading(Duration::from_secs(50)));
+        assert_eq!(story.pass(4), [""; 0]);
+        let line = "still reloading after 6.0 s; it is given 45.0 s more";
+        assert_eq!(story.pass(2), [format!("a| {line}")]);
+        assert_eq!((says(&story).as_deref(), story.pass(2)), (Some(line), vec![]));
+        story.said("a", FromVassal::Reloaded);
+        assert_eq!(says(&story), None);
+    }
+    // A stop takes long from the beginning.
+    story.event("a", Event::Changed("file changed"));
+    story.no_address("a", "file changed");
+    story.event("a", InstanceEvent::ReloadSent(None));
+    story.said("a", FromVassal::Reloading(Duration::from_secs(50)));
+    assert_eq!(story.pass(6).len(), 1);
+    story.order(Order::Stop, "a").0.unwrap();
+    story.said("a", FromVassal::Stopping(Duration::from_secs(50)));
+    assert_eq!(story.pass(4), [""; 0]);
+    assert_eq!(story.pass(2), ["a| still stopping after 6.0 s; it is given 45.0 s more"]);
 }
