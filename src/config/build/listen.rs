@@ -6,7 +6,7 @@
 use super::replicas;
 use crate::config::diagnostic::Diagnostics;
 use crate::config::keys::sockets::Common;
-use crate::config::keys::values;
+use crate::config::keys::{uwsgi, values};
 use crate::config::plan::{Address, Listen, Located};
 use crate::config::setting::{Setting, State};
 use crate::names;
@@ -29,12 +29,13 @@ const PROTOCOLS: &str = "\
 
 /// The protocol of an option for a socket that uWSGI could take over.
 fn protocol(setting: &Setting) -> Option<&'static str> {
-    names::text(PROTOCOLS, &setting.key)
+    let is_socket = setting.key.ends_with(b"socket") || setting.key == b"s";
+    is_socket.then(|| names::text(PROTOCOLS, &setting.key))?
 }
 
 /// uWSGI's options for sockets that only uWSGI can bind. If one of them is set, uWSGI takes over no sockets.
 const ITS_SOCKETS: &str = "\
-    fastcgi-nph-socket https-socket https11-socket puwsgi-socket raw-socket scgi-nph-socket \
+    fastcgi-nph-socket https-socket puwsgi-socket raw-socket scgi-nph-socket \
     shared-socket suwsgi-socket undeferred-shared-socket";
 
 /// uWSGI's options that count only for sockets that it binds itself.
@@ -68,8 +69,10 @@ pub(super) fn take_over(
     options: &mut Vec<&Setting>,
     found: &mut Diagnostics,
 ) -> (Vec<Located<Listen>>, Option<&'static str>) {
-    let is_any =
-        |lists: &[&str], setting: &Setting| lists.iter().any(|list| names::contains(list, &setting.key));
+    // What uWSGI does not know is not compared with all the names.
+    let is_any = |lists: &[&str], setting: &Setting| {
+        uwsgi::has(&setting.key) && lists.iter().any(|list| names::contains(list, &setting.key))
+    };
     let is_own =
         |setting: &&Setting| is_any(&[ITS_SOCKETS, ITS_OWN], setting) || setting.state == State::ForUwsgi;
     let has_own = options.iter().any(is_own);

@@ -130,7 +130,7 @@ impl<'a> Unknown<'a> {
         }
         let foreign = |name: &str| names::text(FOREIGN, name.as_bytes());
         foreign(whole)
-            .or_else(|| foreign(&word))
+            .or_else(|| foreign(Some(&*word).filter(|word| *word != whole)?))
             .or_else(|| suggest::closest(word.as_bytes(), &self.names))
             .map(str::to_owned)
     }

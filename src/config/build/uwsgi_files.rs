@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::diagnostic::Diagnostics;
+use crate::config::keys::uwsgi;
 use crate::config::plan::{Id, Output, Phase, VassalPlan};
 use crate::config::setting::{Setting, State};
 use crate::config::world::World;
@@ -37,12 +38,12 @@ pub(super) fn take_over(options: &mut Vec<&Setting>, plan: &mut VassalPlan, foun
     if !is_said
         && is_left
         && !options.iter().any(has_more)
-        && let Some(setting) = options.iter().rfind(|setting| is_file(setting) && setting.key == b"logto")
+        && let Some(setting) = options.iter().rfind(|setting| setting.key == b"logto" && is_file(setting))
     {
         plan.output.out = Some(setting.locate(Output::File(path(setting.text()))));
         options.retain(|setting| setting.key != b"logto");
     }
-    for setting in options {
+    for setting in options.iter().filter(|setting| uwsgi::has(&setting.key)) {
         let key = setting.key.escape_ascii();
         let of_uwsgi = &mut plan.output.of_uwsgi;
         if names::contains(RELOADS, &setting.key) {

@@ -46,14 +46,15 @@ fn letters(name: &[u8]) -> u32 {
 /// The number of slips between two names (optimal string alignment); `None` for more than `allowed`, which
 /// most pairs of names exceed after a few letters.
 fn distance(a: &[u8], b: &[u8], allowed: usize) -> Option<usize> {
-    let mut before: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=b.len()).collect();
-    let at = |row: &[usize], column: usize| row.get(column).copied().unwrap_or(usize::MAX / 2);
+    // The names are short, and so are the rows: longer ones would be mapped and unmapped each time.
+    let mut before: Vec<u8> = Vec::new();
+    let mut above: Vec<u8> = (0..=b.len() as u8).collect();
+    let at = |row: &[u8], column: usize| row.get(column).copied().unwrap_or(u8::MAX / 2);
     let mut previous = None;
-    for (i, &x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
+    for (&x, i) in a.iter().zip(1..) {
+        let mut row = vec![i];
         for (j, &y) in b.iter().enumerate() {
-            let changed = at(&above, j) + usize::from(x != y);
+            let changed = at(&above, j) + u8::from(x != y);
             let mut best = changed.min(at(&above, j + 1) + 1).min(at(&row, j) + 1);
             let left = j.checked_sub(1);
             if let Some(left) = left
@@ -65,13 +66,13 @@ fn distance(a: &[u8], b: &[u8], allowed: usize) -> Option<usize> {
             row.push(best);
         }
         // A later row is computed from these two and cannot be below both.
-        if row.iter().chain(&above).all(|&slips| slips > allowed) {
+        if row.iter().chain(&above).all(|&slips| usize::from(slips) > allowed) {
             return None;
         }
         previous = Some(x);
         before = std::mem::replace(&mut above, row);
     }
-    Some(at(&above, b.len())).filter(|&slips| slips <= allowed)
+    Some(usize::from(at(&above, b.len()))).filter(|&slips| slips <= allowed)
 }
 
 #[cfg(test)]

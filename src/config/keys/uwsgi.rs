@@ -21,10 +21,14 @@ const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789-_.";
 
 /// Whether uWSGI has an option of that name.
 pub(crate) fn has(name: &[u8]) -> bool {
-    let wanted = hash(name);
+    is_one(hash(name))
+}
+
+/// Whether an option has that hash.
+fn is_one(wanted: u32) -> bool {
     let block = BLOCKS.partition_point(|begin| *begin < wanted).saturating_sub(1);
     let begin = BLOCKS.get(block).copied().unwrap_or_default();
-    from(begin, block * BLOCK).take(BLOCK).any(|hash| hash == wanted)
+    from(begin, block * BLOCK).find(|hash| *hash >= wanted) == Some(wanted)
 }
 
 /// The hashes, in order, and the ends of steps between them: those behind so many steps, which lead to
@@ -65,18 +69,21 @@ impl Slips {
             return None;
         }
         self.0.set(left);
-        let mut known = Vec::with_capacity(STEPS.len());
-        for hash in from(0, 0) {
-            known.push(hash);
-        }
+        // The beginnings of all hashes: most slips lead to none.
+        let mut known = [false; 1 << 14];
+        from(0, 0)
+            .for_each(|hash| known.get_mut(hash as usize >> 18).into_iter().for_each(|known| *known = true));
         // The hash of each beginning. That of an end is what the beginning leaves of the whole.
         let hashes: Vec<_> = (0..=name.len()).map(|to| name.get(..to).map_or(0, hash)).collect();
         let with = |from: usize, taken: usize, middle: &[u8]| {
             let rest = name.get(from + taken..)?;
-            let moved = |hash: u32| hash.wrapping_mul(FACTOR.wrapping_pow(rest.len() as u32));
-            let end = hashes.last()?.wrapping_sub(moved(*hashes.get(from + taken)?));
             let start = middle.iter().fold(*hashes.get(from)?, |hash, byte| add(hash, *byte));
-            known.binary_search(&moved(start).wrapping_add(end)).ok()?;
+            let change = start.wrapping_sub(*hashes.get(from + taken)?);
+            let hash =
+                hashes.last()?.wrapping_add(change.wrapping_mul(FACTOR.wrapping_pow(rest.len() as u32)));
+            if !*known.get(hash as usize >> 18)? || !is_one(hash) {
+                return None;
+            }
             String::from_utf8([name.get(..from)?, middle, rest].concat()).ok()
         };
         (0..=name.len()).find_map(|from| {

@@ -84,7 +84,8 @@ pub(super) fn names() -> Vec<&'static str> {
 impl Condition {
     /// The condition that a key opens a block with.
     pub fn of(key: &[u8]) -> Option<Self> {
-        CONDITIONS.find(key)
+        // The others are not compared with all names.
+        if matches!(key, [b'i', b'f', ..] | [b'f', b'o', ..]) { CONDITIONS.find(key) } else { None }
     }
 }
 
