@@ -9,11 +9,11 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
-use rustix::process::fchdir;
+use rustix::process::{fchdir, geteuid};
 
 use crate::config::plan::Address;
 use crate::emperor::core::file_version::{FileId, FileVersion};
-use crate::error::{Context, Error, Result};
+use crate::error::{Cause, Context, Error, Result};
 use crate::listen::{Listening, is_left_over, listen_at};
 use crate::log;
 use crate::path::{self, Walk};
@@ -183,7 +183,8 @@ pub fn tell_once(told: &mut Option<Error>, missing: &str, error: Error) {
     }
 }
 
-/// Removes a file that the emperor has made, if it is still the file at the path. Logs a failure.
+/// Removes a file that the emperor has made, if it is still the file at the path. Logs a failure, unless the
+/// emperor is not root any more and the directory is root's: the next emperor replaces the file.
 pub fn remove(path: &Path, is_it: &dyn Fn(&Stat) -> bool) {
     let removed = Walk::default().entry(path).and_then(|(directory, name)| {
         match statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -191,7 +192,8 @@ pub fn remove(path: &Path, is_it: &dyn Fn(&Stat) -> bool) {
             _ => Ok(()),
         }
     });
-    if let Err(error) = removed.context("remove", path.display()) {
+    let is_roots = matches!(removed, Err(Cause::Os(Errno::ACCESS | Errno::PERM))) && !geteuid().is_root();
+    if let (Err(error), false) = (removed.context("remove", path.display()), is_roots) {
         log!("{error}");
     }
 }
