@@ -32,7 +32,8 @@ fn a_daemon_that_hangs_is_lost_when_its_time_is_up() {
         process::signal(process::only("fuse-zip").pid, Signal::STOP);
         instance.wait();
         assert_eq!(vassal.wait(), 75);
-        vassal.wait_for_time("mountpoint /app lost: no answer for ", Duration::from_secs(1));
+        let told = vassal.wait_for_time("mountpoint /app lost: no answer for ", Duration::from_secs(1));
+        assert!(told.contains("; the daemon is pid ") && told.contains(" (fuse-zip, T (stopped))"), "{told}");
     });
 }
 

@@ -175,13 +175,23 @@ impl CheckedPath {
         }
     }
 
-    pub(super) fn lose(&mut self, loss: Loss, helper_death: Option<Death>, now: Instant) -> Lost {
-        let death = self.attribute_to_daemon(&loss, helper_death, now).unwrap_or_default();
+    pub(super) fn lose(
+        &mut self,
+        loss: Loss,
+        procfs: &Procfs,
+        helper_death: Option<Death>,
+        now: Instant,
+    ) -> Lost {
+        let cause = match (&loss, self.daemon) {
+            // It is stopped, or waits for what hangs itself.
+            (Loss::NoAnswer(_), Some(pid)) => format!("; the daemon is {}", procfs.describe(pid)),
+            _ => self.attribute_to_daemon(&loss, helper_death, now).unwrap_or_default(),
+        };
         self.dog.forget_mount();
         self.is_blind = false;
         self.trouble = loss.to_string();
         (self.lost, self.last) = (self.lost.saturating_add(1), self.trouble.clone());
-        let what = format!("mountpoint {} lost: {loss}{death}", self.check.value.display());
+        let what = format!("mountpoint {} lost: {loss}{cause}", self.check.value.display());
         Lost { path: self.check.value.clone(), loss, what }
     }
 

@@ -403,7 +403,7 @@ impl Mountpoints {
             if watched.is_given_up && loss.is_some() {
                 watched.dog.forget_mount();
             } else if let Some(loss) = loss {
-                lost.push(watched.lose(loss, self.helper_death, now));
+                lost.push(watched.lose(loss, &self.procfs, self.helper_death, now));
             }
         }
         if self.is_stale && self.watched.iter().any(|watched| watched.lost > 0 && !watched.dog.is_up()) {
