@@ -257,6 +257,6 @@ fn emperor_of(sandbox: &Sandbox, recipe: &str) -> Daemon {
     sandbox.emperor(&["--emperor-throttle", "1"])
 }
 
-fn user001() -> u32 {
+pub fn user001() -> u32 {
     run("id", &["-u", "user001"]).trim().parse().unwrap()
 }

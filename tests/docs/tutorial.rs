@@ -4,6 +4,7 @@ use crate::common::process::{self, Handle};
 use crate::common::sandbox::vassal_path;
 use crate::common::tutorial::{get, sees_app_mounted, wait_for_page};
 use crate::common::{ENDED, Sandbox, run, sandboxed};
+use crate::recipes::user001;
 use rustix::process::Signal;
 
 #[test]
@@ -32,10 +33,6 @@ fn serves_unseen(sandbox: &Sandbox, propagation: &str) {
     assert_eq!(process::read(init).unwrap().comm, "vassal-init");
     emperor.stop();
     assert_eq!(get(), None);
-}
-
-fn user001() -> u32 {
-    run("id", &["-u", "user001"]).trim().parse().unwrap()
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::common::process::{self, wait_for_turns};
 use crate::common::sandbox::VASSALS;
 use crate::common::{Daemon, Sandbox, run, sandboxed, until};
-use crate::hanging::Remote;
+use crate::hanging::{Remote, end};
 use rustix::process::Signal;
 
 const STEADY: &str = "command = sleep 1000";
@@ -38,12 +38,6 @@ fn is_refused(mut emperor: Daemon, place: &str, pid: i32) {
         "emperor: watch {place}: another emperor, pid {pid}, runs its vassals: stop that one first\n"
     );
     assert_eq!(emperor.log(), says);
-}
-
-/// Has one of several emperors end in order.
-fn end(mut emperor: Daemon) {
-    emperor.signal(Signal::TERM);
-    assert_eq!(emperor.wait(), 0);
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::net::Shutdown;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::Output;
 
+use crate::common::command::ended;
 use crate::common::process::{self, Handle};
 use crate::common::sandbox::{VASSALS, vassal_path};
 use crate::common::{Daemon, Sandbox, run, sandboxed, until};
@@ -19,10 +19,8 @@ const SOCKET: &str = "/run/emperor.sock";
 const STEADY: &str = "command = sleep 1000";
 
 /// What a command came to: exit status, standard output, standard error.
-fn command(sandbox: &Sandbox, words: &[&str]) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = sandbox.program("emperor").args(words).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
+pub fn command(sandbox: &Sandbox, words: &[&str]) -> (i32, String, String) {
+    ended(sandbox.program("emperor").args(words))
 }
 
 /// A command that goes well: what it printed.

@@ -1,22 +1,15 @@
 //! What an operator asks for: which vassals have a problem, and everything about one.
 
 use std::fs;
-use std::process::Output;
 
 use crate::common::cgroups::{self, OutermostCgroup};
 use crate::common::sandbox::vassal_path;
 use crate::common::tutorial::MOUNTED;
 use crate::common::{PATIENCE, Sandbox, run, sandboxed, until};
+use crate::control::command;
 use crate::rootless::{AS_USER, emperor, user};
 
 const STEADY: &str = "command = sleep 1000";
-
-/// What a command came to: exit status, standard output, standard error.
-fn command(sandbox: &Sandbox, words: &[&str]) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = sandbox.program("emperor").args(words).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
-}
 
 /// The first words of the rows.
 fn rows(table: &str) -> Vec<&str> {

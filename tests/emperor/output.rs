@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Output;
 
 use crate::common::{Sandbox, eventually, process, run, sandboxed, until};
 use crate::upgrade::{installed, replace, start};
@@ -177,9 +176,9 @@ fn a_directory_that_is_not_there_keeps_no_vassal_from_running_and_is_told_of() {
             let why = format!("{key}: open {file}: No such file or directory (ENOENT)");
             let told = status(sandbox, name);
             assert!(told.contains(&format!(r#""output":"inherit: {why}","#)), "{told}");
-            let (_, told) = command(sandbox, &["status", name]);
+            let (_, told) = sandbox.control(&["status", name]);
             assert!(told.contains(&format!("\n         Output: inherit: {why}\n")), "{told}");
-            let (status, told) = command(sandbox, &["logs", name]);
+            let (status, told) = sandbox.control(&["logs", name]);
             let there = "see the emperor's: /run/scratch/emperor.log";
             let said = format!("emperor: it has no log of its own (inherit: {why}); {there}\n");
             assert_eq!((status, told), (1, said));
@@ -188,19 +187,13 @@ fn a_directory_that_is_not_there_keeps_no_vassal_from_running_and_is_told_of() {
     });
 }
 
-/// What a command for the emperor says: exit status, and output.
-fn command(sandbox: &Sandbox, words: &[&str]) -> (i32, String) {
-    let Output { status, stdout, stderr } = sandbox.program("emperor").args(words).output().unwrap();
-    (status.code().unwrap(), String::from_utf8([stdout, stderr].concat()).unwrap())
-}
-
 #[test]
 fn who_has_no_log_is_in_the_journal_where_the_emperor_is_or_in_its_file() {
     sandboxed(|sandbox| {
         sandbox.vassal("app", &says("of app"));
         let is_said = |place: &str| {
             let told = format!("emperor: it has no log of its own (inherit); see the emperor's: {place}\n");
-            until(place, || command(sandbox, &["logs", "app"]).1.starts_with(&told));
+            until(place, || sandbox.control(&["logs", "app"]).1.starts_with(&told));
         };
         // As systemd starts a unit.
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -230,31 +223,31 @@ fn logs_shows_what_a_vassal_has_written_and_goes_on_over_a_rename() {
             emperor.wait_running(1, name);
         }
         until("all is written", || text(&log_of("a b")).ends_with("200\nerr\n"));
-        let all = command(sandbox, &["logs", "a b"]);
+        let all = sandbox.control(&["logs", "a b"]);
         assert!(all.0 == 0 && all.1.starts_with("102\n") && all.1.ends_with("200\nerr\n"), "{all:?}");
-        assert_eq!(command(sandbox, &["logs", "-n", "2", "a b"]), (0, "200\nerr\n".to_owned()));
-        let both = command(sandbox, &["logs", "two", "--lines=1"]);
+        assert_eq!(sandbox.control(&["logs", "-n", "2", "a b"]), (0, "200\nerr\n".to_owned()));
+        let both = sandbox.control(&["logs", "two", "--lines=1"]);
         assert!(both.0 == 0 && both.1.contains("of two\n") && both.1.contains("two.err"), "{both:?}");
         // One that does not run has its lines, too.
         emperor.wait_for("emperor: bad: app exited");
-        assert!(command(sandbox, &["logs", "bad"]).1.contains("cause\n"));
+        assert!(sandbox.control(&["logs", "bad"]).1.contains("cause\n"));
         // All of one, with the last of it.
-        let status = command(sandbox, &["status", "a b"]).1;
+        let status = sandbox.control(&["status", "a b"]).1;
         assert!(
             status.contains("\n\n    182\n    183\n") && status.ends_with("\n    200\n    err\n"),
             "{status}"
         );
         for words in [&["status", "a*"][..], &["status", "a b", "two"], &["status", "a b", "--json"]] {
-            assert!(!command(sandbox, words).1.contains("    200\n"), "{words:?}");
+            assert!(!sandbox.control(words).1.contains("    200\n"), "{words:?}");
         }
         sandbox.vassal("red", "command = sh -c 'printf \"\\033[31mred\\n\"; exec sleep 1000'");
         emperor.wait_running(1, "red");
         let red = r"    \u{1b}[31mred";
-        until(red, || command(sandbox, &["status", "red"]).1.ends_with(&format!("\n\n{red}\n")));
+        until(red, || sandbox.control(&["status", "red"]).1.ends_with(&format!("\n\n{red}\n")));
         // A tenant's may be anything by now, and one that says nothing keeps nobody.
         fs::remove_file(log_of("red")).unwrap();
         run("mkfifo", &[log_of("red").to_str().unwrap()]);
-        let (status, told) = command(sandbox, &["status", "red"]);
+        let (status, told) = sandbox.control(&["status", "red"]);
         assert!(status == 0 && told.contains("/red.log\n") && !told.contains(red), "{told}");
         for (words, says) in [
             (
@@ -264,17 +257,17 @@ fn logs_shows_what_a_vassal_has_written_and_goes_on_over_a_rename() {
             (&["logs", "null"], "emperor: it has no log of its own (null); see the emperor's: "),
             (&["logs", "none"], "emperor: there is no vassal 'none'"),
         ] {
-            let (status, text) = command(sandbox, words);
+            let (status, text) = sandbox.control(words);
             assert!(status == 1 && text.starts_with(says), "{words:?}: {text}");
         }
         for count in [&["-n", "1"][..], &["-n1"], &["-n", "-1"], &["-1"], &["--lines=1"]] {
-            let last = command(sandbox, &[&["logs", "a b"], count].concat());
+            let last = sandbox.control(&[&["logs", "a b"], count].concat());
             assert_eq!(last, (0, "err\n".to_owned()), "{count:?}");
         }
-        let many = command(sandbox, &["logs", "-150", "a b"]);
+        let many = sandbox.control(&["logs", "-150", "a b"]);
         assert!(many.0 == 0 && many.1.starts_with("52\n"), "{many:?}");
         for words in [&["logs"][..], &["logs", "a", "b"], &["logs", "--json", "a b"], &["status", "-f"]] {
-            assert_eq!(command(sandbox, words).0, 78, "{words:?}");
+            assert_eq!(sandbox.control(words).0, 78, "{words:?}");
         }
 
         sandbox.vassal("tick", "command = sh -c 'i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done'");

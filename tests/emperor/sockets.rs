@@ -12,7 +12,7 @@ use crate::common::process;
 use crate::common::sandbox::vassal_path;
 use crate::common::tutorial::{get, wait_for_page};
 use crate::common::{Daemon, Sandbox, run, sandboxed, until};
-use crate::upgrade::{command, installed, start, wrap};
+use crate::upgrade::{installed, start, wrap};
 use rustix::process::Signal;
 
 /// Says what it was given, and answers each connection on all its sockets with its pid and its user.
@@ -423,7 +423,7 @@ fn renamed_before_an_upgrade(sandbox: &Sandbox, takes: &str) {
     emperor.wait_for("serving");
     fs::rename(vassal_path("old"), vassal_path("new")).unwrap();
     emperor.wait_for("leaving");
-    assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+    assert_eq!(sandbox.control(&["upgrade"]).0, 0);
     goes_on(&emperor, "old", "new", "old.ini", "new.ini");
     emperor.stop();
 }
@@ -452,7 +452,7 @@ fn a_vassal_that_is_renamed_during_an_upgrade_takes_its_sockets_along() {
             ["old", "new", "beside", "other"].map(|name| vassal_path(name).display().to_string());
         let script = format!("mv {old} {new}; ln {beside} {other}");
         wrap(&program, &format!("[ -z \"$EMPEROR_STATE\" ] || {{ {script}; }}\nexec REAL \"$@\""));
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
         goes_on(&emperor, "old", "new", "old.ini", "new.ini");
         emperor.wait_running(1, "other");
         assert_eq!(emperor.lines("emperor: beside: ").len(), 2, "only that it was started, and runs");

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::common::sandbox::{VASSALS, vassal_path};
 use crate::common::{Daemon, Sandbox, process, run, sandboxed, unmount};
+use crate::unprivileged::status;
 use rustix::process::Signal;
 
 /// An owner that no database knows.
@@ -26,13 +27,6 @@ fn vassal(sandbox: &Sandbox, name: &str, owner: (u32, u32), lines: &str) {
 
 fn tyrant(sandbox: &Sandbox, options: &[&str]) -> Daemon {
     sandbox.emperor(&[&["--emperor-tyrant"], options].concat())
-}
-
-/// A line of `/proc/PID/status`.
-fn status(pid: i32, key: &str) -> String {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn ini(sandbox: &Sandbox, lines: &str) -> std::path::PathBuf {
 }
 
 /// A line of `/proc/PID/status`, with one space between its words.
-fn status(pid: i32, key: &str) -> String {
+pub fn status(pid: i32, key: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
     line.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::common::process::{self, Handle};
@@ -56,12 +56,6 @@ pub fn wrap(program: &Path, script: &str) -> PathBuf {
     real
 }
 
-/// A command for it: exit status, standard output and error.
-pub fn command(sandbox: &Sandbox, words: &[&str]) -> (i32, String) {
-    let Output { status, stdout, stderr } = sandbox.program("emperor").args(words).output().unwrap();
-    (status.code().unwrap(), String::from_utf8([stdout, stderr].concat()).unwrap())
-}
-
 #[test]
 fn an_upgrade_keeps_vassals_histories_and_sockets() {
     sandboxed(|sandbox| {
@@ -85,7 +79,7 @@ fn an_upgrade_keeps_vassals_histories_and_sockets() {
         let emperor = start(sandbox, &program, &options);
         let init = emperor.wait_running(1, "up");
         emperor.wait_running(1, "held");
-        assert_eq!(command(sandbox, &["stop", "held"]).0, 0);
+        assert_eq!(sandbox.control(&["stop", "held"]).0, 0);
         emperor.wait_for("emperor: held: stopped; ");
         emperor.wait_for("emperor: down: app exited with status 1; ");
         emperor.wait_for("emperor: starting: started (pid ");
@@ -97,7 +91,7 @@ fn an_upgrade_keeps_vassals_histories_and_sockets() {
 
         replace(&program, &fs::read(&program).unwrap());
         for round in 1..=3 {
-            let (status, text) = command(sandbox, &["upgrade"]);
+            let (status, text) = sandbox.control(&["upgrade"]);
             assert_eq!((status, text.contains(" has taken over 4 vassals")), (0, true), "{text}");
             emperor.wait_for_nth(round, " has taken over 4 vassals");
         }
@@ -110,7 +104,7 @@ fn an_upgrade_keeps_vassals_histories_and_sockets() {
         emperor.wait_for_nth(4, "has taken over 4 vassals");
         // Among those of before may be the last command's connection.
         until("descriptors do not pile up", || descriptors().len() <= before);
-        let table = command(sandbox, &["status"]).1;
+        let table = sandbox.control(&["status"]).1;
         for (name, state) in
             [("up", "running"), ("down", "backoff"), ("held", "stopped"), ("starting", "starting")]
         {
@@ -132,7 +126,7 @@ fn an_upgrade_keeps_vassals_histories_and_sockets() {
         assert_eq!(emperor.pid_of("up"), init);
         process::signal(init, Signal::KILL);
         emperor.wait_for("emperor: up: vassal-init killed by SIGKILL without a reason; ");
-        assert_eq!(command(sandbox, &["start", "held"]).0, 0);
+        assert_eq!(sandbox.control(&["start", "held"]).0, 0);
         emperor.wait_running(2, "held");
         fs::remove_file(vassal_path("held")).unwrap();
         emperor.wait_for_nth(2, "emperor: held: stopped; ");
@@ -200,7 +194,7 @@ fn between_two_programs(sandbox: &Sandbox, before: &str, after: &str) {
         emperor.pid_of("killed")
     );
     wrap(&program, &script);
-    assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+    assert_eq!(sandbox.control(&["upgrade"]).0, 0);
     emperor.wait_for("emperor: changed: reloaded after ");
     gone.wait();
     emperor.wait_running(1, "appeared");
@@ -211,7 +205,7 @@ fn between_two_programs(sandbox: &Sandbox, before: &str, after: &str) {
     assert_eq!(emperor.lines("emperor: steady: reload"), [""; 0]);
     let lost = emperor.lines(" is gone, reaped by another program").len();
     assert_eq!(lost, usize::from(!after.is_empty()));
-    until("the vassal is forgotten", || !command(sandbox, &["status"]).1.contains("removed"));
+    until("the vassal is forgotten", || !sandbox.control(&["status"]).1.contains("removed"));
     emperor.stop();
 }
 
@@ -225,12 +219,12 @@ fn a_program_that_is_not_fit_is_refused_and_everything_stays_as_it_is() {
         let emperor = start(sandbox, &program, &["--ini", "/etc/uwsgi/more.ini"]);
         let init = emperor.wait_running(1, "app");
         let refuses = |why: &str| {
-            let (status, text) = command(sandbox, &["upgrade"]);
+            let (status, text) = sandbox.control(&["upgrade"]);
             assert_eq!(status, 1, "{text}");
             let whole = format!("{why}; everything stays as it is\n");
             assert!(text.starts_with("emperor: upgrade refused: ") && text.ends_with(&whole), "{text}");
             assert!(process::read(init).is_some());
-            assert_eq!(command(sandbox, &["status"]).0, 0);
+            assert_eq!(sandbox.control(&["status"]).0, 0);
         };
         let name = program.display();
         let not_executed = |why: &str| refuses(&format!("execute {name}: {why}"));
@@ -266,7 +260,7 @@ fn a_program_that_is_not_fit_is_refused_and_everything_stays_as_it_is() {
             emperor.wait_for(why);
         }
         replace(&vassal_init, &fs::read(sandbox.program("vassal-init").get_program()).unwrap());
-        let (status, text) = command(sandbox, &["upgrade"]);
+        let (status, text) = sandbox.control(&["upgrade"]);
         assert_eq!(status, 0, "{text}");
         emperor.stop();
     });
@@ -284,7 +278,7 @@ fn what_an_upgraded_emperor_cannot_have_does_not_cost_its_vassals() {
         let more = "[uwsgi]\nmetrics = 127.0.0.1:9191\nlogto = /nonexistent/log\nemperor-pidfile = \
             /nonexistent/pid\n";
         fs::write("/etc/uwsgi/more.ini", more).unwrap();
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
         for what in [
             "open /nonexistent/log: No such file or directory (ENOENT)",
             "listen on 127.0.0.1:9191: Address already in use (EADDRINUSE)",
@@ -294,7 +288,7 @@ fn what_an_upgraded_emperor_cannot_have_does_not_cost_its_vassals() {
         }
         assert!(process::read(init).is_some());
         // Its control socket is the one it had.
-        assert!(command(sandbox, &["status"]).1.contains("running"));
+        assert!(sandbox.control(&["status"]).1.contains("running"));
         emperor.stop();
     });
 }
@@ -313,13 +307,13 @@ fn an_upgrade_does_not_need_what_a_start_would_not() {
         let emperor = sandbox.start("emperor", command_line);
         let init = emperor.wait_running(1, "app");
         fs::remove_dir(&away).unwrap();
-        let (status, text) = command(sandbox, &["upgrade"]);
+        let (status, text) = sandbox.control(&["upgrade"]);
         assert_eq!((status, text.contains("has taken over 1 vassal")), (0, true), "{text}");
 
         let pid = emperor.pid().to_string();
         let lower = "echo 0 > /proc/sys/user/max_inotify_instances";
         run("nsenter", &["-U", "--preserve-credentials", "-t", &pid, "sh", "-c", lower]);
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
         emperor.wait_for("create inotify: Too many open files (EMFILE); changes are found only every 1.0 s");
         sandbox.vassal("late", STEADY);
         emperor.wait_running(1, "late");
@@ -340,11 +334,11 @@ fn what_the_new_configuration_must_have_is_tried_before() {
         let emperor = sandbox.start("emperor", command_line);
         let init = emperor.wait_running(1, "app");
         fs::write("/etc/uwsgi/more.ini", "[uwsgi]\nemperor-tyrant = true\n").unwrap();
-        assert_eq!(command(sandbox, &["upgrade"]).0, 1);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 1);
         emperor
             .wait_for("emperor: use emperor-tyrant: it takes root, or the capabilities kill,setgid,setuid");
         assert!(process::read(init).is_some());
-        assert!(command(sandbox, &["status"]).1.contains("running"));
+        assert!(sandbox.control(&["status"]).1.contains("running"));
         emperor.stop();
     });
 }
@@ -367,7 +361,7 @@ fn the_release_that_a_link_leads_to_now_is_run_and_the_old_pid_file_goes() {
         let exe = || fs::read_link(format!("/proc/{}/exe", emperor.pid())).unwrap();
         for name in ["second", "second", "third"] {
             fs::write("/etc/uwsgi/more.ini", pid_file(name)).unwrap();
-            let (status, text) = command(sandbox, &["upgrade"]);
+            let (status, text) = sandbox.control(&["upgrade"]);
             assert_eq!(status, 0, "{text}");
             assert_eq!(exe(), new.join("emperor"));
             let names = ["first", "second", "third"];
@@ -376,7 +370,7 @@ fn the_release_that_a_link_leads_to_now_is_run_and_the_old_pid_file_goes() {
         }
         // Without the link it is where it was.
         fs::remove_file(&link).unwrap();
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
         assert_eq!(exe(), new.join("emperor"));
         emperor.stop();
     });
@@ -396,7 +390,7 @@ fn whoever_waits_for_an_upgrade_is_not_thrown_out_by_those_who_look() {
         let lookers: Vec<_> =
             (0..40).map(|_| std::net::TcpStream::connect("127.0.0.1:9191").unwrap()).collect();
         // Accepted after all of them.
-        assert_eq!(command(sandbox, &["status"]).0, 0);
+        assert_eq!(sandbox.control(&["status"]).0, 0);
         fs::write("/run/go", "").unwrap();
         let output = upgrade.wait_with_output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
@@ -418,7 +412,7 @@ fn who_is_being_answered_is_not_hung_up_on() {
         let connect = || UnixStream::connect("/run/emperor.sock").unwrap();
         let (mut client, silent) = (connect(), connect());
         // Accepted after the two.
-        assert_eq!(command(sandbox, &["status"]).0, 0);
+        assert_eq!(sandbox.control(&["status"]).0, 0);
         emperor.signal(Signal::USR2);
         until("the new program is tried", || fs::exists("/run/tried").unwrap());
         // An emperor that hangs up has done so once it knows how the trial went, and sleeps.
@@ -449,7 +443,7 @@ fn vassals_of_an_upgraded_emperor_start_as_those_of_the_first() {
         let mut command_line = Command::new("bash");
         command_line.args(["-c", &shell, "bash", "--emperor", VASSALS, "--emperor-use-clone", "fs,pid"]);
         let emperor = sandbox.start("emperor", command_line);
-        until("the emperor listens", || command(sandbox, &["status"]).0 == 0);
+        until("the emperor listens", || sandbox.control(&["status"]).0 == 0);
         let look = "command = sh -c 'ulimit -Sn; grep Sig[BI] /proc/self/status; env | grep -v \
             ^NOTIFY_SOCKET; exec sleep 1000'";
         let said = |name: &str, emperor: &Daemon| {
@@ -465,8 +459,8 @@ fn vassals_of_an_upgraded_emperor_start_as_those_of_the_first() {
         };
         let first = said("a", &emperor);
         assert!(first.contains(&"333".to_owned()), "{first:?}");
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
         assert_eq!(said("bb", &emperor), first);
         emperor.stop();
     });
@@ -489,15 +483,15 @@ fn vassals_keep_the_names_that_they_have() {
         let inits = ["one/app", "two/app"].map(|name| emperor.wait_running(1, name));
         // By these each would be 'app'.
         source(format!("emperor = {VASSALS}/one\nemperor = {VASSALS}/two"));
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
         run("touch", &[place("two").to_str().unwrap()]);
         emperor.wait_for("emperor: two/app: reloaded after ");
-        assert_eq!(command(sandbox, &["stop", "--wait", "one/app"]).0, 0);
-        assert_eq!(command(sandbox, &["start", "--wait", "one/app"]).0, 0);
+        assert_eq!(sandbox.control(&["stop", "--wait", "one/app"]).0, 0);
+        assert_eq!(sandbox.control(&["start", "--wait", "one/app"]).0, 0);
         fs::remove_file(place("one")).unwrap();
         emperor.wait_for("emperor: one/app: file removed: stopping");
-        until("the vassal is forgotten", || !command(sandbox, &["status"]).1.contains("one/app"));
-        let (status, text) = command(sandbox, &["reload", "one/app"]);
+        until("the vassal is forgotten", || !sandbox.control(&["status"]).1.contains("one/app"));
+        let (status, text) = sandbox.control(&["reload", "one/app"]);
         assert_eq!((status, &*text), (1, "emperor: there is no vassal 'one/app'\n"));
         fs::write(place("one"), format!("[uwsgi]\n{STEADY}\n")).unwrap();
         emperor.wait_running(1, "app");
@@ -528,7 +522,7 @@ fn vassals_of_a_directory_that_cannot_be_read_stay() {
         emperor.wait_running(1, "left");
         fs::set_permissions("/run/closed", fs::Permissions::from_mode(0o711)).unwrap();
         fs::write("/etc/uwsgi/more.ini", more).unwrap();
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
         // That of both is decided at the same time.
         emperor.wait_for("emperor: left: its directory is not watched any more: stopping");
         emperor.wait_for("emperor: left: stopped; ");
@@ -550,9 +544,9 @@ fn who_has_given_heartbeats_is_watched_on() {
              send $s, \"WATCHDOG=1\\nSTATUS=at work\", 0, $to; sleep 1000'";
         sandbox.vassal("app", &format!("command = {app}"));
         let emperor = start(sandbox, &program, &["--emperor-required-heartbeat", "10"]);
-        let status = || command(sandbox, &["status", "app"]).1;
+        let status = || sandbox.control(&["status", "app"]).1;
         until("the app has said its status", || status().contains("at work"));
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
         assert!(status().contains("at work"), "{}", status());
         emperor.wait_for("emperor: app: killed: the app has given no heartbeat for 10.0 s; up ");
         emperor.stop();
@@ -568,7 +562,7 @@ fn a_reload_that_is_asked_for_before_the_first_scan_is_not_put_off() {
         emperor.wait_running(1, "app");
         // It is blocked, so that it is for the program behind the shell.
         wrap(&program, "[ -z \"$EMPEROR_STATE\" ] || kill -HUP $$\nexec REAL \"$@\"");
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
         emperor.wait_for(": reloading 1 vassal");
         emperor.wait_for("emperor: app: reload: reloading");
         emperor.wait_for("emperor: app: reloaded after ");
@@ -598,9 +592,9 @@ fn who_was_ready_is_ready_after_an_upgrade() {
         let emperor = sandbox.start("emperor", new);
         emperor.wait_for("emperor: app: ready to accept requests after ");
         hear("READY=1");
-        let is_ready = || command(sandbox, &["status", "--json"]).1.contains("\"ready\":true");
+        let is_ready = || sandbox.control(&["status", "--json"]).1.contains("\"ready\":true");
         assert!(is_ready());
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
         assert!(is_ready());
         hear("READY=1");
         // The reload that systemd waits for is not answered by the program that began it.
@@ -608,7 +602,7 @@ fn who_was_ready_is_ready_after_an_upgrade() {
         process::signal(init, Signal::STOP);
         emperor.signal(Signal::HUP);
         hear("RELOADING=1");
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
         hear("READY=1");
         process::signal(init, Signal::CONT);
         emperor.wait_for_nth(2, "emperor: app: ready to accept requests after ");
@@ -628,17 +622,17 @@ fn a_vassal_that_waits_is_waited_for_where_the_new_configuration_says() {
         let emperor = start(sandbox, &program, &["--ini", more.to_str().unwrap()]);
         emperor.wait_for(&waits("/run/scratch/app.socket"));
         configure("emperor-on-demand-directory = /run");
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
         emperor.wait_for(&waits("/run/app.socket"));
         assert!(!Path::new("/run/scratch/app.socket").exists());
         // A command may say something else than the one before.
         for place in ["/run/one", "/run/two"] {
             configure(&format!("emperor-on-demand-exec = echo {place}; :"));
-            assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+            assert_eq!(sandbox.control(&["upgrade"]).0, 0);
             emperor.wait_for(&waits(place));
         }
         configure("");
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
         emperor.wait_running(1, "app");
         emperor.stop();
     });

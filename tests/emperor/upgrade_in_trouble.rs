@@ -9,7 +9,7 @@ use crate::common::process::{self, Handle};
 use crate::common::sandbox::VASSALS;
 use crate::common::{Daemon, Sandbox, eventually, run, sandboxed, until};
 use crate::hanging::{Remote, end, hanging};
-use crate::upgrade::{STEADY, command, installed, replace, start, wrap};
+use crate::upgrade::{STEADY, installed, replace, start, wrap};
 use rustix::process::Signal;
 
 /// A part of the emperor's configuration that the test changes.
@@ -57,7 +57,7 @@ fn supervises(sandbox: &Sandbox, emperor: &Daemon, init: i32) {
     emperor.wait_running(2, "app");
     sandbox.vassal("late", STEADY);
     emperor.wait_running(1, "late");
-    assert_eq!(command(sandbox, &["stop", "--wait", "late"]).0, 0);
+    assert_eq!(sandbox.control(&["stop", "--wait", "late"]).0, 0);
 }
 
 #[test]
@@ -69,13 +69,13 @@ fn a_configuration_that_breaks_after_the_trial_costs_only_what_is_new_in_it() {
             "has taken over 1 vassal, but its configuration is that of before: {mistake}"
         ));
         supervises(sandbox, &emperor, init);
-        let status = command(sandbox, &["status"]).1;
+        let status = sandbox.control(&["status"]).1;
         assert!(status.ends_with(&format!("{STALE}{mistake}\n")), "{status}");
-        let one = command(sandbox, &["status", "app"]).1;
+        let one = sandbox.control(&["status", "app"]).1;
         assert!(!one.contains(STALE), "{one}");
         emperor.signal(Signal::USR1);
         emperor.wait_for(&format!("emperor: the configuration is that of before the upgrade: {mistake}"));
-        let json = command(sandbox, &["status", "--json"]).1;
+        let json = sandbox.control(&["status", "--json"]).1;
         assert!(json.contains(&format!("\"configuration_refused\":\"{mistake}\"")), "{json}");
         // It is tried again, and told once, until it is another mistake.
         let before = readings();
@@ -83,15 +83,15 @@ fn a_configuration_that_breaks_after_the_trial_costs_only_what_is_new_in_it() {
         assert_eq!(emperor.lines(&format!("emperor: {mistake}")).len(), 1);
         configure("[uwsgi]\nemperor-freq = seldom\n");
         emperor.wait_for(&format!("emperor: {MORE}:2:16: 'emperor-freq': 'seldom' is not a whole number"));
-        until("the status tells the other one", || command(sandbox, &["status"]).1.contains("'seldom'"));
+        until("the status tells the other one", || sandbox.control(&["status"]).1.contains("'seldom'"));
 
         configure(&format!("[uwsgi]\n{COUNTED}\nmetrics = 127.0.0.1:9191\n"));
         until("the configuration is taken", || TcpStream::connect("127.0.0.1:9191").is_ok());
-        assert!(!command(sandbox, &["status"]).1.contains(STALE));
-        assert!(command(sandbox, &["status", "--json"]).1.contains("\"configuration_refused\":null"));
+        assert!(!sandbox.control(&["status"]).1.contains(STALE));
+        assert!(sandbox.control(&["status", "--json"]).1.contains("\"configuration_refused\":null"));
         assert_eq!(emperor.lines("emperor: app: started (pid ").len(), 2);
         let taken = readings();
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
         assert_eq!(readings(), taken + 2, "it goes on trying");
         emperor.stop();
     });
@@ -103,14 +103,14 @@ fn an_emperor_whose_configuration_broke_can_be_stopped_and_upgraded() {
         let (emperor, program, init) = spoilt(sandbox, &format!("echo 'emperor-freq = often' >> {MORE}"));
         emperor.wait_for("but its configuration is that of before: ");
         // Whoever asks is told what is wrong, though the same is tried unasked.
-        let (status, text) = command(sandbox, &["upgrade"]);
+        let (status, text) = sandbox.control(&["upgrade"]);
         assert_eq!(status, 1);
         assert!(text.starts_with("emperor: upgrade refused: "), "{text}");
         // A program that takes its time over a trial does not keep others from asking.
         replace(&program, b"#!/bin/sh\necho >> /run/tried\nexec sleep 2");
         until("it is tried unasked", || fs::exists("/run/tried").unwrap());
         let before = emperor.lines("trying the new program").len();
-        assert_eq!(command(sandbox, &["upgrade"]).0, 1);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 1);
         assert_eq!(emperor.lines("trying the new program").len(), before + 1);
         assert!(process::read(init).is_some());
         emperor.stop();
@@ -150,7 +150,7 @@ fn a_file_that_is_included_and_cannot_be_read_is_no_end_of_supervision() {
         emperor.wait_for("cannot read '/etc/uwsgi/gone.ini': No such file or directory (ENOENT)");
         supervises(sandbox, &emperor, init);
         fs::rename("/etc/uwsgi/inner.ini", "/etc/uwsgi/gone.ini").unwrap();
-        until("the configuration is taken", || !command(sandbox, &["status"]).1.contains(STALE));
+        until("the configuration is taken", || !sandbox.control(&["status"]).1.contains(STALE));
         emperor.stop();
     });
 }
@@ -163,9 +163,9 @@ fn instances_start_with_the_vassal_init_of_before_where_the_new_one_is_gone() {
         let (emperor, _, init) = spoilt(sandbox, &spoil);
         emperor.wait_for("vassal-init: No such file or directory (ENOENT)");
         supervises(sandbox, &emperor, init);
-        assert!(command(sandbox, &["status"]).1.contains(STALE));
+        assert!(sandbox.control(&["status"]).1.contains(STALE));
         fs::rename(place.join("away"), place.join("vassal-init")).unwrap();
-        until("the configuration is taken", || !command(sandbox, &["status"]).1.contains(STALE));
+        until("the configuration is taken", || !sandbox.control(&["status"]).1.contains(STALE));
         emperor.stop();
     });
 }
@@ -184,7 +184,7 @@ fn vassals_of_a_relative_directory_stay_when_the_working_directory_is_gone() {
         let emperor = sandbox.start("emperor", command_line);
         let init = emperor.wait_running(1, "app");
         wrap(&program, &format!("[ -z \"$EMPEROR_STATE\" ] || rmdir {}\nexec REAL \"$@\"", away.display()));
-        let (status, text) = command(sandbox, &["upgrade"]);
+        let (status, text) = sandbox.control(&["upgrade"]);
         let told = "has taken over 1 vassal, but its configuration is that of before: ";
         assert!(status == 1 && text.contains(told), "{status}: {text}");
         emperor.wait_for("find the working directory: No such file or directory (ENOENT)");
@@ -286,9 +286,9 @@ fn an_upgrade_whose_exec_fails_leaves_everything_as_it_was() {
             assert_eq!(emperor.lines(untrue), [""; 0]);
         }
         assert!(process::read(init).is_some());
-        assert_eq!(command(sandbox, &["reload", "--wait", "app"]).0, 0);
+        assert_eq!(sandbox.control(&["reload", "--wait", "app"]).0, 0);
         replace(&program, &good);
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
         emperor.stop();
     });
 }
@@ -368,7 +368,7 @@ fn a_socket_on_demand_that_an_upgrade_has_lost_is_bound_anew() {
         // From now on the emperor knows the version of the file, which is no news for the next program.
         emperor.wait_for_nth(2, waits);
         lose_sockets(sandbox, &program, "s.getsockname() == ('127.0.0.1', 8090)");
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
         emperor.wait_for("emperor: app: wait for a connection: the socket is lost; next try in ");
         emperor.wait_for_nth(3, waits);
         served();
@@ -429,7 +429,7 @@ fn a_program_that_is_replaced_after_its_trial_does_not_cost_the_vassals() {
         emperor.wait_for(&format!("emperor: upgrade refused: {refused}; everything stays as it is"));
         assert!(process::read(init).is_some(), "the vassal has ended");
         replace(&program, &good);
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(sandbox.control(&["upgrade"]).0, 0);
         emperor.stop();
     });
 }
