@@ -79,7 +79,7 @@ const RUN: &[(&str, &str, &str, &str)] = &[
     ("docs/reference.md", "\"included_from\"", "tests/config/limits.rs", "\"included_from\""),
     ("docs/reference.md", "fuse-overlayfs", "tests/fuse/handed_over.rs", "fuse-overlayfs -o lowerdir="),
     ("docs/reference.md", "mounted again and running", "tests/fuse/errors.rs", "mounted again and running"),
-    ("docs/reference.md", "after the daemon died (pid 5, killed", "tests/docs/walked.rs", "README.md"),
+    ("docs/reference.md", "after the daemon died (pid 4, killed", "tests/docs/walked.rs", "README.md"),
     ("docs/reference.md", "needs a fresh jail", "tests/emperor/reload.rs", "needs a fresh jail"),
     ("docs/rootless.md", "uid = root", "scripts/vm-recipes.py", "def rootless()"),
     ("docs/rootless.md", "emperor --emperor ~/vassals", "scripts/vm-recipes.py", "def rootless()"),
