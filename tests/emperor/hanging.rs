@@ -833,6 +833,45 @@ fn an_include_that_hangs_refuses_the_reload_and_the_app_goes_on() {
     });
 }
 
+/// Whoever looks at a name in `/run/auto` waits until something is mounted there, which never is.
+const AUTOMOUNTER: &str = r#"
+import ctypes, os
+asks, told = os.pipe()
+os.setpgid(0, 0)
+options = f"fd={told},pgrp={os.getpgrp()},minproto=5,maxproto=5,indirect"
+assert ctypes.CDLL(None).mount(b"auto", b"/run/auto", b"autofs", 0, options.encode()) == 0
+os.close(told)
+while True:
+    os.read(asks, 4096)
+"#;
+
+#[test]
+fn an_include_that_is_yet_to_be_mounted_refuses_the_reload_and_the_app_goes_on() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("autofs") {
+            return;
+        }
+        fs::create_dir("/run/auto").unwrap();
+        let mut automounter = Command::new("python3").args(["-c", AUTOMOUNTER]).spawn().unwrap();
+        until("it is mounted", || cow::mounts().contains(" /run/auto "));
+        sandbox.vassal("app", STEADY);
+        let emperor = sandbox.emperor(&[]);
+        let init = emperor.wait_running(1, "app");
+        sandbox.vassal("app", &format!("include = /run/auto/nfs/more.ini\n{STEADY}"));
+        let line = emperor.wait_for("emperor: app: reload refused: reading the new file takes too long: ");
+        assert!(
+            line.contains("it looks at /run/auto/nfs/more.ini, which is, or leads to, a filesystem"),
+            "{line}"
+        );
+        assert!(line.ends_with("; the app goes on as it was"), "{line}");
+        assert!(process::read(init).is_some());
+        end(emperor);
+        automounter.kill().unwrap();
+        automounter.wait().unwrap();
+        unmount("/run/auto");
+    });
+}
+
 #[test]
 fn includes_that_hang_when_they_are_compared_keep_no_vassal_beside_them_waiting() {
     sandboxed(|sandbox| {

@@ -488,7 +488,7 @@ fn a_reload_does_not_wait_for_a_filesystem_that_hangs() {
             let instance = Handle::of(init);
             sandbox.vassal("app", &lines(&format!("if-exists = {path}\nendif =")));
             instance.wait();
-            let line = emperor.wait_for_nth(n, "a FUSE filesystem that may hang, which needs a fresh jail");
+            let line = emperor.wait_for_nth(n, "a filesystem that may hang, which needs a fresh jail");
             assert!(line.contains("not reloaded: it looks at /"), "{line}");
             init = emperor.wait_running(n + 1, "app");
             stop();

@@ -1,8 +1,8 @@
 //! The machine, as far as a configuration may look at it that is read again while the app runs.
 //!
 //! The answers must be the same as in a fresh start. Inside a jail the paths belong to the tenant, so a file
-//! that is read there may be one that the tenant has written. A look at a FUSE filesystem may never end. Such
-//! paths are not looked at: a configuration that needs them takes a fresh start.
+//! that is read there may be one that the tenant has written. A look at a filesystem that others serve (FUSE,
+//! NFS) may never end. Such paths are not looked at: a configuration that needs them takes a fresh start.
 
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
@@ -95,10 +95,7 @@ impl<'a> Careful<'a> {
         let why = match &self.mounts {
             None => "it reads files, which cannot be seen from inside the jail".to_owned(),
             Some(mounts) if may_hang(mounts, &path) => {
-                format!(
-                    "it looks at {}, which is, or leads to, a FUSE filesystem that may hang",
-                    path.display()
-                )
+                format!("it looks at {}, which is, or leads to, a filesystem that may hang", path.display())
             }
             Some(_) => return Some(path),
         };
@@ -116,17 +113,14 @@ impl<'a> Careful<'a> {
     }
 }
 
-/// Whether a look at a path may end in a FUSE filesystem. A symbolic link counts as yes, because it may lead
-/// there.
+/// Whether a look at a path may end in a filesystem that others serve, or have yet to mount (autofs). A
+/// symbolic link counts as yes where there is one of the former, because it may lead there.
 fn may_hang(mounts: &[Mount], path: &Path) -> bool {
-    if !mounts.iter().any(Mount::is_fuse) {
-        return false;
-    }
-    let is_on_fuse =
-        path.ancestors().any(|path| mountinfo::topmost(mounts, path).is_some_and(Mount::is_fuse));
+    let waits = |mount: &Mount| mount.is_served() || mount.fs_type == "autofs";
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    is_on_fuse
-        || openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).err() == Some(Errno::LOOP)
+    path.ancestors().any(|path| mountinfo::topmost(mounts, path).is_some_and(waits))
+        || mounts.iter().any(Mount::is_served)
+            && openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).err() == Some(Errno::LOOP)
 }
 
 impl World for Careful<'_> {
@@ -183,5 +177,28 @@ impl World for Careful<'_> {
 
     fn group_name(&self) -> OsString {
         self.path(Path::new("/etc/group")).map(|_| Machine.group_name()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_serve_is_not_looked_at_nor_a_link_that_may_lead_there() {
+        for (fs_type, path, may) in [
+            ("nfs4", "/far/file", true),
+            ("autofs", "/far/file", true),
+            ("fuse.sshfs", "/far", true),
+            ("ext4", "/far/file", false),
+            ("nfs4", "/proc/self/status", true),
+            ("nfs4", "/proc/version", false),
+            // Where systemd runs there always is one.
+            ("autofs", "/proc/self/status", false),
+        ] {
+            let text = format!("1 0 0:1 / / rw - ext4 a rw\n2 1 0:2 / /far rw - {fs_type} a rw\n");
+            let mounts = mountinfo::parse(text.as_bytes());
+            assert_eq!(may_hang(&mounts, Path::new(path)), may, "{fs_type} {path}");
+        }
     }
 }
