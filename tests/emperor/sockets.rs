@@ -6,14 +6,15 @@ use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::process;
 use crate::common::sandbox::vassal_path;
 use crate::common::tutorial::{get, wait_for_page};
-use crate::common::{Daemon, Sandbox, run, sandboxed, until};
+use crate::common::{Daemon, Sandbox, run, sandboxed, until, until_passed};
 use crate::upgrade::{installed, start, wrap};
 use rustix::process::Signal;
+use vassal::emperor::discovery::holds::RETURN;
 
 /// Says what it was given, and answers each connection on all its sockets with its pid and its user.
 const SERVER: &str = r#"
@@ -486,7 +487,8 @@ fn vassals_whose_files_change_places_keep_the_clients_of_their_sockets() {
         let thrice = || {
             for (from, to) in [("a", "c"), ("c", "d"), ("d", "e")] {
                 fs::rename(path(from), path(to)).unwrap();
-                std::thread::sleep(Duration::from_millis(120));
+                // The first name counts as gone by then.
+                until_passed(Instant::now(), RETURN + Duration::from_millis(20));
             }
         };
         // What is done, and then each socket with the name of whom it is, and which start of that it is.

@@ -5,13 +5,13 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use vassal::protocol::{Announcement, ExitReason, FromVassal, ToVassal};
 
 use crate::common::link::Link;
-use crate::common::{Sandbox, process, sandboxed, until};
+use crate::common::{Sandbox, process, sandboxed, until, until_passed};
 
 /// Succeeds as long as there is this file, and says what is wrong otherwise.
 const CHECK: &str = "ready-check = exec:cat /run/scratch/good";
@@ -337,7 +337,7 @@ fn a_frozen_instance_loses_no_time_of_its_check() {
             .filter(|it| ["vassal-init", "sleep", "sh"].contains(&&*it.comm))
             .collect();
         all.iter().for_each(|it| process::signal(it.pid, Signal::STOP));
-        std::thread::sleep(Duration::from_secs(4));
+        until_passed(Instant::now(), Duration::from_secs(4));
         fs::remove_file(sandbox.path("asked")).unwrap();
         all.iter().for_each(|it| process::signal(it.pid, Signal::CONT));
         until("the next check runs", || sandbox.path("asked").exists());
