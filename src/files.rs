@@ -99,7 +99,7 @@ pub fn is_user_alone() -> bool {
 ///
 /// # Errors
 /// As open(2); ENOENT if it is not part of a procfs.
-pub fn open_mountinfo() -> Result<OwnedFd, Errno> {
+fn open_mountinfo() -> Result<OwnedFd, Errno> {
     openat(open_proc()?, c"self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
@@ -139,7 +139,7 @@ pub fn numbers_in(proc: BorrowedFd<'_>, path: &str) -> Vec<i32> {
 /// Reads [`MOUNTINFO`].
 ///
 /// # Errors
-/// As [`open_mountinfo`], and as read(2).
+/// As open(2) and read(2); ENOENT if it is not part of a procfs.
 pub fn read_mountinfo() -> Result<Vec<u8>, Errno> {
     read_up_to(open_mountinfo()?, usize::MAX)
 }

@@ -90,7 +90,7 @@ fn resembles(header: &[u8], section: &[u8]) -> bool {
 }
 
 /// Without the blanks at both ends.
-pub(super) fn strip(mut text: &[u8]) -> &[u8] {
+fn strip(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t' | b'\r', rest @ ..] | [rest @ .., b' ' | b'\t' | b'\r'] = text {
         text = rest;
     }

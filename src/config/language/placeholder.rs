@@ -14,7 +14,7 @@ use crate::config::bytes::leading_integer;
 const WORK_MAX: usize = 64 << 20;
 
 /// The largest value.
-pub(super) const VALUE_MAX: usize = 1 << 20;
+const VALUE_MAX: usize = 1 << 20;
 
 /// The rest of [`WORK_MAX`].
 pub(super) struct Budget(Cell<usize>);

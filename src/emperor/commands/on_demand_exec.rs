@@ -85,15 +85,10 @@ impl Questions {
         Self { command, is_tyrant, origin, waiting: Vec::new(), running: Vec::new(), replies: Vec::new() }
     }
 
-    /// Whether there is a command that can be asked.
-    pub fn can_ask(&self) -> bool {
-        self.command.is_some()
-    }
-
     /// Asks about the vassal whose file is at `path`; `false` if there is no command. An earlier question
     /// about this vassal gets no answer.
     pub fn ask(&mut self, path: &Rc<VassalFile>, why: &str, now: Instant) -> bool {
-        if !self.can_ask() {
+        if self.command.is_none() {
             return false;
         }
         self.forget(path);
