@@ -197,10 +197,10 @@ pub struct Signal {
 }
 
 impl Signal {
-    /// Whether this process has caused the SIGPIPE itself, by a write to a pipe without a reader. (While
-    /// SIGPIPE is blocked it is queued even if it is ignored.)
-    pub fn is_own_pipe(&self) -> bool {
-        self.number == libc::SIGPIPE && self.sender == std::process::id()
+    /// Whether this process has caused it itself: by a write to a pipe without a reader (while SIGPIPE is
+    /// blocked it is queued even if it is ignored), or beyond the limit of the size of files.
+    pub fn is_of_own_write(&self) -> bool {
+        [libc::SIGPIPE, libc::SIGXFSZ].contains(&self.number) && self.sender == std::process::id()
     }
 }
 

@@ -439,21 +439,36 @@ fn closed_standard_descriptors_stay_closed() {
     });
 }
 
+/// A command that leaves orphans, of which the init writes lines, and ends with 5, or with 9 after a signal
+/// that such a write causes. A signal with a higher number, which the init hands on, says that the init has
+/// heard its own.
+const LEAVES_ORPHANS: &str = "trap 'exit 9' PIPE XFSZ; trap heard=1 WINCH
+    for _ in 1 2 3; do (sleep 0.01 &); done
+    until [ \"$(pgrep -x -P $PPID 'bash|sleep')\" = $$ ]; do sleep 0.01; done
+    kill -WINCH $PPID; until [ \"$heard\" ]; do sleep 0.01; done; exit 5";
+
 #[test]
 fn a_reader_that_went_away_is_no_signal_for_the_command() {
     sandboxed(|sandbox| {
-        // Standard error is a pipe that nobody reads; the init complains of each orphan it reaps. A signal
-        // with a higher number than SIGPIPE's, which it hands on, says that it has heard its own.
-        let script = "trap 'exit 9' PIPE; trap heard=1 WINCH
-            for _ in 1 2 3; do (sleep 0.01 &); done
-            until [ \"$(pgrep -x -P $PPID 'bash|sleep')\" = $$ ]; do sleep 0.01; done
-            kill -WINCH $PPID; until [ \"$heard\" ]; do sleep 0.01; done; exit 5";
         for life in LIVES {
             let (reader, writer) = std::io::pipe().unwrap();
             drop(reader);
-            let mut command = init(sandbox, &[life, &["-wvvv", "bash", "-c", script]].concat());
+            let mut command = init(sandbox, &[life, &["-wvvv", "bash", "-c", LEAVES_ORPHANS]].concat());
             let mut running =
                 Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer));
+            assert_eq!(running.wait(), 5, "{life:?}");
+        }
+    });
+}
+
+#[test]
+fn a_log_that_has_reached_the_limit_of_its_size_is_no_signal_for_the_command() {
+    sandboxed(|sandbox| {
+        for life in LIVES {
+            let mut command = sandbox.wrapped(&["prlimit", "--fsize=0"], "vassal-init");
+            command.args([life, &["-wvvv", "bash", "-c", LEAVES_ORPHANS]].concat());
+            let log = fs::File::create(sandbox.path("log")).unwrap();
+            let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log));
             assert_eq!(running.wait(), 5, "{life:?}");
         }
     });

@@ -465,7 +465,7 @@ impl EventLoop {
         let number = signal.number;
         // A SIGCHLD of the kernel has been dealt with. A SIGCHLD that a process has sent is for the command.
         let is_seen_to = number == libc::SIGCHLD && !(signal.is_sent && self.entry.is_some());
-        if is_seen_to || signal.is_own_pipe() {
+        if is_seen_to || signal.is_of_own_write() {
             return;
         }
         if self.entry.is_some() {
