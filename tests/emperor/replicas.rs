@@ -668,26 +668,3 @@ fn the_sockets_file_stays_while_one_instance_uses_it() {
         emperor.stop();
     });
 }
-
-impl Sandbox {
-    /// Gives a command to the emperor. Returns its exit status and all that it prints.
-    pub fn control(&self, arguments: &[&str]) -> (i32, String) {
-        let output = self.program("emperor").args(arguments).output().unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code().unwrap(), String::from_utf8_lossy(&text).into_owned())
-    }
-
-    /// The rows of status for a vassal.
-    pub fn status(&self, name: &str) -> String {
-        let text = self.control(&["status", name]).1;
-        text.split_once("\n\n").map_or(text.clone(), |(rows, _)| rows.to_owned())
-    }
-
-    /// The pid of an instance, from the table of status.
-    pub fn pid_in_status(&self, instance: &str) -> i32 {
-        let table = self.control(&["status"]).1;
-        let row = table.lines().find(|line| line.split_whitespace().next() == Some(instance));
-        let mut words = row.unwrap_or_else(|| panic!("{instance} in {table}")).split_whitespace();
-        words.nth(2).unwrap().parse().unwrap()
-    }
-}
