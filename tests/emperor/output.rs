@@ -178,10 +178,13 @@ fn a_directory_that_is_not_there_keeps_no_vassal_from_running_and_is_told_of() {
             assert!(told.contains(&format!(r#""output":"inherit: {why}","#)), "{told}");
             let (_, told) = sandbox.control(&["status", name]);
             assert!(told.contains(&format!("\n         Output: inherit: {why}\n")), "{told}");
+            assert!(told.contains("\n        Problem: no log\n"), "{told}");
             let (status, told) = sandbox.control(&["logs", name]);
             let there = "see the emperor's: /run/scratch/emperor.log";
             let said = format!("emperor: it has no log of its own (inherit: {why}); {there}\n");
             assert_eq!((status, told), (1, said));
+            let (status, told) = sandbox.control(&["status", "--problems", name]);
+            assert_eq!((status, told.contains(&format!("  inherit: {why}\n"))), (3, true), "{told}");
         }
         emperor.stop();
     });

@@ -8,7 +8,9 @@ use super::fields::{FIELDS, Field, LAST, PROBLEM, Value};
 use crate::config::AS_ROOT;
 use crate::emperor::core::history::Ended;
 use crate::emperor::core::mountpoints::Mountpoints;
-use crate::emperor::core::status::{AWAITS_TURN, FLAPPING, IGNORED, NOT_READY, NOT_UP, STATES, Status};
+use crate::emperor::core::status::{
+    AWAITS_TURN, FLAPPING, IGNORED, NO_LOG, NOT_READY, NOT_UP, STATES, Status,
+};
 use crate::emperor::core::text::{Count, readable};
 use crate::json::Json;
 use crate::log::{Date, Elapsed, printable};
@@ -313,7 +315,8 @@ fn cells(vassal: &Status<'_>) -> Vec<String> {
 }
 
 /// What a start waits for, why the last instance ended, with a warning that may be why if its app fails, why
-/// a reload was refused, what the next start will use then, and which mountpoints were lost.
+/// there is no log, why a reload was refused, what the next start will use then, and which mountpoints were
+/// lost.
 fn last(vassal: &Status<'_>) -> String {
     let ended = vassal.history.past.last_end.as_deref();
     let is_commanded = vassal.state == "stopped" && ended == Some("stopped");
@@ -335,6 +338,7 @@ fn last(vassal: &Status<'_>) -> String {
         ("awaits mountpoint ", awaited.as_deref()),
         ("", ended),
         ("", warning.filter(|text| !text.contains(AS_ROOT))),
+        ("", Some(&*vassal.history.output).filter(|_| vassal.problem == Some(NO_LOG))),
         ("", refused.as_deref()),
         ("next start: ", vassal.next_start()),
         ("mountpoint ", losses.as_deref()),

@@ -23,6 +23,9 @@ pub const NOT_UP: &str = "not up";
 /// The problem of an instance that ends by itself again and again.
 pub const FLAPPING: &str = "flapping";
 
+/// The problem of an app whose log cannot be opened, so that it writes where the emperor does.
+pub const NO_LOG: &str = "no log";
+
 /// The words for the states of an instance.
 pub const STATES: [&str; 12] = [
     "idle",

@@ -10,7 +10,7 @@ use super::instance::{Instance, UsedFile};
 use super::instance_id::FIRST;
 use super::machine::{End, Input, Output, State, Then};
 use super::owner::Owner;
-use super::status::{App, FLAPPING, LONG, NOT_READY, NOT_UP, Refused, Status, Versions};
+use super::status::{App, FLAPPING, LONG, NO_LOG, NOT_READY, NOT_UP, Refused, Status, Versions};
 use super::text::later;
 use super::vassal_file::VassalFile;
 use crate::config::plan::Address;
@@ -344,6 +344,7 @@ impl Vassal {
             State::Running { .. } if is_long && instance.ready_at(self.announces).is_none() => {
                 Some(NOT_READY)
             }
+            State::Running { .. } if instance.history.output.contains("inherit: ") => Some(NO_LOG),
             _ => None,
         }
     }
