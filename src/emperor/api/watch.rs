@@ -6,7 +6,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::termios::tcgetwinsize;
 
-use super::render::INDENT;
+use super::render::{INDENT, fitted};
 use crate::error::Error;
 use crate::running_time;
 use crate::sys::fd::write_all;
@@ -27,12 +27,12 @@ pub fn watch(ask: &mut dyn FnMut() -> String) -> Result<i32, Error> {
     let out = rustix::stdio::stdout();
     let failed = |errno| Error::os("write to", "standard output", errno);
     let no_terminal = |_| Error::new("draw on", "standard output", "it is not a terminal");
-    let (rows, _) = size(out).map_err(no_terminal)?;
+    let usual = size(out).map_err(no_terminal)?;
     // From here on every signal waits until the terminal is as it was.
     signal::block_all();
     let signals = SignalFd::new().map_err(failed)?;
     write_all(out, BEGIN).map_err(failed)?;
-    let result = draw(out, rows, &signals, ask);
+    let result = draw(out, usual, &signals, ask);
     write_all(out, END).and(result).map_err(failed)
 }
 
@@ -49,13 +49,14 @@ pub fn size(terminal: impl AsFd) -> rustix::io::Result<(usize, usize)> {
 
 fn draw(
     out: BorrowedFd<'_>,
-    mut rows: usize,
+    usual: (usize, usize),
     signals: &SignalFd,
     ask: &mut dyn FnMut() -> String,
 ) -> rustix::io::Result<i32> {
     loop {
-        rows = size(out).map_or(rows, |(rows, _)| rows);
-        write_all(out, screen(&ask(), rows).as_bytes())?;
+        let (rows, columns) = size(out).unwrap_or(usual);
+        // A line that the terminal would wrap takes rows that nobody has counted.
+        write_all(out, screen(&fitted(&ask(), columns), rows).as_bytes())?;
         let until = running_time::now() + INTERVAL;
         let _ = running_time::poll(&mut [PollFd::new(signals, PollFlags::IN)], Some(until));
         while let Some(signal) = signals.next() {
