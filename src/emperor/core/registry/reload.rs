@@ -124,8 +124,8 @@ impl Registry {
             return self.step(id, Input::Stop, now);
         }
         let took = process.reloading_for(now);
-        if std::mem::take(&mut instance.is_late) {
-            process.said.status.clear();
+        if let (true, Some(said)) = (std::mem::take(&mut instance.is_late), &mut process.said.0) {
+            said.status.clear();
         }
         let history = &mut instance.history;
         if let (Answer::Reloaded, Some(runs)) = (answer, &mut history.runs) {
