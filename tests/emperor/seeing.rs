@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
 
+use crate::common::cgroups::{self, OutermostCgroup};
 use crate::common::sandbox::VASSALS;
 use crate::common::{Sandbox, eventually, process, run, sandboxed, unmount, until};
 use rustix::process::Signal;
@@ -209,6 +210,55 @@ fn the_metrics_tell_losses_and_recoveries_and_no_stop_by_command_is_one() {
         // No cgroup, no figures of one.
         assert!(!page().contains("vassal_memory_bytes{"));
         emperor.stop();
+    });
+}
+
+#[test]
+fn the_metrics_have_what_the_cgroup_of_a_vassal_says() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
+        let outermost = OutermostCgroup::open();
+        let group = cgroups::of_test(&outermost.path, "usage");
+        // A fifth of a second of a processor, 32 MB, and a child.
+        let app = "my $x = \"x\" x 32_000_000; 1 while times < 0.2; fork; sleep 1000";
+        sandbox.vassal("app", &format!("uid = nobody\ncommand = perl -e '{app}'"));
+        sandbox.vassal("idle", "uid = nobody\ncommand = sleep 1000");
+        let group_option = group.to_str().unwrap();
+        let emperor = sandbox.emperor(&["--emperor-cgroup", group_option, "--metrics", "127.0.0.1:9197"]);
+        let page = || from_tcp("127.0.0.1:9197", b"GET / HTTP/1.0\r\n\r\n");
+        let of = |page: &str, metric: &str, name: &str| {
+            value(page, &format!(r#"vassal_{metric}{{vassal="{name}"}}"#))
+        };
+        // PID 1 is one of them.
+        until("all processes", || {
+            let page = page();
+            ["app", "idle"].map(|name| of(&page, "processes", name)) == [Some(3.0), Some(2.0)]
+        });
+        let read = |name: &str, file: &str| fs::read_to_string(group.join(format!("v-{name}")).join(file));
+        let used = |name: &str| {
+            let text = read(name, "cpu.stat").unwrap();
+            text.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1e6
+        };
+        for (name, least) in [("app", 0.2), ("idle", 0.0)] {
+            let before = used(name);
+            // A page is kept for as long as it took to make, ten times.
+            let page = eventually("a later page", || {
+                let page = page();
+                (of(&page, "cpu_seconds_total", name)? >= before).then_some(page)
+            });
+            let told = of(&page, "cpu_seconds_total", name).unwrap();
+            assert!(least <= told && told <= used(name), "{name}: {told}, {before} to {}", used(name));
+            let memory = of(&page, "memory_bytes", name);
+            match read(name, "memory.current") {
+                Ok(_) if name == "app" => assert!(memory.unwrap() > 32e6, "{page}"),
+                Ok(_) => assert!(memory.unwrap() < 32e6, "{page}"),
+                Err(_) => assert_eq!(memory, None, "{page}"),
+            }
+        }
+        emperor.stop();
+        cgroups::remove(&group);
     });
 }
 
