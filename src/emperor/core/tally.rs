@@ -40,8 +40,9 @@ pub struct Histogram {
 }
 
 impl Tally {
-    /// Counts the end of an instance; `None` if its PID 1 has given no reason.
-    pub(super) fn ended(&mut self, reason: Option<&ExitReason>) {
+    /// Counts the end of an instance; `None` if its PID 1 has given no reason, as it was killed itself:
+    /// perhaps because it was `out_of_memory`.
+    pub(super) fn ended(&mut self, reason: Option<&ExitReason>, out_of_memory: bool) {
         let index = match reason {
             Some(ExitReason::App(_) | ExitReason::AppSaid(..)) => 0,
             Some(ExitReason::Stopped) => 1,
@@ -50,6 +51,7 @@ impl Tally {
             Some(ExitReason::MountLost(_)) => 4,
             Some(ExitReason::NotReady(_)) => 5,
             Some(ExitReason::OutOfMemory(_)) => 6,
+            None if out_of_memory => 6,
             None => 7,
         };
         add(&mut self.ends, index, 1);

@@ -111,7 +111,8 @@ impl Registry {
         let Some(process) = instance.process.take() else { return };
         // Its next process has the present file, or that of before where the vassal has it.
         let was_old = std::mem::take(&mut instance.is_old);
-        self.tally.ended(process.ending.exit_reason.as_ref());
+        let is_kernels = out_of_memory && process.ending.killed.is_none();
+        self.tally.ended(process.ending.exit_reason.as_ref(), is_kernels);
         let is_meant = process.ending.asked_to_stop.is_some();
         instance.down_since = instance.down_since.or(Some(now)).filter(|_| !is_meant);
         let mut why = process.why_it_ended(status, out_of_memory);

@@ -14,6 +14,7 @@ use crate::emperor::core::saved::encode::encode;
 use crate::emperor::core::saved::{Saved, SavedBasis, SavedOrigin, SavedSockets, SavedVassal};
 use crate::emperor::core::starts::LOOK;
 use crate::emperor::core::status::{STATES, Status};
+use crate::emperor::core::tally::ENDS;
 use crate::protocol::{
     Announcement, ExitReason, FromVassal, MountReport, MountState, Replication, WaitStatus,
 };
@@ -1259,6 +1260,9 @@ fn an_app_that_stops_to_give_heartbeats_is_killed_and_one_that_says_that_it_stop
     let died = InstanceEvent::Died { status: WaitStatus::Signaled(libc::SIGKILL), out_of_memory: true };
     let effects = story.event("a", died);
     assert!(effects[0].starts_with("a| vassal-init killed by SIGKILL: out of memory; "), "{effects:?}");
+    // One that the emperor has killed is none of them.
+    let counted = ENDS.into_iter().zip(story.registry.tally().ends).filter(|(_, count)| *count > 0);
+    assert!(counted.eq([("out-of-memory", 1), ("killed", 1)]));
 }
 
 #[test]
