@@ -142,6 +142,8 @@ fn a_place_that_cannot_be_had_is_told_and_the_app_runs() {
             let told = told.unwrap_or_else(|| panic!("{place}: {log}"));
             assert!(told.contains(why) && told.ends_with(": the output goes where ours goes"), "{told}");
             assert!(status == 0 && log.contains("\nsaid\n"), "{place}: {log}");
+            // Who hangs over the file is waited for neither then nor at the end.
+            assert!(!log.contains("processes are left"), "{place}: {log}");
         }
         assert!(!sandbox.path("target").exists() && text(&sandbox.path("directory/out.txt")).is_empty());
         hanging.end();

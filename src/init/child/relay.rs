@@ -23,7 +23,7 @@ use rustix::io::{Errno, read};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{DumpableBehavior, Pid, WaitOptions, waitpid};
+use rustix::process::{DumpableBehavior, Pid, WaitOptions, set_parent_process_death_signal, waitpid};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 use crate::error::{Cause, Context, Error, Result};
@@ -204,10 +204,15 @@ fn serve(path: &Path, from: OwnedFd, link: OwnedFd) {
         return;
     }
     let Ok((inner, to)) = pipe_with(PipeFlags::CLOEXEC) else { return };
+    let relay = rustix::process::getpid();
     match clone3_unheard() {
         Ok(Side::Child) => {
             drop((from, to));
+            // Without the relay it would be a child of PID 1's, which PID 1 would wait for at its end. The
+            // relay ends first if the file cannot be opened in time.
+            let _ = clone::die_with(relay);
             if let Some(file) = open(path, entry, &link) {
+                let _ = set_parent_process_death_signal(None);
                 drop(link);
                 copy(&inner, &mut None, Some(file));
             }
