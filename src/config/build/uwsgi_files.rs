@@ -64,6 +64,22 @@ pub(super) fn take_over(options: &mut Vec<&Setting>, plan: &mut VassalPlan, foun
     }
 }
 
+/// Number and name of the user that uWSGI will be; `None` if there is no such user.
+fn user(plan: &VassalPlan, world: &dyn World) -> Option<(u32, String)> {
+    Some(match plan.run_as.uid.as_ref().map(|uid| &uid.value) {
+        Some(Id::Name(name)) => {
+            let passwd = world.read(Path::new("/etc/passwd")).unwrap_or_default();
+            let uid = String::from_utf8_lossy(&passwd).lines().find_map(|line| {
+                let mut fields = line.split(':');
+                if fields.next()? == name { fields.nth(1)?.parse().ok() } else { None }
+            })?;
+            (uid, name.to_string())
+        }
+        Some(Id::Number(uid)) => (*uid, uid.to_string()),
+        None => (0, String::new()),
+    })
+}
+
 /// Warns of what root finds now, and uWSGI or PID 1 will find at the start: directories that are missing, and
 /// files that are kept from the user. Only for a check: a start asks the kernel.
 pub(crate) fn warn_of_denied(plan: &VassalPlan, world: &dyn World, found: &mut Diagnostics) {
@@ -73,20 +89,8 @@ pub(crate) fn warn_of_denied(plan: &VassalPlan, world: &dyn World, found: &mut D
     if world.host().uid() != 0 || found.failed() || has_hooks || has_jail {
         return;
     }
-    let (uid, name) = match plan.run_as.uid.as_ref().map(|uid| &uid.value) {
-        Some(Id::Name(name)) => {
-            let passwd = world.read(Path::new("/etc/passwd")).unwrap_or_default();
-            let id = String::from_utf8_lossy(&passwd).lines().find_map(|line| {
-                let mut fields = line.split(':');
-                if fields.next()? == name { fields.nth(1)?.parse().ok() } else { None }
-            });
-            // The start says that there is no such user.
-            let Some(uid) = id else { return };
-            (uid, name.to_string())
-        }
-        Some(Id::Number(uid)) => (*uid, uid.to_string()),
-        None => (0, String::new()),
-    };
+    // The start says that there is no such user.
+    let Some((uid, name)) = user(plan, world) else { return };
     let mut files = Vec::new();
     for output in [&plan.output.out, &plan.output.err].into_iter().flatten() {
         // Root opens it.
