@@ -303,6 +303,29 @@ fn commands_are_split_quoted_and_expanded_as_systemd_does_it() {
 }
 
 #[test]
+fn a_byte_order_mark_and_a_mistake_in_a_value_keep_nothing_from_being_imported() {
+    sandboxed(|sandbox| {
+        let program = "[program:a]\r\ncommand=x %(nope)s %(ENV_HOME)s 100%%(y)s\r\nuser=user001\r\n";
+        let unit = "[Service]\nExecStart=x\nUser=user001\nTimeoutStopSec=5 fortnights\n";
+        let json = "{\"uwsgi\": {\"uid\": 1001, \"socket\": \":80\"}}";
+        for (kind, name, text, expected) in [
+            ("supervisord", "a.conf", program, "; %%(nope)s: what it stands for has to be written out"),
+            ("systemd", "a.service", unit, "stop-timeout = 5 fortnights"),
+            ("uwsgi", "a.json", json, "socket = :80"),
+        ] {
+            let file = sandbox.file(name, &format!("\u{feff}{text}"));
+            let printed = import(sandbox, &[kind, file.to_str().unwrap()]);
+            assert!(printed.lines().any(|line| line == expected), "{printed}");
+            assert_eq!(
+                printed.matches("%%(").count(),
+                if kind == "supervisord" { 3 } else { 0 },
+                "{printed}"
+            );
+        }
+    });
+}
+
+#[test]
 fn numbers_of_processes_stay_what_they_were() {
     sandboxed(|sandbox| {
         let text = "[supervisord]\nuser=user001\n[program:web]\n\
@@ -398,6 +421,10 @@ fn a_file_of_variables_is_read_at_once_if_it_has_more_than_those() {
 fn what_cannot_be_imported_is_told_of_with_its_file() {
     sandboxed(|sandbox| {
         let into = sandbox.path("");
+        fs::write(sandbox.path("latin.ini"), b"[uwsgi]\nuid = caf\xe9\n").unwrap();
+        let words = ["uwsgi", sandbox.path("latin.ini").to_str().unwrap()].map(str::to_owned);
+        let (is_done, _, error) = try_to_import(sandbox, &words.each_ref().map(String::as_str));
+        assert!(!is_done && error.ends_with("latin.ini: it is not UTF-8: save it as that\n"), "{error}");
         for (name, text, why) in [
             ("a.json", "{", "a.json: Expecting property name"),
             ("a.yml", "a: [", "a.yml: "),
