@@ -541,8 +541,11 @@ fn a_key_that_nobody_knows_is_told_whatever_its_length_or_case() {
         }
     }
     // Another program reads no key of uWSGI's.
-    for key in ["processes", "logto", "x", "autorestart"] {
-        let told = format!("3:1: warning: '{key}' has no effect: the app is another program than uWSGI");
+    for (key, is_uwsgis) in [("processes", true), ("logto", true), ("x", false), ("autorestart", false)] {
+        let told = match is_uwsgis {
+            true => format!("3:1: warning: '{key}' has no effect: the app is another program than uWSGI"),
+            false => format!("3:1: warning: unknown option '{key}'"),
+        };
         assert_eq!(findings(&format!("command = x\n{key} = 4")), [told]);
         assert_eq!(findings(&format!("http-socket = /x\n{key} = 4")), [""; 0]);
     }

@@ -52,10 +52,38 @@ const SLIPS: &[(&str, &str, &str, &str)] = &[
     ("command: sleep 1", "2:1", "unknown option 'command: sleep 1'", "write 'command = ...'"),
     ("Uid = nobody", "2:1", "unknown option 'Uid'", "did you mean 'uid'?"),
     ("STOP-TIMEOUT = 3s", "2:1", "unknown option 'STOP-TIMEOUT'", "did you mean 'stop-timeout'?"),
-    ("uid = \u{201c}nobody\u{201d}", "2:7", "'uid': the typographic quotes are part of", "without them"),
-    ("command = \u{201c}sleep\u{201d} 1", "2:11", "'command': the typographic quotes", "without them"),
+    (
+        "uid = \u{201c}nobody\u{201d}",
+        "2:7",
+        "'uid': the typographic quotes or blanks are part of",
+        "write plain",
+    ),
+    ("command = \u{201c}sleep\u{201d} 1", "2:11", "'command': the typographic quotes or", "write plain ones"),
+    ("command = sleep\u{a0}1", "2:11", "'command': the typographic quotes or blanks", "write plain ones"),
+    ("chdir = /srv\u{a0}", "2:9", "'chdir': the typographic quotes or blanks", "write plain ones"),
+    ("uid = nobody\u{a0}", "2:7", "'uid': 'nobody\u{a0}' is not a name", "typographic quotes or blanks"),
+    ("uid = 'nobody", "2:7", "'uid': ''nobody' is not a name", ""),
+    ("add-gid = a b", "2:11", "'add-gid': 'a b' is not a name", ""),
+    ("chown-socket = a b", "2:16", "'chown-socket': 'a b' is not a name", ""),
+    ("hook-as-root = chown:a:b /x", "2:16", "'hook-as-root': '/x' is not a name", ""),
+    ("hook-as-root = mount:none /a /b bind ro", "2:16", "a bind takes no DATA, and commas between flags", ""),
+    (
+        "chdir = /srv/app;",
+        "2:9",
+        "'chdir': ';' and what follows it are part",
+        "a comment is a line of its own",
+    ),
+    ("replica = 2", "2:1", "unknown option 'replica'", "did you mean 'replicas'?"),
+    ("numprocs = 2", "2:1", "unknown option 'numprocs'", "did you mean 'replicas'?"),
+    ("restart = always", "2:1", "unknown option 'restart'", ""),
+    ("cmd = x", "2:1", "unknown option 'cmd'", "did you mean 'command'?"),
+    ("http-socket = :1\nentrypoint = x", "3:1", "unknown option 'entrypoint'", "did you mean 'command'?"),
+    ("working_dir = /srv", "2:1", "unknown option 'working_dir'", "did you mean 'chdir'?"),
+    ("if-env = NOPE\nelse if = x\nendif =", "3:1", "unknown option 'else if'", "did you mean 'else'?"),
+    ("if-env = NOPE\nelif = x\nendif =", "3:1", "unknown option 'elif'", "did you mean 'else'?"),
+    ("if-env = NOPE\nelse:\nendif =", "3:1", "unknown option 'else:'", "did you mean 'else'?"),
     ("chdir = \"/tmp\"", "2:9", "'chdir': the quotes are part of the value", "write it without the quotes"),
-    ("uid = nobody # x", "2:7", "'uid': '#' and what follows it", "a comment is a line of its own"),
+    ("uid = nobody # x", "2:7", "'uid': 'nobody # x' is not a name", "a comment is a line of its own"),
     ("command = sleep 1 ; the app", "2:11", "';' is an argument", "a comment is a line of its own"),
     ("stop-timeout = 5s ; wait", "2:16", "'5s ; wait' is not a duration", "';' and what follows it"),
     ("if-nto-reload =", "2:1", "unknown option 'if-nto-reload'", "did you mean 'if-not-reload'?"),
@@ -160,6 +188,7 @@ const RIGHT: &[&str] = &[
     "http = :1\nsocket = :2",
     "http-socket = :0",
     "strict = true\nhttp-socket = :1\nmaster = true\nvacuum = true",
+    "command = x\nif-env = NOPE\nelastic = x\nelse =\nendif\ncap-drop = ALL",
 ];
 
 fn check(sandbox: &Sandbox, text: &str) -> (i32, String) {
@@ -190,6 +219,19 @@ fn a_slip_is_told_of_with_its_place_and_what_to_write() {
             assert!(status == 78 && said.starts_with(&told), "{text}: {said}");
             assert!(said.ends_with(&format!("  hint: {hint}\n")), "{text}: {said}");
         }
+    });
+}
+
+#[test]
+fn what_a_command_prints_is_not_taken_for_missing() {
+    sandboxed(|sandbox| {
+        let (status, said) = check(sandbox, "[uwsgi]\ngid = @(exec://id -g nobody)\nuid = 1\ncommand = x\n");
+        let told = "FILE:2:7: warning: not looked at: a check runs no command";
+        assert!(status == 0 && said.starts_with(told) && said.matches("FILE").count() == 1, "{said}");
+        let emperor = sandbox.ini("emperor", "emperor = @(exec://echo /v)");
+        let output = sandbox.program("emperor").arg("--check").arg(&emperor).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(0) && said.matches("warning").count() == 1, "{said}");
     });
 }
 
@@ -329,6 +371,16 @@ fn an_emperors_file_is_told_the_emperors_own_key() {
                 "write it so",
             ),
             ("emperor = /v\nmetrics = 9100", "3:11: 'metrics': '9100' is not an address: write ", ""),
+            (
+                "emperor = /v\nmetrics = :9100/metrics",
+                "3:11: 'metrics': ':9100/metrics' is not an address",
+                "",
+            ),
+            (
+                "emperor = /v\nemperor-stats = 127.0.0.1",
+                "3:17: 'emperor-stats': '127.0.0.1' is not an address",
+                "",
+            ),
             ("emperor = /v\nvassal-set = a = b", "3:14: 'vassal-set': 'a = b' is not KEY=VALUE", ""),
         ] {
             let file = sandbox.ini("emperor", line);

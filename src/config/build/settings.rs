@@ -84,7 +84,7 @@ impl<'a> Unknown<'a> {
         if !is_slip && !refused {
             return;
         }
-        let is_unknown = is_slip || (self.strict && !is_uwsgis);
+        let is_unknown = is_slip || !is_uwsgis;
         let message = if is_unknown {
             format!("unknown option '{key}'")
         } else {
@@ -155,5 +155,7 @@ fn is_in_no_name(byte: &u8) -> bool {
 
 /// Words of other programs and languages, with the key here that means the same.
 const FOREIGN: &str = "\
-    directory chdir\nelif else\nelseif else\nenvironment env\nexecstart command\nexport env\nfor-each for\n\
-    foreach for\ngroup gid\nuser uid\nworkingdirectory chdir\n";
+    cmd command\ndirectory chdir\nelif else\nelseif else\nentrypoint command\n\
+    environment env\nexecstart command\nexport env\nfor-each for\nforeach for\n\
+    group gid\nnumprocs replicas\nuser uid\nworkdir chdir\nworking_dir chdir\n\
+    workingdirectory chdir\n";

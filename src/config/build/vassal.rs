@@ -55,7 +55,9 @@ pub(crate) fn plan(
         match setting.state {
             State::Done | State::Placeholder => continue,
             State::LeftOpen => {
-                for_uwsgi.push(setting);
+                if VASSAL_INIT.find(&setting.key).is_none() {
+                    for_uwsgi.push(setting);
+                }
                 continue;
             }
             State::ForUwsgi => {

@@ -282,6 +282,10 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
                 return Err("a bind is a flag: write 'mount:none SOURCE TARGET bind'".into());
             }
             let flags = values::bits("mount flag", &flags::MOUNT, flags)?;
+            // The kernel would pass over it, as over the 'ro' of 'bind ro'.
+            if flags & libc::MS_BIND != 0 && !rest.is_empty() {
+                return Err("a bind takes no DATA, and commas between flags".into());
+            }
             Action::Mount(MountRequest {
                 fs_type: os(if fs_type.is_empty() { b"none" } else { fs_type }),
                 source: os(source),
@@ -466,6 +470,7 @@ mod tests {
         assert_eq!(good("mount: /s /t bind"), mount("none", "/s", libc::MS_BIND, ""));
         let data = "lowerdir=/a:/b,upperdir=/c";
         assert_eq!(good(&format!("mount:overlay o /t defaults {data}")), mount("overlay", "o", 0, data));
+        assert_eq!(wrong("mount:none /s /t bind ro"), "a bind takes no DATA, and commas between flags");
         assert_eq!(wrong("mount:proc none"), "the target is missing");
         assert_eq!(wrong("mount:proc"), "the source is missing");
         assert_eq!(

@@ -30,7 +30,7 @@ pub(crate) fn bits(text: &[u8]) -> Parsed<u64> {
 
 /// A list of capabilities, or `all`, as a set of bits.
 pub(crate) fn set(text: &[u8]) -> Parsed<u64> {
-    if text == b"all" { Ok(u64::MAX) } else { bits(text) }
+    if matches!(text, b"all" | b"ALL") { Ok(u64::MAX) } else { bits(text) }
 }
 
 fn number(written: &[u8]) -> Parsed<u32> {
@@ -52,6 +52,7 @@ mod tests {
         assert_eq!(list(b"chown, CAP_SYS_ADMIN,cap_checkpoint_restore,12,"), Ok(vec![0, 21, 40, 12]));
         assert_eq!(list(b""), Ok(vec![]));
         assert_eq!((set(b"kill,63"), set(b"all")), (Ok(1 << 5 | 1 << 63), Ok(u64::MAX)));
+        assert_eq!(set(b"ALL"), Ok(u64::MAX));
         assert_eq!(
             list(b"sys_admn"),
             Err("unknown capability 'sys_admn', did you mean 'sys_admin'?".to_owned())

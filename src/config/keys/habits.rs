@@ -23,22 +23,20 @@ pub(crate) struct Habit(pub String, pub &'static str);
 
 /// The first habit in the value of a key, if that is no command.
 pub(crate) fn find(key: &[u8], text: &[u8]) -> Option<Habit> {
-    /// For U+2018, an opening quote; U+201C to U+201E.
-    const TYPOGRAPHIC: [&str; 4] = ["\u{2018}", "\u{201c}", "\u{201d}", "\u{201e}"];
-    let has = |quote: &str| text.windows(quote.len()).any(|part| part == quote.as_bytes());
+    // U+2018, an opening quote; U+201C to U+201E; and the blank of web pages, U+00A0.
+    let is_typographic =
+        |part: &[u8]| matches!(part, [0xe2, 0x80, 0x98 | 0x9c..=0x9e] | [0xc2, 0xa0, _] | [_, 0xc2, 0xa0]);
     if names::contains(OTHERS, key) {
         None
-    } else if TYPOGRAPHIC.iter().any(|quote| has(quote)) {
-        Some(Habit(
-            "the typographic quotes are part of the value".to_owned(),
-            "write it without them, or with \"",
-        ))
+    } else if text.windows(3).any(is_typographic) {
+        Some(Habit("the typographic quotes or blanks are part of the value".to_owned(), "write plain ones"))
     } else if names::contains(COMMANDS, key) {
         None
     } else if is_quoted(text) {
         Some(Habit(QUOTES.to_owned(), UNQUOTED))
     } else {
-        let behind = text.windows(2).find(|two| matches!(two, [b' ' | b'\t', b';' | b'#']))?;
+        let behind = text.windows(2).find(|two| matches!(two, [b' ' | b'\t', b';' | b'#']));
+        let behind = behind.or(text.ends_with(b";").then_some(text))?;
         let sign = char::from(behind.last().copied().unwrap_or_default());
         Some(Habit(format!("'{sign}' and what follows it are part of the value"), COMMENT))
     }
@@ -175,13 +173,14 @@ mod tests {
 
     #[test]
     fn quotes_and_comments_of_other_formats() {
-        for text in ["\u{201c}nobody\u{201d}", "\u{2018}a\u{2019}", "\u{201e}a"] {
-            assert_eq!(found("uid", text).as_deref(), Some("the typographic quotes are part of the value"));
+        for text in ["\u{201c}nobody\u{201d}", "\u{2018}a\u{2019}", "\u{201e}a", "a\u{a0}"] {
+            let told = "the typographic quotes or blanks are part of the value";
+            assert_eq!(found("uid", text).as_deref(), Some(told));
             assert!(found("command", text).is_some());
         }
         assert!(found("chdir", "\"/tmp\"").is_some() && found("chdir", "'/tmp'").is_some());
         assert_eq!(found("uid", "a # x").as_deref(), Some("'#' and what follows it are part of the value"));
-        assert!(found("uid", "a\t; x").is_some());
+        assert!(found("uid", "a\t; x").is_some() && found("chdir", "/a;").is_some());
         for text in ["/a#b", "it\u{2019}s", "A=\"x\" y", "\"", "a;b", ""] {
             assert_eq!(found("env", text), None, "{text}");
         }

@@ -48,7 +48,10 @@ fn letters(name: &[u8]) -> u32 {
 fn distance(a: &[u8], b: &[u8], allowed: usize) -> Option<usize> {
     // The names are short, and so are the rows: longer ones would be mapped and unmapped each time.
     let mut before: Vec<u8> = Vec::new();
-    let mut above: Vec<u8> = (0..=b.len() as u8).collect();
+    let mut above: Vec<u8> = vec![0];
+    for (_, i) in b.iter().zip(1..) {
+        above.push(i);
+    }
     let at = |row: &[u8], column: usize| row.get(column).copied().unwrap_or(u8::MAX / 2);
     let mut previous = None;
     for (&x, i) in a.iter().zip(1..) {

@@ -74,13 +74,16 @@ impl Slips {
         from(0, 0)
             .for_each(|hash| known.get_mut(hash as usize >> 18).into_iter().for_each(|known| *known = true));
         // The hash of each beginning. That of an end is what the beginning leaves of the whole.
-        let hashes: Vec<_> = (0..=name.len()).map(|to| name.get(..to).map_or(0, hash)).collect();
+        let (mut whole, mut hashes) = (0, vec![0]);
+        for byte in name {
+            whole = add(whole, *byte);
+            hashes.push(whole);
+        }
         let with = |from: usize, taken: usize, middle: &[u8]| {
             let rest = name.get(from + taken..)?;
             let start = middle.iter().fold(*hashes.get(from)?, |hash, byte| add(hash, *byte));
             let change = start.wrapping_sub(*hashes.get(from + taken)?);
-            let hash =
-                hashes.last()?.wrapping_add(change.wrapping_mul(FACTOR.wrapping_pow(rest.len() as u32)));
+            let hash = whole.wrapping_add(change.wrapping_mul(FACTOR.wrapping_pow(rest.len() as u32)));
             if !*known.get(hash as usize >> 18)? || !is_one(hash) {
                 return None;
             }

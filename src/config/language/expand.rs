@@ -350,6 +350,11 @@ impl Expander<'_> {
             self.found.error(&setting.at, message).hint("blocks cannot be nested in uWSGI's dialect");
             return;
         }
+        // It would go unnoticed in a block that does not count.
+        if matches!(*setting.key, [b'e', b'l', b'i' | b's', ..]) {
+            let message = format!("unknown option '{}'", setting.key.escape_ascii());
+            self.found.warning(&setting.at, message).hint("did you mean 'else'?");
+        }
         let Some(repetitions) = block.repetitions() else {
             return self.push(Setting { state: State::ForUwsgi, ..setting });
         };
@@ -562,9 +567,8 @@ impl Expander<'_> {
 
     /// Replaces `%(replica)` where only uWSGI decides whether a line counts, and does not know our number.
     fn number_left_ones(&mut self) {
-        let Some(number) = self.replica.as_ref().filter(|_| self.settings.find(REPLICA, 0).is_none()) else {
-            return;
-        };
+        let is_free = self.settings.list().iter().all(|setting| setting.key != REPLICA);
+        let Some(number) = self.replica.as_ref().filter(|_| is_free) else { return };
         for setting in self.settings.list_mut().iter_mut().filter(|one| one.state == State::ForUwsgi) {
             setting.value = setting.value.as_ref().map(|value| substitute(value, b"%(replica)", number));
         }
