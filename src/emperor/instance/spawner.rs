@@ -400,17 +400,16 @@ impl Spawner {
         };
         // One that waits for its IDs needs the emperor meanwhile. One in a cgroup of its own may be frozen
         // there, wait for a processor, or be killed with all whose memory it shares.
-        let vforked = match (&gate, into) {
-            (None, None) => clone::vfork(namespaces | shares, || become_vassal_init(false)),
-            _ => Err(Errno::NOSYS),
-        };
+        let may_share_memory = gate.is_none() && into.is_none();
+        let vforked =
+            may_share_memory.then(|| clone::vfork(namespaces | shares, || become_vassal_init(false)));
         let child = match vforked {
-            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => match clone3_into(namespaces | shares, into) {
-                Ok(None) => become_vassal_init(true),
-                Ok(Some(pid)) => Ok(pid),
-                Err(errno) => Err(errno),
-            },
-            other => other,
+            // Without clone3, clone(2) can still make a copy.
+            None | Some(Err(Errno::NOSYS | Errno::PERM | Errno::INVAL)) => {
+                clone3_into(namespaces | shares, into)
+                    .map(|pid| pid.unwrap_or_else(|| become_vassal_init(true)))
+            }
+            Some(result) => result,
         };
         let child = child.map_err(|errno| explain(errno, namespaces));
         if let Some((numbers, lent)) = lent {
