@@ -20,7 +20,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     subject: String,
     cause: Cause,
-    clue: Option<Box<str>>,
+    clue: Option<String>,
 }
 
 /// Why an operation failed.
@@ -59,8 +59,8 @@ impl Error {
         let mut bytes = self.errno().to_le_bytes().to_vec();
         bytes.extend(self.0.subject.as_bytes());
         let text = match &self.0.cause {
-            Cause::Because(reason) => Some(reason),
-            Cause::Os(_) => self.0.clue.as_ref(),
+            Cause::Because(reason) => Some(&**reason),
+            Cause::Os(_) => self.0.clue.as_deref(),
         };
         if let Some(text) = text {
             bytes.push(0);
@@ -72,7 +72,7 @@ impl Error {
     /// Adds what is known about the refusal of the kernel: who has the address, which directory is closed.
     #[must_use]
     pub fn with_clue(mut self, clue: Option<String>) -> Self {
-        self.0.clue = clue.map(Into::into);
+        self.0.clue = clue;
         self
     }
 
@@ -86,6 +86,14 @@ impl Error {
             (errno, None) => (&*text, Cause::Os(received(errno)), None),
         };
         Some(Self(Box::new(Inner { subject: subject.to_owned(), cause, clue })))
+    }
+
+    /// Which of the things has run out that all processes need, as one bit: processes, open files, or memory.
+    /// 0 for any other error.
+    pub fn shortage(&self) -> u64 {
+        let bit = |errno: Errno| 1 << errno.raw_os_error();
+        let all: u64 = bit(Errno::AGAIN) | bit(Errno::MFILE) | bit(Errno::NFILE) | bit(Errno::NOMEM);
+        1_u64.checked_shl(self.errno().cast_unsigned()).unwrap_or_default() & all
     }
 
     /// The kernel's error number; 0 if the kernel did not refuse.

@@ -20,7 +20,7 @@ use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_l
 use crate::accounts::{Accounts, User, free_from, shared, subordinate};
 use crate::command;
 use crate::config::plan::{Id, IdMap, IdRange, Located, MapsPlan};
-use crate::error::{Cause, Context, Described, Error, Result};
+use crate::error::{Cause, Context, Error, Result};
 use crate::files;
 use crate::log;
 use crate::mount::ops;
@@ -410,17 +410,16 @@ pub fn chown(file: impl AsFd, uid: Option<u32>, gid: Option<u32>) -> Result<(), 
     })
 }
 
-/// The error of a call that failed, in or for a new process or new namespaces (`CLONE_NEW*` bits), with the
-/// limits, or the setting of this machine, that are its cause. The settings below `kernel` for user
-/// namespaces are Debian's and Ubuntu's.
-pub fn explain(errno: Errno, namespaces: u64) -> Cause {
-    let text = Described(errno);
+/// What is known about the error of a call that failed, in or for a new process or new namespaces
+/// (`CLONE_NEW*` bits): the limits, or the setting of this machine, that are its cause. The settings below
+/// `kernel` for user namespaces are Debian's and Ubuntu's.
+pub fn explain(errno: Errno, namespaces: u64) -> Option<String> {
     if errno == Errno::AGAIN {
-        let limits = "pids.max, kernel.pid_max, kernel.threads-max or RLIMIT_NPROC";
-        return Cause::Because(format!("{text}: no more processes by {limits}").into());
+        let limits = "no more processes by pids.max, kernel.pid_max, kernel.threads-max or RLIMIT_NPROC";
+        return Some(limits.to_owned());
     }
     if namespaces & libc::CLONE_NEWUSER as u64 == 0 {
-        return errno.into();
+        return None;
     }
     let number = |path: &str| -> Option<u32> {
         let text = files::read_file(path).ok()?;
@@ -434,7 +433,7 @@ pub fn explain(errno: Errno, namespaces: u64) -> Cause {
     } else if is_refused && number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
         "kernel.apparmor_restrict_unprivileged_userns = 1 lets only programs with a profile use them"
     } else {
-        return errno.into();
+        return None;
     };
-    Cause::Because(format!("{text}: the sysctl {setting}; root can change it").into())
+    Some(format!("the sysctl {setting}; root can change it"))
 }

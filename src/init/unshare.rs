@@ -37,9 +37,9 @@ pub fn run_in<T>(
     let maps = (namespaces & libc::CLONE_NEWUSER as u64 != 0).then(|| Maps::of(maps)).transpose();
     let made = maps.and_then(|maps| {
         let gate = maps.is_some().then(Gate::new).transpose()?;
-        let side = clone3(namespaces)
-            .map_err(|errno| explain(errno, namespaces))
-            .context("create", "the namespaces")?;
+        let side = clone3(namespaces).map_err(|errno| {
+            Error::os("create", "the namespaces", errno).with_clue(explain(errno, namespaces))
+        })?;
         if let (Side::Parent(child), Some(maps)) = (&side, maps) {
             let given = maps.give(child.pid);
             if given.is_err() {

@@ -73,9 +73,12 @@ fn without_descriptors_for_all_some_wait_and_the_emperor_still_answers() {
         emperor.wait_for(&format!("emperor: {limit}"));
         until("10 run", || status(sandbox).matches("  running  ").count() == 10);
         let line = emperor.wait_for("emperor: v10: cannot start: ");
-        let why =
-            "create a process: the limit of 70 open files is reached (setrlimit(2), systemd's LimitNOFILE)";
+        let why = "open a descriptor: Too many open files (EMFILE): the limit for all vassals is 70 \
+            (setrlimit(2), systemd's LimitNOFILE)";
         assert!(line.ends_with(&format!("{why}; next try in 100 ms")), "{line}");
+        // The others say so only here: in the log they would again and again.
+        until("the others have been refused", || status(sandbox).matches("(EMFILE)").count() == 10);
+        assert_eq!(emperor.lines(": cannot start: ").len(), 1);
         // All its clients at a time, and more.
         let clients: Vec<_> = (0..40).map(|_| UnixStream::connect("/run/emperor.sock").unwrap()).collect();
         assert_eq!(status(sandbox).lines().count(), 24);
@@ -98,6 +101,8 @@ fn without_descriptors_for_all_some_wait_and_the_emperor_still_answers() {
             let table = status(sandbox);
             table.matches("  running  ").count() == 10 && table.contains("v19")
         });
+        emperor.wait_for(": it was the last of up to 10 that could not start");
+        assert_eq!(emperor.lines(": cannot start: ").len(), 1);
         emperor.stop();
     });
 }
@@ -205,15 +210,16 @@ fn sockets_that_are_kept_leave_the_emperor_its_descriptors() {
         emperor.wait_running(1, "a");
         sandbox.vassal("b", &listens(9100));
         emperor.wait_running(1, "b");
-        let why = "the limit of 78 open files is reached (setrlimit(2), systemd's LimitNOFILE)";
-        emperor.wait_for(&format!("emperor: b: keep 127.0.0.1:9111: {why}: it is not kept"));
-        assert_eq!(emperor.lines("it is not kept").len(), 8);
+        let why = "Too many open files (EMFILE): the limit for all vassals is 78 (setrlimit(2), \
+            systemd's LimitNOFILE)";
+        emperor.wait_for(&format!("emperor: b: 127.0.0.1:9111 is not kept: open a descriptor: {why}"));
+        assert_eq!(emperor.lines(" is not kept: ").len(), 8);
         // Then there is room for neither a process nor a socket of our own.
         sandbox.vassal("c", STEADY);
-        emperor.wait_for(&format!("emperor: c: cannot start: create a process: {why}"));
+        emperor.wait_for(&format!("emperor: c: cannot start: open a descriptor: {why}"));
         fs::write(vassal_path("d").with_extension("ini.sock"), "127.0.0.1:9200").unwrap();
         sandbox.vassal("d", STEADY);
-        emperor.wait_for(&format!("emperor: d: wait for a connection: {why}"));
+        until("d has none", || status(sandbox).matches(why).count() == 2);
         let clients: Vec<_> = (0..40).map(|_| UnixStream::connect("/run/emperor.sock").unwrap()).collect();
         assert_eq!(status(sandbox).lines().count(), 7);
         drop(clients);

@@ -341,9 +341,15 @@ fn it_names_the_limits_when_no_process_can_be_had_and_starts_the_vassal_once_one
         let line = emperor.wait_for("emperor: b: cannot start: create process: ");
         let limits = "pids.max, kernel.pid_max, kernel.threads-max or RLIMIT_NPROC";
         assert!(line.contains(&format!("{AGAIN}: no more processes by {limits}; next try in ")), "{line}");
-        assert!(command(sandbox, "0", &["status"]).1.contains("a     running"));
+        let status = || command(sandbox, "0", &["status"]).1;
+        assert!(status().contains("a     running"));
+        sandbox.vassal("c", "command = sleep 1000");
+        until("c is refused, too", || status().matches("(EAGAIN)").count() == 2);
+        assert_eq!(emperor.lines(": cannot start: ").len(), 1);
         limit("--nproc=4096:");
         emperor.wait_running(1, "b");
+        emperor.wait_running(1, "c");
+        emperor.wait_for(": it was the last of up to 2 that could not start");
         emperor.stop();
     });
 }

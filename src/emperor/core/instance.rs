@@ -33,6 +33,8 @@ pub struct Instance {
     pub(super) is_unproven: bool,
     /// Whether its app was ready and fails its check now, and it waits for its turn to be replaced.
     pub(super) is_unready: bool,
+    /// Whether its last start was refused for want of something that all vassals need.
+    pub(super) is_refused: bool,
     /// Its state machine.
     pub(super) machine: Machine,
     /// Whether it was told of that its end, or its reload, takes long.
@@ -60,6 +62,7 @@ impl Instance {
             is_on_trial: false,
             is_unproven: false,
             is_unready: false,
+            is_refused: false,
             machine: Machine::new(backoff),
             is_late: false,
             app: None,

@@ -22,6 +22,7 @@ pub mod names;
 pub mod order;
 pub mod owner;
 pub mod rare;
+pub mod refusals;
 pub mod registry;
 pub mod replicas;
 pub mod rolls;

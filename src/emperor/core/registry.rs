@@ -17,6 +17,7 @@ use super::instance::{Instance, ProcessFacts};
 use super::instance_id::InstanceId;
 use super::machine::{Answer, Input, Output, State};
 use super::names::{Claim, Names, Renamed};
+use super::refusals::Refusals;
 use super::rolls::Rolls;
 use super::sorted_map::SortedMap;
 use super::starts::Starts;
@@ -76,6 +77,8 @@ pub struct Registry {
     /// The instances whose state is [`State::Starting`] or [`State::Reloading`]: they set up, or wait for
     /// their turn.
     starts: Starts,
+    /// The instances that cannot start for want of what all of them need.
+    refusals: Refusals,
     /// The vassals that replace their instances, and those that wait for their turn.
     rolls: Rolls,
     /// The users of whom an instance is gone, so that others may have room.
@@ -104,6 +107,7 @@ impl Registry {
             held_back: Vec::new(),
             renamed: Vec::new(),
             timers: Timers::default(),
+            refusals: Refusals::default(),
             freed: Vec::new(),
             decisions: VecDeque::new(),
             is_ending: false,
@@ -678,6 +682,9 @@ impl Registry {
         // The app of one that reloads is up.
         let is_urgent = is_starting && vassal.is_urgent(instance);
         let Some(instance) = vassal.instance_mut(id.number) else { return };
+        if instance.machine.deadline().is_none() {
+            self.refusals.end(&mut instance.is_refused);
+        }
         let is_stopping = matches!(instance.state(), State::Stopping { .. });
         let is_over = is_stopping || !matches!(output, Output::None | Output::Remind);
         let drops_check = is_over && instance.check.take().is_some();

@@ -199,13 +199,12 @@ impl Spawner {
     /// last descriptors are not for vassals: without any, no client could ask even for the status.
     ///
     /// # Errors
-    /// There is no room. The message says that `operation` cannot be done with `object` because of that.
-    pub fn has_room(&self, operation: &str, object: &str, instances: usize, sockets: u64) -> Result<()> {
+    /// There is no room.
+    pub fn has_room(&self, instances: usize, sockets: u64) -> Result<()> {
         let (limit, most) = Self::room(sockets);
         if instances as u64 > most {
-            let reason =
-                format!("the limit of {limit} open files is reached (setrlimit(2), systemd's LimitNOFILE)");
-            return Err(Error::new(operation, object, reason));
+            let clue = format!("the limit for all vassals is {limit} (setrlimit(2), systemd's LimitNOFILE)");
+            return Err(Error::os("open", "a descriptor", Errno::MFILE).with_clue(Some(clue)));
         }
         Ok(())
     }
@@ -411,11 +410,11 @@ impl Spawner {
             }
             Some(result) => result,
         };
-        let child = child.map_err(|errno| explain(errno, namespaces));
         if let Some((numbers, lent)) = lent {
             numbers.give(lent, child.as_ref().ok().copied());
         }
-        let pid = child.context("create", process)?;
+        let pid = child
+            .map_err(|errno| Error::os("create", process, errno).with_clue(explain(errno, namespaces)))?;
         if let (Some(maps), Some(gate)) = (maps, gate) {
             give(maps, &self.map_trees, gate, pid, cgroup)?;
         }

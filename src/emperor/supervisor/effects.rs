@@ -359,9 +359,8 @@ impl Supervisor {
         let address = self.demand_of(file).cloned();
         let has_none = self.handles.kept(file).is_none_or(|kept| kept.demand().is_none());
         let missing = u64::from(address.is_some() && has_none);
-        let (operation, object) = if starts { ("create", "a process") } else { ("wait for", "a connection") };
         let processes = self.handles.processes() + usize::from(starts);
-        self.spawner.has_room(operation, object, processes, self.handles.sockets() + missing)?;
+        self.spawner.has_room(processes, self.handles.sockets() + missing)?;
         if listens_at(self.handles.kept(file), address.as_ref()) {
             return Ok(true);
         }
@@ -463,7 +462,7 @@ impl Supervisor {
             return InstanceEvent::Checked(Answer::Refused, why);
         }
         let processes = self.handles.processes() + self.checks.count() + 1;
-        let room = self.spawner.has_room("create", "a process", processes, self.handles.sockets());
+        let room = self.spawner.has_room(processes, self.handles.sockets());
         match room.and_then(|()| self.checks.begin(&self.spawner, id, read, &why, now)) {
             Ok(()) => InstanceEvent::CheckBegun(config_check::TIMEOUT),
             Err(error) => InstanceEvent::CheckFailed { error, why },

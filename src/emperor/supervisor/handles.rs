@@ -251,11 +251,11 @@ impl Handles {
     /// EMFILE: its vassal has too many.
     pub(super) fn keep_socket(&mut self, id: &InstanceId, socket: KeptSocket) -> Result<()> {
         let Some(process) = self.process_mut(id) else { return Ok(()) };
-        let (user, name) = (process.user(), socket.id.to_string());
+        let user = process.user();
         if let Some(sockets) = &mut process.sockets {
             sockets.push(socket.id.clone());
         }
-        self.with_kept(&id.file, |kept| kept.keep(socket, user)).context("keep", name)
+        self.with_kept(&id.file, |kept| kept.keep(socket, user)).context("keep", "one more socket")
     }
 
     /// Gives up the kept sockets of a vassal that no instance uses. If there is no instance, the next one may

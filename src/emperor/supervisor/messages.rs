@@ -127,11 +127,11 @@ impl Supervisor {
 
     fn keep_socket(&mut self, of: &InstanceId, id: SocketId, fd: OwnedFd) {
         let (processes, sockets) = (self.handles.processes(), self.handles.sockets() + 1);
-        let room = self.spawner.has_room("keep", &id.to_string(), processes, sockets);
+        let (room, name) = (self.spawner.has_room(processes, sockets), id.to_string());
         if let Err(error) =
             room.and_then(|()| self.handles.keep_socket(of, KeptSocket { id, fd, is_lent: false }))
         {
-            log::line(&self.registry.name_of(of), format_args!("{error}: it is not kept"));
+            log::line(&self.registry.name_of(of), format_args!("{name} is not kept: {error}"));
         }
     }
 }

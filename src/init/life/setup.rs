@@ -57,11 +57,7 @@ fn make_private(jail: &Jail) -> Result<()> {
     ops::make_all_private().map_err(|error| {
         let refusal = refusals.into_iter().find(|errno| errno.raw_os_error() == error.errno());
         match refusal.filter(|_| jail.has_namespace(libc::CLONE_NEWUSER)) {
-            Some(errno) => Error::new(
-                "make private",
-                "all mounts",
-                user_namespace::explain(errno, libc::CLONE_NEWUSER as u64),
-            ),
+            Some(errno) => error.with_clue(user_namespace::explain(errno, libc::CLONE_NEWUSER as u64)),
             None => error,
         }
     })

@@ -37,6 +37,7 @@ impl Registry {
         (instance.process, instance.app, instance.is_late) = (Some(process), None, false);
         instance.is_unproven = is_doubtful && !instance.is_on_trial;
         instance.is_unready = false;
+        let refused_before = self.refusals.end(&mut instance.is_refused);
         instance.machine.step(Input::Spawned, now);
         if matches!(instance.state(), State::Starting { .. }) {
             self.starts.set_up(id, owner, now);
@@ -57,6 +58,10 @@ impl Registry {
         }
         self.set_timer(id, now);
         self.log_of(id, format!("started (pid {pid})"));
+        // One alone has told all of it.
+        if refused_before > 1 {
+            self.log_of(id, format!("it was the last of up to {refused_before} that could not start"));
+        }
         let which = match (is_of_before, is_roll) {
             (true, true) => "of before, as the roll",
             (true, false) => "of before, as the reload",
@@ -98,7 +103,9 @@ impl Registry {
         let Some(instance) = vassal.instance_mut(id.number) else { return };
         let next = instance.what_follows(now);
         instance.ended(error.to_string(), false, (now, self.date));
-        self.log_of(id, format!("{what}{error}{next}"));
+        if self.refusals.add(&mut instance.is_refused, error) {
+            self.log_of(id, format!("{what}{error}{next}"));
+        }
         self.follow(id, output, now);
         self.trial_failed(id, error.to_string(), now);
     }

@@ -3,6 +3,8 @@
 
 use std::ffi::OsStr;
 
+use rustix::io::Errno;
+
 use super::*;
 use crate::emperor::core::file_version::FileId;
 use crate::emperor::core::instance_id::FIRST;
@@ -258,6 +260,53 @@ fn a_removed_file_ends_its_vassal() {
     assert_eq!(story.died("b"), [""; 0]);
     assert_eq!(story.event("b", InstanceEvent::SpawnFailed(failed("it"))), [""; 0]);
     assert!(story.registry.is_empty());
+}
+
+/// With ten thousand vassals, each would be told of again and again.
+#[test]
+fn what_all_vassals_lack_is_told_once_and_again_when_nobody_lacks_it() {
+    let lacks = |errno| InstanceEvent::SpawnFailed(Error::os("create", "process", errno));
+    let why = "cannot start: create process: Resource temporarily unavailable (EAGAIN); next try in";
+    let mut story = Story::with_starts(9);
+    for name in ["a", "b", "c", "d", "e"] {
+        story.event(name, Event::Found { version: None, has_old_address: false, owner: None });
+        story.no_address(name, "");
+    }
+    assert_eq!(story.event("a", lacks(Errno::AGAIN)), [format!("a| {why} 2.0 s")]);
+    for name in ["b", "c", "d"] {
+        assert_eq!(story.event(name, lacks(Errno::AGAIN)), [""; 0]);
+    }
+    // What is another kind of trouble, or one's own, is told as ever.
+    let full = "e| cannot start: create process: Too many open files (EMFILE); next try in 2.0 s";
+    assert_eq!(story.event("e", lacks(Errno::MFILE)), [full]);
+    let status = |story: &Story, name: &str| {
+        let vassal = story.registry.vassal(&file(name)).unwrap();
+        vassal.status(&vassal.instances[0], &file(name), story.now).line()
+    };
+    assert!(status(&story, "c").contains("EAGAIN"), "{}", status(&story, "c"));
+    let spawn = ["a", "b", "c", "d", "e"].map(|name| format!("{name}: Spawn"));
+    let mut again = story.pass(3);
+    again.sort();
+    assert_eq!(again, spawn);
+    for name in ["a", "b", "c"] {
+        assert_eq!(story.event(name, lacks(Errno::AGAIN)), [""; 0]);
+    }
+    let own = InstanceEvent::SpawnFailed(failed("it"));
+    assert_eq!(story.event("d", own), ["d| cannot start: do it: no luck; next try in 4.0 s"]);
+    assert_eq!(story.event("e", lacks(Errno::MFILE)), [""; 0]);
+    // One that starts, one that is stopped, and one whose file is removed.
+    story.pass(5);
+    let started = story.spawned("a");
+    assert_eq!(started, ["a| started (pid 101)", "a: RunCommands"]);
+    assert_eq!(story.order(Order::Stop, "b").1[0], "b| stop by command: stopped");
+    assert_eq!(story.event("c", Event::Removed("file removed"))[0], "c| file removed: forgotten");
+    assert_eq!(story.spawned("e")[1], "e| it was the last of up to 5 that could not start");
+    // From then on it is told anew. One alone has told all of it.
+    story.died("a");
+    story.pass(9);
+    assert_eq!(story.event("a", lacks(Errno::AGAIN)), [format!("a| {why} 16.0 s")]);
+    story.pass(18);
+    assert_eq!(story.spawned("a"), ["a| started (pid 103)", "a: RunCommands"]);
 }
 
 #[test]

@@ -160,6 +160,7 @@ impl Reader<'_> {
             history: self.history(),
             mountpoints: Mountpoints(self.list(Self::mountpoint)),
             machine: self.machine(),
+            is_refused: false,
             is_late: false,
             app: self.maybe(Self::descriptor),
             process: self.maybe(Self::facts),

@@ -163,6 +163,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
                     is_on_trial: index.is_multiple_of(4),
                     is_unproven: index.is_multiple_of(2),
                     is_unready: index.is_multiple_of(3),
+                    is_refused: false,
                     machine,
                     is_late: false,
                     app: Some(5),

@@ -477,7 +477,8 @@ impl Play {
                     return self.readings.push(id.clone());
                 }
                 if !is_lucky {
-                    return self.apply_to(id, InstanceEvent::SpawnFailed(failed("it")));
+                    let error = Error::os("create", "process", Errno::AGAIN);
+                    return self.apply_to(id, InstanceEvent::SpawnFailed(error));
                 }
                 if proven.is_none() {
                     let version = self.version(&id.file);
@@ -510,7 +511,7 @@ impl Play {
 
     /// Whether the facts fit together.
     fn check(&mut self) {
-        let mut lacking = Vec::new();
+        let (mut lacking, mut refused) = (Vec::new(), 0);
         for (path, vassal) in self.story.registry.vassals() {
             for instance in vassal.instances() {
                 let id = InstanceId::new(path, instance.number());
@@ -528,6 +529,8 @@ impl Play {
                 if lacks {
                     lacking.push(id);
                 }
+                assert!(!instance.is_refused || lacks || matches!(state, State::Backoff { .. }), "{state:?}");
+                refused += u64::from(instance.is_refused);
                 if let (Some(process), Some(facts)) = (process, instance.process()) {
                     check_process(process, facts);
                     let is_known = vassal.owner.is_none_or(|uid| uid == facts.owner.uid)
@@ -552,6 +555,7 @@ impl Play {
             let has_name = registry.names.get(file.path.name()).is_some();
             assert!(waits || has_name, "{} is forgotten", file.path.display());
         }
+        assert_eq!(self.story.registry.refusals.count, refused, "the next refusal would never be told");
         for Renamed { from, to, parked, .. } in &self.story.registry.renamed {
             let waits_for = if parked.is_some() { to } else { from };
             assert!(self.story.registry.vassal(waits_for).is_some(), "a new name waits for ever");
