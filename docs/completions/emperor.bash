@@ -49,6 +49,9 @@ _emperor() {
         if [[ $word == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
         elif [[ $names == true ]]; then
+            # A name with a blank is typed with a backslash or a quote.
+            word=${word//\\/}
+            word=${word#[\'\"]}
             while read -r name; do
                 [[ $name == "$word"* ]] && COMPREPLY+=("$name")
             done < <("${COMP_WORDS[0]}" "${control[@]}" status 2>/dev/null |

@@ -424,6 +424,9 @@ OF_COMMANDS
         if [[ $word == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
         elif [[ $names == true ]]; then
+            # A name with a blank is typed with a backslash or a quote.
+            word=${word//\\/}
+            word=${word#[\'\"]}
             while read -r name; do
                 [[ $name == "$word"* ]] && COMPREPLY+=("$name")
             done < <("${COMP_WORDS[0]}" "${control[@]}" status 2>/dev/null |
@@ -699,6 +702,8 @@ fn bash_completes_commands_vassals_and_values() {
         (&["emperor", "sta"][..], "status|start"),
         (&["emperor", "--control", "/c", "reload", ""], "app1|b/app2|c|my app"),
         (&["emperor", "--control", "/c", "stop", "my"], "my app"),
+        (&["emperor", "--control", "/c", "stop", "my\\ a"], "my app"),
+        (&["emperor", "--control", "/c", "stop", "\"my a"], "my app"),
         (&["emperor", "reload", "--control", "/c", "b"], "b/app2"),
         (&["emperor", "status", "--state", "=", "ru"], "running"),
         (&["emperor", "status", "--state", "idle,st"], "idle,starting|idle,stopping|idle,stopped"),
