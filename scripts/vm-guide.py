@@ -22,6 +22,7 @@ EMPEROR_INI = "/etc/uwsgi/emperor.ini"
 VASSALS = "/etc/uwsgi/vassals"
 DROP_IN = "/etc/systemd/system/emperor.service.d/guide.conf"
 CGROUPS = "/sys/fs/cgroup"
+METRICS = "127.0.0.1:9191"
 OWN_CGROUP = f"{CGROUPS}/system.slice/emperor.service"
 # What a probe may take (mountpoint-check-timeout), and more.
 FROZEN_S = 8
@@ -258,8 +259,23 @@ def out_of_memory():
     until("the kill is told", lambda: told("that the kernel has killed: 1; the app goes on") > 0)
     until("it goes on", lambda: state("worker") == "running")
     remove_vassal("worker")
+    # All of the cgroup at once, PID 1 with it.
+    add_vassal("group",
+               f"memory-max = 40M\ncgroup-opt = memory.oom.group=1\ncommand = perl -e 'my @x; {eats}'")
+    until("the end is told", lambda: told("emperor: group: vassal-init killed by SIGKILL: out of memory") > 0)
+    expect(metric('emperor_ends_total{reason="out-of-memory"}') >= 2, "it is not counted")
+    remove_vassal("group")
     expect_property("ActiveState", "active")
     expect_same_emperor(pid)
+
+
+@check("the metrics have the memory and the processor time of a vassal's cgroup")
+def usage():
+    add_vassal("fits", "command = perl -e 'my $x = q(x) x 24_000_000; 1 while times < 0.2; sleep 1000'")
+    until("it has used that", lambda: metric('vassal_cpu_seconds_total{vassal="fits"}') > 0.2)
+    memory = metric('vassal_memory_bytes{vassal="fits"}')
+    expect(24e6 < memory < 100e6, f"it has {memory:.0f} bytes")
+    remove_vassal("fits")
 
 
 @check("cpu-max")
@@ -369,7 +385,8 @@ def configure(cgroup, *unit):
     expect("cpu " not in before, f"the outermost cgroup has: {before}")
     # docs/guide.md names the unit's own.
     limits = block(GUIDE, f"emperor-cgroup = {OWN_CGROUP}/vassals\n").replace(f"{OWN_CGROUP}/vassals", cgroup)
-    write(EMPEROR_INI, f"[uwsgi]\nemperor = {VASSALS}\nemperor-use-clone = fs,pid\n{limits}")
+    metrics = f"metrics = {METRICS}\n"
+    write(EMPEROR_INI, f"[uwsgi]\nemperor = {VASSALS}\nemperor-use-clone = fs,pid\n{metrics}{limits}")
     run("systemctl start emperor")
     until("hello runs", lambda: state("hello") == "running")
 
@@ -400,6 +417,12 @@ def remove_vassal(name):
 
 def used_s(name):
     return int(read(f"{OWN_CGROUP}/vassals/v-{name}/cpu.stat").split()[1]) / 1e6
+
+
+def metric(sample):
+    """The value of a metric by now; 0 if there is none."""
+    lines = run(f"curl -s -m 10 http://{METRICS}/metrics").splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{sample} "))
 
 
 def has_page():
