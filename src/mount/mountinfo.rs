@@ -65,6 +65,12 @@ impl Mount {
         self.is_fuse() || OF_MACHINES.contains(&&*self.fs_type)
     }
 
+    /// Whether it is served, or what is yet to be mounted there may be. Where systemd runs, an autofs for
+    /// `binfmt_misc` is always below `/proc`.
+    pub fn may_wait(&self) -> bool {
+        self.is_served() || self.fs_type == "autofs" && !self.mount_point.starts_with("/proc")
+    }
+
     /// Whether it is known that this kernel serves it alone, from memory or from a block device: neither
     /// another machine nor a process can keep it from answering.
     pub fn is_local(&self) -> bool {

@@ -846,7 +846,7 @@ while True:
 "#;
 
 #[test]
-fn an_include_that_is_yet_to_be_mounted_refuses_the_reload_and_the_app_goes_on() {
+fn what_is_yet_to_be_mounted_refuses_the_reload_and_the_app_goes_on() {
     sandboxed(|sandbox| {
         if sandbox.needs_root("autofs") {
             return;
@@ -855,8 +855,11 @@ fn an_include_that_is_yet_to_be_mounted_refuses_the_reload_and_the_app_goes_on()
         let mut automounter = Command::new("python3").args(["-c", AUTOMOUNTER]).spawn().unwrap();
         until("it is mounted", || cow::mounts().contains(" /run/auto "));
         sandbox.vassal("app", STEADY);
+        sandbox.vassal("other", STEADY);
         let emperor = sandbox.emperor(&[]);
-        let init = emperor.wait_running(1, "app");
+        let inits = ["app", "other"].map(|name| emperor.wait_running(1, name));
+        sandbox.vassal("other", "command = /run/auto/nfs/program");
+        emperor.wait_for("find /run/auto/nfs/program: not done after 2.0 s: do their filesystems answer?");
         sandbox.vassal("app", &format!("include = /run/auto/nfs/more.ini\n{STEADY}"));
         let line = emperor.wait_for("emperor: app: reload refused: reading the new file takes too long: ");
         assert!(
@@ -864,7 +867,8 @@ fn an_include_that_is_yet_to_be_mounted_refuses_the_reload_and_the_app_goes_on()
             "{line}"
         );
         assert!(line.ends_with("; the app goes on as it was"), "{line}");
-        assert!(process::read(init).is_some());
+        assert!(inits.into_iter().all(|init| process::read(init).is_some()));
+        assert_eq!(emperor.lines("vassal-init[other]: app started: ").len(), 1);
         end(emperor);
         automounter.kill().unwrap();
         automounter.wait().unwrap();

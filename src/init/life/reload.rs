@@ -194,7 +194,7 @@ fn missing(vassal: &Vassal, plan: &VassalPlan) -> Option<String> {
 /// be stopped, and the new one not be started. A child looks at them as the app would.
 fn hangs(vassal: &mut Vassal, plan: &VassalPlan) -> Option<String> {
     let Vassal { events, jail, .. } = vassal;
-    if jail.procfs.mounts().is_ok_and(|mounts| !mounts.iter().any(Mount::is_served)) {
+    if jail.procfs.mounts().is_ok_and(|mounts| !mounts.iter().any(Mount::may_wait)) {
         return None;
     }
     let mut workdir = jail.jail_workdir.clone();

@@ -114,13 +114,14 @@ impl<'a> Careful<'a> {
 }
 
 /// Whether a look at a path may end in a filesystem that others serve, or have yet to mount (autofs). A
-/// symbolic link counts as yes where there is one of the former, because it may lead there.
+/// symbolic link counts as yes, because it may lead there.
 fn may_hang(mounts: &[Mount], path: &Path) -> bool {
-    let waits = |mount: &Mount| mount.is_served() || mount.fs_type == "autofs";
+    if !mounts.iter().any(Mount::may_wait) {
+        return false;
+    }
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    path.ancestors().any(|path| mountinfo::topmost(mounts, path).is_some_and(waits))
-        || mounts.iter().any(Mount::is_served)
-            && openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).err() == Some(Errno::LOOP)
+    path.ancestors().any(|path| mountinfo::topmost(mounts, path).is_some_and(Mount::may_wait))
+        || openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).err() == Some(Errno::LOOP)
 }
 
 impl World for Careful<'_> {
@@ -186,17 +187,18 @@ mod tests {
 
     #[test]
     fn what_others_serve_is_not_looked_at_nor_a_link_that_may_lead_there() {
-        for (fs_type, path, may) in [
-            ("nfs4", "/far/file", true),
-            ("autofs", "/far/file", true),
-            ("fuse.sshfs", "/far", true),
-            ("ext4", "/far/file", false),
-            ("nfs4", "/proc/self/status", true),
-            ("nfs4", "/proc/version", false),
+        for (fs_type, at, path, may) in [
+            ("nfs4", "/far", "/far/file", true),
+            ("autofs", "/far", "/far/file", true),
+            ("fuse.sshfs", "/far", "/far", true),
+            ("ext4", "/far", "/far/file", false),
+            ("nfs4", "/far", "/proc/self/status", true),
+            ("autofs", "/far", "/proc/self/status", true),
+            ("nfs4", "/far", "/proc/version", false),
             // Where systemd runs there always is one.
-            ("autofs", "/proc/self/status", false),
+            ("autofs", "/proc/sys/fs/binfmt_misc", "/proc/self/status", false),
         ] {
-            let text = format!("1 0 0:1 / / rw - ext4 a rw\n2 1 0:2 / /far rw - {fs_type} a rw\n");
+            let text = format!("1 0 0:1 / / rw - ext4 a rw\n2 1 0:2 / {at} rw - {fs_type} a rw\n");
             let mounts = mountinfo::parse(text.as_bytes());
             assert_eq!(may_hang(&mounts, Path::new(path)), may, "{fs_type} {path}");
         }
