@@ -20,7 +20,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     subject: String,
     cause: Cause,
-    clue: Option<String>,
+    clue: Option<Box<str>>,
 }
 
 /// Why an operation failed.
@@ -59,8 +59,8 @@ impl Error {
         let mut bytes = self.errno().to_le_bytes().to_vec();
         bytes.extend(self.0.subject.as_bytes());
         let text = match &self.0.cause {
-            Cause::Because(reason) => Some(&**reason),
-            Cause::Os(_) => self.0.clue.as_deref(),
+            Cause::Because(reason) => Some(reason),
+            Cause::Os(_) => self.0.clue.as_ref(),
         };
         if let Some(text) = text {
             bytes.push(0);
@@ -72,7 +72,7 @@ impl Error {
     /// Adds what is known about the refusal of the kernel: who has the address, which directory is closed.
     #[must_use]
     pub fn with_clue(mut self, clue: Option<String>) -> Self {
-        self.0.clue = clue;
+        self.0.clue = clue.map(Into::into);
         self
     }
 
