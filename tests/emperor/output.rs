@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::common::{Sandbox, eventually, process, run, sandboxed, until};
 use crate::upgrade::{installed, replace, start};
@@ -149,7 +150,7 @@ fn root_writes_for_a_tenant_in_log_dir_and_nowhere_else() {
         let roots: Vec<_> = relays.iter().filter(|relay| relay.uid == 0).collect();
         assert_eq!(roots.len(), 1, "{relays:?}");
         let enter = format!("cat /proc/{pid}/environ || kill -9 {pid}", pid = roots[0].pid);
-        let outcome = std::process::Command::new("setpriv")
+        let outcome = Command::new("setpriv")
             .args(["--reuid=4242", "--regid=4242", "--clear-groups", "sh", "-c", &enter])
             .output()
             .unwrap();
@@ -210,6 +211,55 @@ fn who_has_no_log_is_in_the_journal_where_the_emperor_is_or_in_its_file() {
         let emperor = sandbox.emperor(&["--logto", "/run/scratch/its.log"]);
         is_said("/run/scratch/its.log");
         emperor.stop();
+    });
+}
+
+#[test]
+fn no_tenant_shuts_the_journal_of_the_unit_for_the_others() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("tenants") {
+            return;
+        }
+        let tenants = |name: &str, owner: u32, lines: &str| {
+            // Of nobody's but the tenant's from the first.
+            run("install", &["-d", "/etc/uwsgi/vassals"]);
+            let draft = sandbox.file(name, &format!("[uwsgi]\n{lines}\n"));
+            chown(&draft, Some(owner), Some(owner)).unwrap();
+            run("mv", &[draft.to_str().unwrap(), &format!("/etc/uwsgi/vassals/{name}.ini")]);
+        };
+        run("install", &["-d", "-o", "4242", "/run/scratch/home"]);
+        let shut = "import os, socket, sys\n\
+                    for number in 0, 1, 2:\n  try: socket.socket(fileno=os.dup(number)).shutdown(2)\n  \
+                    except OSError: pass\nopen('/run/scratch/home/' + sys.argv[1], 'w')\n";
+        sandbox.file("shut.py", shut);
+        tenants("alice", 4243, "command = sh -c 'while :; do echo of alice; sleep 0.1; done'");
+        // As systemd starts a unit.
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let journal = sandbox.path("journal");
+        let mut reader = Command::new("cat");
+        reader.stdin(OwnedFd::from(ours)).stdout(fs::File::create(&journal).unwrap());
+        let mut reading = reader.spawn().unwrap();
+        drop(reader);
+        let mut unit = sandbox.program("emperor");
+        unit.args(["--emperor", "/etc/uwsgi/vassals", "--emperor-tyrant"]);
+        unit.stdout(OwnedFd::from(theirs.try_clone().unwrap())).stderr(OwnedFd::from(theirs));
+        let mut emperor = unit.spawn().unwrap();
+        drop(unit);
+        let lines = || text(&journal).matches("of alice\n").count();
+        until("the app's lines", || lines() > 0);
+        let shut = "/usr/bin/python3 /run/scratch/shut.py";
+        let inherit = "standard-output = inherit\nstandard-error = inherit";
+        tenants("eve", 4242, &format!("{inherit}\nexec-as-user = {shut} hook\ncommand = {shut} app"));
+        for who in ["hook", "app"] {
+            until(who, || sandbox.path("home").join(who).exists());
+        }
+        let before = lines();
+        until("lines after that", || lines() > before + 2);
+        assert!(status(sandbox, "alice").contains(r#""restarts":0,"#), "{}", status(sandbox, "alice"));
+        process::signal(emperor.id() as i32, Signal::TERM);
+        emperor.wait().unwrap();
+        reading.wait().unwrap();
+        assert!(text(&journal).contains("emperor: alice: stopped"), "{}", text(&journal));
     });
 }
 

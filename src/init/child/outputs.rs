@@ -15,6 +15,8 @@ pub struct Outputs {
     pub out: Stream,
     /// Standard error; `None` for the same as standard output.
     pub err: Option<Stream>,
+    /// What takes the place of PID 1's.
+    pub guard: Option<Stream>,
 }
 
 /// One of them.
@@ -36,7 +38,12 @@ pub enum Stream {
 impl Outputs {
     /// Whether both are those of PID 1.
     pub fn are_inherited(&self) -> bool {
-        self.out.fd().is_none() && self.errors().fd().is_none()
+        self.fd(&self.out).is_none() && self.fd(self.errors()).is_none()
+    }
+
+    /// What a child gets; `None` for what PID 1 has.
+    fn fd<'a>(&'a self, stream: &'a Stream) -> Option<&'a OwnedFd> {
+        stream.fd().or_else(|| self.guard.as_ref()?.fd())
     }
 
     /// In a child: makes them its own.
@@ -47,7 +54,7 @@ impl Outputs {
         // Those of PID 1 are where they are. One of them may be for the other number, too.
         let err = self.err.as_ref().unwrap_or(&self.out);
         for (stream, number) in [(&self.out, 1), (err, 2)] {
-            if let Some(fd) = stream.fd() {
+            if let Some(fd) = self.fd(stream) {
                 fd::place(fd, number)?;
             }
         }
@@ -56,7 +63,10 @@ impl Outputs {
 
     /// The relays, which are no processes of the app's.
     pub fn relays(&self) -> impl Iterator<Item = &Relay> {
-        [Some(&self.out), self.err.as_ref()].into_iter().flatten().filter_map(Stream::relay)
+        [Some(&self.out), self.err.as_ref(), self.guard.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter_map(Stream::relay)
     }
 
     /// The processes of the relays.

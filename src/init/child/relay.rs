@@ -64,7 +64,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts a relay to a file; returns it with the end of the pipe to write to.
+    /// Starts a relay to a file, or to standard error if the path is empty. Returns it with the end of the
+    /// pipe to write to.
     ///
     /// # Errors
     /// No pipe, socket or process can be created.
@@ -198,8 +199,11 @@ fn serve(path: &Path, from: OwnedFd, link: OwnedFd) {
     let is_local =
         |directory: &OwnedFd| ops::mount_of(directory.as_fd()).is_some_and(|mount| mount.is_local());
     if entry.as_ref().map_or(true, |(directory, _)| is_local(directory)) {
-        if let Some(file) = open(path, entry, &link) {
-            copy(&from, &mut Some(link), Some(file));
+        let is_stream = path.as_os_str().is_empty();
+        let file = if is_stream { None } else { open(path, entry, &link) };
+        if is_stream || file.is_some() {
+            give_up_rights();
+            copy(&from, &mut Some(link), file);
         }
         return;
     }

@@ -77,6 +77,7 @@ fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), Ended> {
     let oom_score = may_be_wanted.then(|| open(OOM_SCORE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()));
     if let Some(owner) = vassal.jail.owner {
         // What the emperor's file says is opened as root.
+        outputs::guard(&mut vassal.jail);
         open_outputs(vassal)?;
         run_phase(vassal, Phase::AsVassal)?;
         owner::become_owner(&mut vassal.events, &mut vassal.jail, &mut vassal.source, owner)?;

@@ -6,11 +6,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open as open_file};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fcntl_getfl, fcntl_setfl, fstat, open as open_file};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown, socket_with,
 };
+use rustix::stdio::stderr;
 
 use crate::config::plan::{Located, Output, VassalPlan};
 use crate::error::{Context, Error, Result};
@@ -50,6 +51,18 @@ pub fn open(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan) -> Resul
         events.send(&FromVassal::Output(places));
     }
     Ok(())
+}
+
+/// Has a relay copy what an owner's commands and app write to the stream of PID 1, if that is a socket: who
+/// has one can shut it down (shutdown(2)), for all other vassals as well. The owner is to have no power over
+/// the relay, so this is done as root. Without room for a process nothing else can start either.
+pub fn guard(jail: &mut Jail) {
+    let is_socket = |it: Stat| FileType::from_raw_mode(it.st_mode) == FileType::Socket;
+    if fstat(stderr()).is_ok_and(is_socket)
+        && let Ok((relay, pipe)) = Relay::start(Path::new(""))
+    {
+        jail.given.outputs.guard = Some(Stream::File(pipe, relay));
+    }
 }
 
 /// Opens a place for output. If it cannot be had, that of PID 1 takes its place.
