@@ -25,6 +25,9 @@ use crate::sys::exec::Strings;
 use crate::sys::start::this_program;
 use crate::world::NoCommands;
 
+/// How many vassals' files one process checks: their paths have room in its arguments (execve(2)).
+const FILES_MAX: usize = 400;
+
 /// Checks an emperor's file and the vassals that it names, or those of a directory.
 pub fn check(mut of: ToCheck, findings: &mut Findings) {
     const WORLD: NoCommands<'_> = NoCommands::LeftOpen;
@@ -44,10 +47,11 @@ pub fn check(mut of: ToCheck, findings: &mut Findings) {
 
 /// Has vassal-init check the files of the vassals.
 fn check_vassals(plan: &EmperorPlan, findings: &mut Findings) -> Result<()> {
-    let files = vassals(plan, findings);
-    if files.is_empty() {
-        return Ok(());
-    }
+    vassals(plan, findings).chunks(FILES_MAX).try_for_each(|files| check_some(plan, files, findings))
+}
+
+/// Has one process check so many.
+fn check_some(plan: &EmperorPlan, files: &[PathBuf], findings: &mut Findings) -> Result<()> {
     let program = match &plan.vassals.program {
         Some(program) => program.value.clone(),
         None => this_program()?.with_file_name("vassal-init"),
@@ -61,7 +65,7 @@ fn check_vassals(plan: &EmperorPlan, findings: &mut Findings) -> Result<()> {
     let mut words = vec![program.clone().into_os_string(), "--check".into()];
     words.extend(findings.json.is_some().then(|| "--json".into()));
     words.extend(plan.vassals.before.iter().map(option));
-    words.extend(files.into_iter().map(PathBuf::into_os_string));
+    words.extend(files.iter().map(|file| file.clone().into_os_string()));
     words.extend(plan.vassals.behind.iter().map(option));
     let words: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
     let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;

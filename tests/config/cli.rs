@@ -298,6 +298,34 @@ fn vassals_are_checked_as_their_emperor_reads_them() {
 }
 
 #[test]
+fn more_vassals_are_checked_than_one_process_takes_paths_of() {
+    sandboxed(|sandbox| {
+        let directory = sandbox.path("vassals");
+        fs::create_dir(&directory).unwrap();
+        let good = "[uwsgi]\nuid = user001\ncommand = true\n";
+        for number in 0..1100 {
+            fs::write(directory.join(format!("{number:0240}.ini")), good).unwrap();
+        }
+        let check = |options: &str| {
+            let emperor = sandbox.program("emperor");
+            let emperor = emperor.get_program().to_str().unwrap();
+            // A quarter of that is for arguments.
+            let command = format!("ulimit -s 1024; {emperor} --check {options} {}", directory.display());
+            call_in(&directory, Command::new("sh").args(["-c", &command]))
+        };
+        assert_eq!(check(""), (0, String::new(), String::new()));
+        for name in ["0.ini", "9.ini"] {
+            fs::write(directory.join(name), format!("{good}umask = 99\n")).unwrap();
+        }
+        let (status, _, err) = check("");
+        assert!(status == 78 && err.matches("'99' is not an octal mode").count() == 2, "{err}");
+        let (status, out, _) = check("--json");
+        assert_eq!((status, out.matches("'99' is not an octal mode").count()), (78, 2), "{out}");
+        assert!(out.starts_with("[{") && out.contains("},{") && out.ends_with("}]\n"), "{out}");
+    });
+}
+
+#[test]
 fn a_warning_alone_is_no_failure() {
     sandboxed(|sandbox| {
         let file = sandbox.ini("vassal", "command = true\nmountpoint-chek = /app");
