@@ -298,6 +298,22 @@ fn vassals_are_checked_as_their_emperor_reads_them() {
 }
 
 #[test]
+fn no_tenants_app_counts_as_roots() {
+    sandboxed(|sandbox| {
+        let directory = sandbox.path("vassals");
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("a.ini"), "[uwsgi]\ncommand = true\n").unwrap();
+        for (tyrant, is_told) in [("false", true), ("true", false)] {
+            let lines = format!("emperor = {}\nemperor-tyrant = {tyrant}", directory.display());
+            let emperor = sandbox.ini("emperor", &lines);
+            let (status, _, err) = call(sandbox, "emperor", &["--check", emperor.to_str().unwrap()]);
+            assert_eq!((status, err.contains("the app runs as root")), (0, is_told), "{err}");
+            assert_eq!(err.is_empty(), !is_told, "{err}");
+        }
+    });
+}
+
+#[test]
 fn more_vassals_are_checked_than_one_process_takes_paths_of() {
     sandboxed(|sandbox| {
         let directory = sandbox.path("vassals");
