@@ -38,12 +38,7 @@ pub enum Stream {
 impl Outputs {
     /// Whether both are those of PID 1.
     pub fn are_inherited(&self) -> bool {
-        self.fd(&self.out).is_none() && self.fd(self.errors()).is_none()
-    }
-
-    /// What a child gets; `None` for what PID 1 has.
-    fn fd<'a>(&'a self, stream: &'a Stream) -> Option<&'a OwnedFd> {
-        stream.fd().or_else(|| self.guard.as_ref()?.fd())
+        self.guard.is_none() && self.out.fd().is_none() && self.errors().fd().is_none()
     }
 
     /// In a child: makes them its own.
@@ -52,9 +47,9 @@ impl Outputs {
     /// As dup2(2).
     pub fn take(&self) -> Result<()> {
         // Those of PID 1 are where they are. One of them may be for the other number, too.
-        let err = self.err.as_ref().unwrap_or(&self.out);
+        let (err, guard) = (self.errors(), self.guard.as_ref().and_then(Stream::fd));
         for (stream, number) in [(&self.out, 1), (err, 2)] {
-            if let Some(fd) = self.fd(stream) {
+            if let Some(fd) = stream.fd().or(guard) {
                 fd::place(fd, number)?;
             }
         }

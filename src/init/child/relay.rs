@@ -70,14 +70,16 @@ impl Relay {
     /// # Errors
     /// No pipe, socket or process can be created.
     pub fn start(path: &Path) -> Result<(Self, OwnedFd)> {
-        let what = "the relay of the output";
+        Self::try_start(path).context("start", "the relay of the output")
+    }
+
+    fn try_start(path: &Path) -> rustix::io::Result<(Self, OwnedFd)> {
         let (link, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .context("create a link to", what)?;
-        let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("create a pipe for", what)?;
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (from, to) = pipe_with(PipeFlags::CLOEXEC)?;
         // The app's user may open /dev/stderr by name.
         let _ = fchmod(&to, Mode::from_raw_mode(0o622));
-        match clone3_unheard().context("start", what)? {
+        match clone3_unheard()? {
             Side::Parent(child) => Ok((Self { child, link, path: path.to_owned() }, to)),
             Side::Child => {
                 serve(path, from, theirs);
