@@ -407,20 +407,6 @@ fn push_cut(out: &mut String, line: &str, columns: usize) {
     out.push('…');
 }
 
-/// A text without lines of more than so many columns.
-pub(super) fn fitted(text: &str, columns: usize) -> String {
-    let mut fitted = String::new();
-    for line in text.lines() {
-        if columns_of(line) > columns {
-            push_wrapped(&mut fitted, line, columns);
-        } else {
-            fitted.push_str(line);
-            fitted.push('\n');
-        }
-    }
-    fitted
-}
-
 /// Appends a text in lines of so many columns, each with [`INDENT`] in front.
 fn push_wrapped(out: &mut String, text: &str, columns: usize) {
     let mut rest = text;
@@ -633,14 +619,6 @@ mod tests {
         assert_eq!(table(&[up.clone(), down.clone()], true, columns), wide);
         assert_ne!(table(&[up, down.clone()], true, columns - 1), wide);
         assert!(table(&[down], true, 1).contains("\n    n\n    o\n"));
-    }
-
-    #[test]
-    fn what_is_too_wide_for_a_screen_goes_on_below() {
-        let text = "a  b…\n\n字字 字字\n";
-        assert_eq!(fitted(text, 9), text);
-        assert_eq!(fitted(text, 8), "a  b…\n\n    字字\n    字字\n");
-        assert_eq!(fitted("\u{301}", 0), "\u{301}\n");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::termios::tcgetwinsize;
 
-use super::render::{INDENT, fitted};
+use super::render::INDENT;
 use crate::error::Error;
 use crate::running_time;
 use crate::sys::fd::write_all;
@@ -54,9 +54,7 @@ fn draw(
     ask: &mut dyn FnMut() -> String,
 ) -> rustix::io::Result<i32> {
     loop {
-        let (rows, columns) = size(out).unwrap_or(usual);
-        // A line that the terminal would wrap takes rows that nobody has counted.
-        write_all(out, screen(&fitted(&ask(), columns), rows).as_bytes())?;
+        write_all(out, screen(&ask(), size(out).unwrap_or(usual)).as_bytes())?;
         let until = running_time::now() + INTERVAL;
         let _ = running_time::poll(&mut [PollFd::new(signals, PollFlags::IN)], Some(until));
         while let Some(signal) = signals.next() {
@@ -74,11 +72,15 @@ fn draw(
     }
 }
 
-/// The text for a screen with so many rows. What is behind an empty line is shown in any case, and how many
-/// vassals there was no room for.
-fn screen(text: &str, rows: usize) -> String {
+/// The text for a screen with so many rows and columns. What is behind an empty line is shown in any case,
+/// and how many vassals there was no room for.
+fn screen(text: &str, (rows, columns): (usize, usize)) -> String {
     let lines: Vec<_> = text.lines().collect();
     let footer = lines.len() - lines.iter().rposition(|line| line.is_empty()).unwrap_or(lines.len());
+    // The terminal wraps what is too long behind the table, which is cut off.
+    let behind = lines.iter().rev().take(footer);
+    let wrapped: usize = behind.map(|line| line.len().saturating_sub(1) / columns.max(1)).sum();
+    let rows = rows.saturating_sub(wrapped);
     let head = rows.saturating_sub(footer).min(lines.len() - footer);
     let (table, behind) = lines.split_at_checked(lines.len() - footer).unwrap_or_default();
     let is_cut = head > 0 && head < table.len();
@@ -103,14 +105,20 @@ mod tests {
     fn what_does_not_fit_is_left_out_above_the_summary() {
         let whole = "\x1b[HNAME\x1b[K\r\na\x1b[K\r\n    why\x1b[K\r\nb\x1b[K\r\n\x1b[K\r\nsum\x1b[K\x1b[J";
         let table = "NAME\na\n    why\nb\n\nsum\n";
-        assert_eq!(screen(table, 6), whole);
+        assert_eq!(screen(table, (6, 80)), whole);
         assert_eq!(
-            screen(table, 5),
+            screen(table, (5, 80)),
             "\x1b[HNAME\x1b[K\r\na\x1b[K\r\n… 1 more\x1b[K\r\n\x1b[K\r\nsum\x1b[K\x1b[J"
         );
-        assert_eq!(screen(table, 3), "\x1b[H… 2 more\x1b[K\r\n\x1b[K\r\nsum\x1b[K\x1b[J");
-        assert_eq!(screen("a\nb\n", 1), "\x1b[H… 1 more\x1b[K\x1b[J");
-        assert_eq!(screen("", 3), "\x1b[H\x1b[J");
-        assert_eq!(screen("a\n\nb\n", 1), "\x1b[H\x1b[K\x1b[J");
+        assert_eq!(screen(table, (3, 80)), "\x1b[H… 2 more\x1b[K\r\n\x1b[K\r\nsum\x1b[K\x1b[J");
+        assert_eq!(screen("a\nb\n", (1, 80)), "\x1b[H… 1 more\x1b[K\x1b[J");
+        // A line that the terminal wraps takes two rows.
+        assert_eq!(
+            screen("long…\nb\n\nlonger\n", (4, 5)),
+            "\x1b[H… 1 more\x1b[K\r\n\x1b[K\r\nlonger\x1b[K\x1b[J"
+        );
+        assert_eq!(screen("long…\n\nb\n", (3, 5)), "\x1b[Hlong…\x1b[K\r\n\x1b[K\r\nb\x1b[K\x1b[J");
+        assert_eq!(screen("", (3, 80)), "\x1b[H\x1b[J");
+        assert_eq!(screen("a\n\nb\n", (1, 80)), "\x1b[H\x1b[K\x1b[J");
     }
 }
