@@ -83,7 +83,7 @@ static METRICS: [Metric; 20] = [
     metric(
         "emperor_instances_max",
         "gauge",
-        "How many instances its limits allow.",
+        "How many there may be.",
         Source::Emperor(|seen| Value::Number(seen.instances.1)),
     ),
     metric(
@@ -102,7 +102,7 @@ static METRICS: [Metric; 20] = [
     metric(
         "emperor_recovery_seconds",
         "histogram",
-        "From the end of an app that nobody asked for until one runs again, or is ready.",
+        "From the end of an app until one runs again, or is ready.",
         Source::Recoveries,
     ),
     metric(
@@ -115,7 +115,7 @@ static METRICS: [Metric; 20] = [
     metric(
         "vassal_ready",
         "gauge",
-        "Whether the app is ready, where it or a check says so.",
+        "Whether the app is ready.",
         Source::Vassal(|vassal, _| {
             Some(Value::Number(vassal.app.ready.is_some().into())).filter(|_| vassal.app.announces)
         }),
@@ -141,31 +141,31 @@ static METRICS: [Metric; 20] = [
     metric(
         "vassal_reload_refused",
         "gauge",
-        "Whether the app goes on with an older file, as the new one was refused.",
+        "Whether an older file counts, as the new one was refused.",
         Source::Vassal(|vassal, _| Some(Value::Number(vassal.refused.is_some().into()))),
     ),
     metric(
         "vassal_memory_bytes",
         "gauge",
-        "Memory of the vassal's cgroup.",
+        "Memory of its cgroup.",
         Source::Vassal(|_, usage| usage.memory.map(Value::Number)),
     ),
     metric(
         "vassal_cpu_seconds_total",
         "counter",
-        "Processor time of the vassal's cgroup.",
+        "Processor time of its cgroup.",
         Source::Vassal(|_, usage| usage.cpu.map(Value::Seconds)),
     ),
     metric(
         "vassal_processes",
         "gauge",
-        "Processes in the vassal's cgroup.",
+        "Processes in its cgroup.",
         Source::Vassal(|_, usage| usage.processes.map(Value::Number)),
     ),
     metric(
         "vassal_mount_up",
         "gauge",
-        "Whether the checked mount answers.",
+        "Whether it answers.",
         Source::Mountpoint(|report, _| Some(Value::Number((report.state == MountState::Up).into()))),
     ),
     metric(
@@ -177,7 +177,7 @@ static METRICS: [Metric; 20] = [
     metric(
         "vassal_mount_losses_total",
         "counter",
-        "How often the checked mount was lost.",
+        "How often it was lost.",
         Source::Mountpoint(|_, lost| Some(Value::Number(lost))),
     ),
 ];

@@ -330,15 +330,17 @@ fn last(vassal: &Status<'_>) -> String {
     let says = vassal.app.status.filter(|_| is_told);
     let awaited = awaited.filter(|_| vassal.state == "starting" && says.is_none());
     let is_apps = ended.is_some_and(|ended| ended.starts_with("app "));
-    let fails = is_apps && matches!(vassal.problem, Some(NOT_UP | FLAPPING));
-    let warning = Some(&*vassal.history.warnings).filter(|text| fails && !text.is_empty());
+    let aside = match vassal.problem {
+        Some(NO_LOG) => &*vassal.history.output,
+        Some(NOT_UP | FLAPPING) if is_apps => &*vassal.history.warnings,
+        _ => "",
+    };
     let parts = [
         ("", Some(AWAITS_TURN).filter(|_| vassal.awaits_turn)),
         ("", says),
         ("awaits mountpoint ", awaited.as_deref()),
         ("", ended),
-        ("", warning.filter(|text| !text.contains(AS_ROOT))),
-        ("", Some(&*vassal.history.output).filter(|_| vassal.problem == Some(NO_LOG))),
+        ("", Some(aside).filter(|text| !text.is_empty() && !text.contains(AS_ROOT))),
         ("", refused.as_deref()),
         ("next start: ", vassal.next_start()),
         ("mountpoint ", losses.as_deref()),
