@@ -62,14 +62,19 @@ fn check_some(plan: &EmperorPlan, files: &[PathBuf], findings: &mut Findings) ->
         word.push(value);
         word
     };
-    let mut words = vec![program.clone().into_os_string(), "--check".into()];
-    words.extend(findings.json.is_some().then(|| "--json".into()));
-    // Who the owners of the files are is of no interest here: none is root.
-    words.extend(plan.tyrant.is_some().then(|| "--uid=65534".into()));
-    words.extend(plan.vassals.before.iter().map(option));
-    words.extend(files.iter().map(|file| file.clone().into_os_string()));
-    words.extend(plan.vassals.behind.iter().map(option));
-    let words: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
+    let options = |all: &[(String, OsString)]| all.iter().map(option).collect::<Vec<_>>();
+    let (before, behind) = (options(&plan.vassals.before), options(&plan.vassals.behind));
+    let mut words = vec![program.as_os_str(), OsStr::new("--check")];
+    if findings.json.is_some() {
+        words.push(OsStr::new("--json"));
+    }
+    if plan.tyrant.is_some() {
+        // Who the owners of the files are is of no interest here: none is root.
+        words.push(OsStr::new("--uid=65534"));
+    }
+    words.extend(before.iter().map(OsString::as_os_str));
+    words.extend(files.iter().map(|file| file.as_os_str()));
+    words.extend(behind.iter().map(OsString::as_os_str));
     let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
     let environment = Some(Strings::environment(&for_vassals(&environment::variables())));
     let output = findings.json.is_some().then(|| to.as_fd());
