@@ -61,12 +61,12 @@ const SLIPS: &[(&str, &str, &str, &str)] = &[
     ("command = \u{201c}sleep\u{201d} 1", "2:11", "'command': the typographic quotes or", "write plain ones"),
     ("command = sleep\u{a0}1", "2:11", "'command': the typographic quotes or blanks", "write plain ones"),
     ("chdir = /srv\u{a0}", "2:9", "'chdir': the typographic quotes or blanks", "write plain ones"),
-    ("uid = nobody\u{a0}", "2:7", "'uid': 'nobody\u{a0}' is not a name", "typographic quotes or blanks"),
+    ("uid = nobody\u{a0}", "2:7", "'uid': the typographic quotes or blanks", "write plain ones"),
     ("uid = 'nobody", "2:7", "'uid': ''nobody' is not a name", ""),
     ("add-gid = a b", "2:11", "'add-gid': 'a b' is not a name", ""),
     ("chown-socket = a b", "2:16", "'chown-socket': 'a b' is not a name", ""),
     ("hook-as-root = chown:a:b /x", "2:16", "'hook-as-root': '/x' is not a name", ""),
-    ("hook-as-root = mount:none /a /b bind ro", "2:16", "a bind takes no DATA, and commas between flags", ""),
+    ("hook-as-root = mount:none /a /b bind ro", "2:16", "a bind has no DATA: write 'bind,FLAG'", ""),
     (
         "chdir = /srv/app;",
         "2:9",
@@ -74,7 +74,6 @@ const SLIPS: &[(&str, &str, &str, &str)] = &[
         "a comment is a line of its own",
     ),
     ("replica = 2", "2:1", "unknown option 'replica'", "did you mean 'replicas'?"),
-    ("numprocs = 2", "2:1", "unknown option 'numprocs'", "did you mean 'replicas'?"),
     ("restart = always", "2:1", "unknown option 'restart'", ""),
     ("cmd = x", "2:1", "unknown option 'cmd'", "did you mean 'command'?"),
     ("http-socket = :1\nentrypoint = x", "3:1", "unknown option 'entrypoint'", "did you mean 'command'?"),
@@ -228,10 +227,6 @@ fn what_a_command_prints_is_not_taken_for_missing() {
         let (status, said) = check(sandbox, "[uwsgi]\ngid = @(exec://id -g nobody)\nuid = 1\ncommand = x\n");
         let told = "FILE:2:7: warning: not looked at: a check runs no command";
         assert!(status == 0 && said.starts_with(told) && said.matches("FILE").count() == 1, "{said}");
-        let emperor = sandbox.ini("emperor", "emperor = @(exec://echo /v)");
-        let output = sandbox.program("emperor").arg("--check").arg(&emperor).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(0) && said.matches("warning").count() == 1, "{said}");
     });
 }
 
@@ -374,11 +369,6 @@ fn an_emperors_file_is_told_the_emperors_own_key() {
             (
                 "emperor = /v\nmetrics = :9100/metrics",
                 "3:11: 'metrics': ':9100/metrics' is not an address",
-                "",
-            ),
-            (
-                "emperor = /v\nemperor-stats = 127.0.0.1",
-                "3:17: 'emperor-stats': '127.0.0.1' is not an address",
                 "",
             ),
             ("emperor = /v\nvassal-set = a = b", "3:14: 'vassal-set': 'a = b' is not KEY=VALUE", ""),

@@ -22,10 +22,7 @@ use crate::path::lexical;
 pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan {
     let mut draft = EmperorDraft::default();
     let unknown = Unknown::new(&EMPEROR, settings);
-    let is_meant = |setting: &Setting| {
-        setting.state == State::LeftOpen && setting.key == b"emperor"
-            || unknown.lookalike(&setting.key).as_deref() == Some("emperor")
-    };
+    let is_meant = |setting: &Setting| unknown.lookalike(&setting.key).as_deref() == Some("emperor");
     if emperor_key(settings).is_none() && !found.failed() && !settings.iter().any(is_meant) {
         let at = found.start();
         let hint =

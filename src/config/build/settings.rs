@@ -157,5 +157,5 @@ fn is_in_no_name(byte: &u8) -> bool {
 const FOREIGN: &str = "\
     cmd command\ndirectory chdir\nelif else\nelseif else\nentrypoint command\n\
     environment env\nexecstart command\nexport env\nfor-each for\nforeach for\n\
-    group gid\nnumprocs replicas\nuser uid\nworkdir chdir\nworking_dir chdir\n\
+    group gid\nuser uid\nworking_dir chdir\n\
     workingdirectory chdir\n";

@@ -284,7 +284,7 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
             let flags = values::bits("mount flag", &flags::MOUNT, flags)?;
             // The kernel would pass over it, as over the 'ro' of 'bind ro'.
             if flags & libc::MS_BIND != 0 && !rest.is_empty() {
-                return Err("a bind takes no DATA, and commas between flags".into());
+                return Err("a bind has no DATA: write 'bind,FLAG'".into());
             }
             Action::Mount(MountRequest {
                 fs_type: os(if fs_type.is_empty() { b"none" } else { fs_type }),
@@ -470,7 +470,7 @@ mod tests {
         assert_eq!(good("mount: /s /t bind"), mount("none", "/s", libc::MS_BIND, ""));
         let data = "lowerdir=/a:/b,upperdir=/c";
         assert_eq!(good(&format!("mount:overlay o /t defaults {data}")), mount("overlay", "o", 0, data));
-        assert_eq!(wrong("mount:none /s /t bind ro"), "a bind takes no DATA, and commas between flags");
+        assert_eq!(wrong("mount:none /s /t bind ro"), "a bind has no DATA: write 'bind,FLAG'");
         assert_eq!(wrong("mount:proc none"), "the target is missing");
         assert_eq!(wrong("mount:proc"), "the source is missing");
         assert_eq!(

@@ -151,11 +151,7 @@ pub(crate) fn id(text: &[u8]) -> Parsed<Id> {
         return number.map(Id::Number).ok_or_else(|| format!("{} is too large for an id", quoted(text)));
     }
     match std::str::from_utf8(text) {
-        Ok(name)
-            if !name.contains([',', ';', ':', '=', '<', '>', '"', '`', '(', '\'', '/', ' ', '\u{a0}']) =>
-        {
-            Ok(Id::Name(name.to_owned()))
-        }
+        Ok(name) if !text.iter().any(|byte| b",;:=<>\"`('/ ".contains(byte)) => Ok(Id::Name(name.to_owned())),
         _ => Err(format!("{} is not a name", quoted(text))),
     }
 }
@@ -216,8 +212,8 @@ pub(crate) fn address(text: &[u8]) -> Parsed<Address> {
     // As `tcp://HOST:PORT` or `unix:/path`.
     let is_file =
         (text.contains(&b'/') || !text.contains(&b':')) && !has_scheme(text) && !text.starts_with(b":");
-    // A port or a host alone.
-    let is_number = text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.')) && !text.is_empty();
+    // A port alone.
+    let is_number = text.iter().all(u8::is_ascii_digit) && !text.is_empty();
     let place = match text {
         [b'@', name @ ..] if !name.is_empty() => Place::Abstract(name.to_vec()),
         _ if is_file && !is_number && !text.starts_with(b"unix:") => Place::File(path(text)?),
