@@ -55,7 +55,7 @@ pub fn about(program: &Program, name: &str) -> Option<String> {
     } else if let Some(form) = actions::form(name) {
         (form, "An action, as in 'hook-as-root = ACTION:ARGUMENTS': see '--help hook-PHASE'.")
     } else if uwsgi::has(name.as_bytes()) {
-        (name.to_owned(), "See '--help' of emperor and vassal-init, and of uWSGI where it is the app.")
+        (name.to_owned(), "See the --help of emperor and of vassal-init, and 'uwsgi --help' for its apps.")
     } else {
         return None;
     };
