@@ -217,7 +217,7 @@ fn a_warning_about_the_file_is_told_where_its_app_fails() {
         let typo = "app exited with status 1; /etc/uwsgi/vassals/typo.ini:2:1: warning: unknown option \
                     'comand' (did you mean 'command'?)";
         let said = "app exited with status 3, its last line: no disk; /etc/uwsgi/vassals/said.ini:3:1: \
-                    warning: 'foo' has no effect: ";
+                    warning: unknown option 'foo'";
         for told in [typo, said, "app exited with status 3\n"] {
             until(told, || command(sandbox, &["status", "--problems"]).1.contains(told));
         }
