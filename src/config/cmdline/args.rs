@@ -223,7 +223,9 @@ fn on(program: &Program, words: Vec<OsString>, at: &mut usize) -> Result<Invocat
         let name = name.trim_start_matches('-');
         text += &help::about(program, name).ok_or_else(|| {
             *at = number;
-            unknown(program, actions::names(), name)
+            let Mistake(what, close) = unknown(program, actions::names(), name);
+            // It may be the other program's.
+            Mistake(what, close.or_else(|| Some("try the --help of emperor and of vassal-init".to_owned())))
         })?;
     }
     Ok(Invocation::Help(if text.is_empty() { help::overview(program) } else { text }))
@@ -287,6 +289,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_explained() {
+        let both = "try the --help of emperor and of vassal-init";
         for (line, message, caret, hint) in [
             ("-v --stop-tiemout 3", "unknown option '--stop-tiemout'", 15, "did you mean '--stop-timeout'?"),
             ("--emperor /x", "unknown option '--emperor'", 12, ""),
@@ -299,8 +302,8 @@ mod tests {
             ("-svx a", "unknown option '-x'", 12, ""),
             ("a.ini --json", "'--json' goes with '--check'", 18, ""),
             ("--gid 1 --uid", "'--uid' needs a value", 20, ""),
-            ("--help uidd1", "unknown option '--uidd1'", 19, ""),
-            ("--help uid nothing-like-it", "unknown option '--nothing-like-it'", 23, ""),
+            ("--help uidd1", "unknown option '--uidd1'", 19, both),
+            ("--help uid nothing-like-it", "unknown option '--nothing-like-it'", 23, both),
             ("--help mounnt", "unknown option '--mounnt'", 19, "did you mean '--mount'?"),
             ("--chek", "unknown option '--chek'", 12, "did you mean '--check'?"),
         ] {
