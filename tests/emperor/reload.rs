@@ -710,12 +710,13 @@ fn a_reload_gives_the_app_what_the_new_file_says_or_asks_for_a_fresh_jail() {
             sandbox.vassal("app", &vassal(lines));
             let next = another(app);
             fresh += usize::from(is_fresh);
+            // The app may run before the emperor has told of its PID 1.
+            emperor.wait_for_nth(1 + fresh, "emperor: app: running after ");
             assert_eq!(emperor.lines("which needs a fresh jail").len(), fresh, "{lines}");
             assert_eq!(emperor.pid_of("app") == init, !is_fresh, "{lines}");
             (app, init) = (next, emperor.pid_of("app"));
             assert_eq!((status(app, "CapPrm:"), status(app, "CapBnd:")), (kept, bounding), "{lines}");
             assert_eq!(status(app, "NoNewPrivs:"), u64::from(!lines.contains("no-new-privs")), "{lines}");
-            emperor.wait_for_nth(1 + fresh, "emperor: app: running after ");
         }
         assert_eq!(emperor.lines("setup failed"), [""; 0]);
         emperor.stop();
