@@ -191,7 +191,7 @@ fn sockets_with_a_file_outlive_the_instance_too() {
         assert_eq!(fs::metadata("/run/scratch/app.sock").unwrap().ino(), inode);
         // Somebody has removed the file: there is a new one.
         fs::remove_file("/run/scratch/app.sock").unwrap();
-        process::signal(emperor.pid_of("app"), Signal::KILL);
+        process::signal(emperor.wait_running(3, "app"), Signal::KILL);
         emperor.wait_for_nth(4, "serving ");
         answer(UnixStream::connect("/run/scratch/app.sock").unwrap());
         // Also by a reload that would keep the jail, and else does.
