@@ -129,12 +129,12 @@ impl Instance {
         let asked = self.late_at().filter(|at| *at <= now)? - LONG;
         self.is_late = true;
         let (what, until) = match self.state() {
-            State::Stopping { kill_at, .. } => ("stopp", kill_at),
-            State::Reloading { answer_by, .. } => ("reload", answer_by),
+            State::Stopping { kill_at, .. } => ("stopping", kill_at),
+            State::Reloading { answer_by, .. } => ("reloading", answer_by),
             _ => return None,
         };
         let [took, left] = [now.saturating_duration_since(asked), until.saturating_duration_since(now)];
-        let line = format!("still {what}ing after {}; it is given {} more", Elapsed(took), Elapsed(left));
+        let line = format!("still {what} after {}; it is given {} more", Elapsed(took), Elapsed(left));
         self.process.as_mut()?.said.status.clone_from(&line);
         Some(line)
     }
