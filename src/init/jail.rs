@@ -263,8 +263,8 @@ impl Jail {
 
     /// Sets where programs write to, and to the same place what they write of errors.
     pub fn set_output(&mut self, out: Stream) {
-        let guard = self.given.outputs.guard.take();
-        self.given.outputs = Outputs { out, err: None, guard };
+        let outputs = &mut self.given.outputs;
+        (outputs.out, outputs.err) = (out, None);
     }
 
     /// Sets where programs write errors to; `None` for where they write to.
