@@ -101,9 +101,11 @@ pub fn waits_for_fuse(pid: i32) -> bool {
     ["request_wait_answer", "fuse_get_req"].contains(&place_in_the_kernel(pid).as_str())
 }
 
-/// Whether a process waits for events.
+/// Whether a process waits for events. One that was woken, and does not run yet, may still have its former
+/// place.
 pub fn waits_for_events(pid: i32) -> bool {
-    place_in_the_kernel(pid).contains("poll")
+    let sleeps = read(pid).is_some_and(|process| process.state == 'S');
+    sleeps && place_in_the_kernel(pid).contains("poll")
 }
 
 /// The function in which a process waits. Linux 5.10 calls it `0` in wchan, and tells root in the stack.
