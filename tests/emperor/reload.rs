@@ -613,6 +613,7 @@ fn reload_signal_is_for_a_file_that_says_what_it_said_before() {
 
         sandbox.vassal("app", &lines);
         let emperor = sandbox.emperor(&[]);
+        emperor.wait_running(1, "app");
         emperor.wait_for("up");
         for n in 1..=2 {
             sandbox.vassal("app", &lines);

@@ -343,6 +343,8 @@ fn new_instances_that_hang_fork_or_freeze_cost_no_connection() {
         sandbox.vassal("app", &server(sandbox, "good", rolls));
         let emperor = sandbox.emperor(&["--emperor-throttle", "1", "--emperor-stop-timeout", "3"]);
         only(&[1, 2], "good");
+        // Else the first change would stop what does not run yet.
+        emperor.wait_for_nth(2, "running after");
         let inits = ["app/1", "app/2"].map(|name| sandbox.pid_in_status(name));
         let fork = "sh -c 'trap \"\" TERM HUP INT; for i in 1 2 3 4 5; do setsid sleep 1000 & done; wait'";
         let never = "ready-check = exec:false";
@@ -429,6 +431,7 @@ fn a_new_instance_whose_mount_does_not_last_is_not_taken() {
         };
         sandbox.vassal("app", &lines("good", ""));
         let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        emperor.wait_running(1, "app");
         only(&[1], "good");
         let init = sandbox.pid_in_status("app/1");
         let (answered, lost) = while_losing(|| {
@@ -698,6 +701,7 @@ fn a_file_that_is_renamed_during_a_trial_starts_under_its_new_name_and_nobody_is
         assert!(count > 0);
         assert!(sandbox.status("app").contains("there is no vassal"));
         assert_eq!(emperor.lines("reload refused"), [""; 0]);
+        emperor.wait_for("emperor: other/2: running after");
         // What proved itself under the old name is not what the new one goes back to.
         sandbox.vassal("other", &lines("bad", "hook-as-root = exec:exit 3"));
         emperor.wait_for("emperor: other/3: reload refused: ");

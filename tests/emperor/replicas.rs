@@ -130,10 +130,10 @@ fn all_replicas_accept_from_the_same_sockets_and_one_that_dies_takes_nobody_alon
         let count = while_connecting(|| {
             for round in 1..=3 {
                 // PID 1 of one of them; the connection in its hands must not be lost, so that it counts.
-                let victim = emperor.pid_of("app/2");
+                let victim = emperor.wait_running(round, "app/2");
                 process::signal(victim, Signal::TERM);
-                emperor.wait_running(1 + round, "app/2");
             }
+            emperor.wait_running(4, "app/2");
         });
         assert!(count > 0);
         wait_for(&[1, 2, 3], "one");
@@ -327,6 +327,7 @@ fn what_is_lost_after_a_bad_deploy_comes_back_with_the_file_of_before() {
             sandbox.file("more.inc", "[uwsgi]\n");
             sandbox.vassal("app", &server(sandbox, "good", &lines));
             let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+            wait_until_set(&emperor, replicas);
             wait_for(&[1, 2][..replicas], "good");
             let (status, text) = sandbox.control(&["reload", "--wait", "app"]);
             assert_eq!(status, 0, "{text}");
@@ -448,7 +449,7 @@ fn what_does_not_suffice_for_a_second_instance_costs_the_first_one_nothing() {
             };
             let before = emperor.lines("emperor: app: running").len();
             sandbox.vassal("app", &server(sandbox, "x", &lines(1)));
-            emperor.wait_for_nth(before + 1, "emperor: app");
+            emperor.wait_for_nth(before + 1, "emperor: app: running");
             until("it answers", || get().is_ok_and(|answer| answer == "1 x"));
             let count = while_connecting(|| {
                 let refused = emperor.lines("reload refused").len();
