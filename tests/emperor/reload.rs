@@ -729,7 +729,7 @@ const LOOK: &str = r#"
 name=$1
 say() { echo "$name: $*"; }
 trap 'say got TERM; exit' TERM
-[ "$name" != stop-timeout ] || trap '' TERM
+case $name in stop-timeout | daemon) trap '' TERM ;; esac
 trap 'say got HUP' HUP
 trap 'say got QUIT; exit' QUIT
 say directory `pwd`
@@ -780,7 +780,7 @@ const SHOWN: &[(&str, &str, &str, &str)] = &[
     ("unenv", "env = A=1", "env = A=1\nunenv = A", "unenv: variable none"),
     (
         "unmount-timeout",
-        "if-not-reload =\nexec-as-user = bash /run/scratch/look stop-timeout &\nendif =",
+        "if-not-reload =\nexec-as-user = bash /run/scratch/look daemon &\nendif =",
         "unmount-timeout = 300ms",
         "processes are left 300 ms after SIGTERM: SIGKILL",
     ),
@@ -850,13 +850,17 @@ fn what_a_reload_takes_on_counts() {
             emperor.wait_running(1, key);
             assert_eq!(emperor.lines(line), [""; 0], "{key}: it shows before the reload");
         }
-        // What an app is asked to reload or to stop by, it was started with.
+        // What an app is asked to reload or to stop by, it was started with; and it has to listen by then.
         for n in 1..=2 {
+            for key in ["reload-signal", "stop-signal", "stop-timeout"] {
+                emperor.wait_for_nth(n, &format!("{key}: nice "));
+            }
             SHOWN.iter().for_each(|(key, _, after, _)| write(key, after));
             for (key, ..) in SHOWN.iter().filter(|(key, ..)| *key != "hook-timeout") {
                 emperor.wait_for_nth(n, &format!("emperor: {key}: reloaded after "));
             }
         }
+        emperor.wait_for("daemon: nice ");
         fs::remove_file(vassal_path("unmount-timeout")).unwrap();
         for (key, .., line) in SHOWN {
             emperor.wait_for(line);
