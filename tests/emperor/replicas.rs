@@ -14,7 +14,7 @@ use crate::common::cgroups::{self, OutermostCgroup};
 use crate::common::process;
 use crate::common::sandbox::vassal_path;
 use crate::common::tutorial::sees_app_mounted;
-use crate::common::{Daemon, Sandbox, sandboxed, until};
+use crate::common::{Daemon, Sandbox, eventually, sandboxed, until};
 use rustix::process::Signal;
 
 /// Answers each connection with its replica and the word after it; finishes with the one in its hands when it
@@ -66,6 +66,11 @@ pub fn get_at(path: &str) -> std::io::Result<String> {
 /// The answers of a while.
 pub fn answers() -> BTreeSet<String> {
     (0..100).filter_map(|_| get().ok()).collect()
+}
+
+/// The answers of so many instances: one that has just started, or stands still, does not answer at first.
+pub fn answers_of(count: usize) -> BTreeSet<String> {
+    eventually(format_args!("{count} answer"), || Some(answers()).filter(|all| all.len() == count))
 }
 
 /// Tells threads to end, also if the test fails.
@@ -331,7 +336,7 @@ fn what_is_lost_after_a_bad_deploy_comes_back_with_the_file_of_before() {
             wait_for(&[1, 2][..replicas], "good");
             let (status, text) = sandbox.control(&["reload", "--wait", "app"]);
             assert_eq!(status, 0, "{text}");
-            let before = answers();
+            let before = answers_of(replicas);
             // What the file includes is bad as well.
             sandbox.file("more.inc", &format!("[uwsgi]\n{bad}\n"));
             sandbox.vassal("app", &server(sandbox, "bad", &format!("{lines}\n{bad}")));
