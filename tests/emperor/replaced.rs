@@ -360,12 +360,15 @@ fn new_instances_that_hang_fork_or_freeze_cost_no_connection() {
             .iter()
             .enumerate()
             {
-                let lines = format!("{rolls}\nready-timeout = 1s\nlisten = 127.0.0.1:80\n{bad}");
+                // That one has to run, and to be stopped, before it is given up.
+                let time = if bad.ends_with("still") { "5s" } else { "1s" };
+                let lines = format!("{rolls}\nready-timeout = {time}\nlisten = 127.0.0.1:80\n{bad}");
                 let lines =
                     if bad.contains("command") { lines } else { format!("{lines}\ncommand = sleep 1000") };
+                let ran = emperor.lines("emperor: app/3: running").len();
                 sandbox.vassal("app", &lines);
                 if bad.ends_with("still") {
-                    emperor.wait_for_nth(round, "emperor: app/3: running");
+                    emperor.wait_for_nth(ran + 1, "emperor: app/3: running");
                     process::signal(emperor.pid_of("app/3"), Signal::STOP);
                 }
                 emperor.wait_for_nth(round + 1, "reload refused");
@@ -431,7 +434,7 @@ fn a_new_instance_whose_mount_does_not_last_is_not_taken() {
         let lines = |word: &str, more: &str| {
             let zip =
                 "exec-as-user = fuse-zip -r /var/www/app001.zip /app\nuid = user001\nmountpoint-check = /app";
-            let rolls = "reload-strategy = rolling\nready-after = 1s\nready-timeout = 5s";
+            let rolls = "reload-strategy = rolling\nready-after = 30s";
             server(sandbox, word, &format!("{zip}\n{rolls}\n{more}"))
         };
         sandbox.vassal("app", &lines("good", ""));

@@ -291,7 +291,7 @@ pub fn wait_until_set(emperor: &Daemon, count: usize) {
 #[test]
 fn a_file_that_does_not_work_costs_nothing_and_the_next_one_is_tried() {
     sandboxed(|sandbox| {
-        let lines = "reload-strategy = rolling\nready-after = 100ms\nready-timeout = 2s";
+        let lines = "reload-strategy = rolling\nready-after = 100ms";
         sandbox.vassal("app", &server(sandbox, "good", lines));
         let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
         emperor.wait_running(1, "app");
@@ -299,7 +299,10 @@ fn a_file_that_does_not_work_costs_nothing_and_the_next_one_is_tried() {
         let bad = [
             ("no-such-key = 1\nstrict = true", "unknown option 'no-such-key'"),
             ("hook-as-root = exec:exit 3", "exited with status 3"),
-            ("hook-as-root = exec:sleep 1000", "still setting up after 2.0 s (ready-timeout)"),
+            (
+                "ready-timeout = 2s\nhook-as-root = exec:sleep 1000",
+                "still setting up after 2.0 s (ready-timeout)",
+            ),
         ];
         let count = while_connecting(|| {
             for (round, (line, why)) in bad.into_iter().enumerate() {
@@ -324,8 +327,7 @@ fn what_is_lost_after_a_bad_deploy_comes_back_with_the_file_of_before() {
     sandboxed(|sandbox| {
         for replicas in [1, 2] {
             let lines = format!(
-                "reload-strategy = rolling\nreplicas = {replicas}\nready-after = 100ms\nready-timeout = 2s\n\
-                 include = {}",
+                "reload-strategy = rolling\nreplicas = {replicas}\nready-after = 100ms\ninclude = {}",
                 sandbox.path("more.inc").display()
             );
             let bad = "no-such-key = 1\nstrict = true";
@@ -373,16 +375,22 @@ fn an_app_that_ends_soon_after_it_was_ready_costs_nothing() {
             let lines = format!("{lines}\nreplicas = {replicas}");
             sandbox.vassal("app", &server(sandbox, "good", &lines));
             let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+            emperor.wait_for_nth(replicas, "ready to accept requests");
             wait_for(&[1, 2][..replicas], "good");
             let count = while_connecting(|| {
-                let bad = format!("{lines}\nlisten = 127.0.0.1:80\ncommand = sh -c 'sleep 0.3; exit 3'");
+                // It ends once it has been ready, before the others are stopped for it.
+                let app = "command = sh -c 'until [ -e /run/scratch/go ]; do sleep 0.02; done; exit 3'";
+                let bad = format!("{lines}\nready-after = 30s\nlisten = 127.0.0.1:80\n{app}");
                 sandbox.vassal("app", &bad);
+                emperor.wait_for_nth(replicas + 1, "ready to accept requests");
+                sandbox.file("go", "");
+                emperor.wait_for("reload refused: app exited with status 3");
                 let (status, text) = sandbox.control(&["reload", "--wait", "app"]);
                 assert_eq!((status, text.contains("exited with status 3")), (1, true), "{text}");
             });
             assert!(count > 0);
+            fs::remove_file(sandbox.path("go")).unwrap();
             wait_for(&[1, 2][..replicas], "good");
-            assert!(emperor.lines("ready to accept requests").len() > replicas, "{}", emperor.log());
             emperor.stop();
         }
     });
@@ -611,7 +619,7 @@ fn a_socket_that_has_to_be_bound_anew_keeps_no_roll_from_its_end() {
 fn a_trial_leaves_the_file_of_a_socket_as_it_is_until_it_takes_over() {
     sandboxed(|sandbox| {
         let path = "/run/scratch/app.sock";
-        let rolls = "reload-strategy = rolling\nready-after = 100ms\nready-timeout = 1s";
+        let rolls = "reload-strategy = rolling\nready-after = 100ms";
         let good = |word: &str, more: &str| {
             let lines = server(sandbox, word, &format!("{rolls}\n{more}"));
             sandbox.vassal("app", &lines.replacen("127.0.0.1:80", path, 1));
@@ -626,7 +634,8 @@ fn a_trial_leaves_the_file_of_a_socket_as_it_is_until_it_takes_over() {
         let before = file();
         assert_eq!(before.1, 0o600);
         for (round, more) in ["chmod-socket = 666", "uid = 4747\ngid = 4747"].into_iter().enumerate() {
-            let lines = format!("listen = {path}\n{rolls}\ncommand = sleep 1000\nready-check = exec:false");
+            let never = "ready-timeout = 3s\nready-check = exec:false";
+            let lines = format!("listen = {path}\n{rolls}\n{never}\ncommand = sleep 1000");
             sandbox.vassal("app", &format!("{lines}\n{more}"));
             emperor.wait_for_nth(round + 1, "emperor: app/2: running");
             assert_eq!((file(), get_at(path).unwrap()), (before, "1 one".to_owned()), "{more}");
