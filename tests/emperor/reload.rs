@@ -350,6 +350,11 @@ fn fs_has_argument(word: &str) -> bool {
     })
 }
 
+/// The environment of a process, which is empty at first when it has executed its program.
+fn environment(pid: i32) -> String {
+    String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/environ")).unwrap()).into_owned()
+}
+
 #[test]
 fn hup_reloads_a_vassal_of_no_emperor() {
     sandboxed(|sandbox| {
@@ -362,8 +367,7 @@ fn hup_reloads_a_vassal_of_no_emperor() {
         vassal.signal(Signal::HUP);
         let next = another(app.pid);
         assert_eq!(process::read(next).unwrap().parent, app.parent, "the same PID 1");
-        let environment = fs::read(format!("/proc/{next}/environ")).unwrap();
-        assert!(String::from_utf8_lossy(&environment).contains("KIND=again"));
+        until("its environment", || environment(next).contains("KIND=again"));
         vassal.wait_for_nth(2, "app started");
         // A wrong one.
         sandbox.ini("vassal", "command = 'sleep 1000");
@@ -452,9 +456,8 @@ fn a_reload_reads_nothing_in_the_tenants_tree() {
         sandbox.vassal("app", &lines("env = NAME=%n-%p"));
         emperor.wait_for("reloading: the app is restarted in the same jail");
         emperor.wait_for_nth(2 + 5, "app started");
-        let environment = fs::read(format!("/proc/{}/environ", process::only("sleep").pid)).unwrap();
-        let name = format!("NAME=app-{}", vassal_path("app").display());
-        assert!(String::from_utf8_lossy(&environment).contains(&name));
+        let (app, name) = (process::only("sleep").pid, format!("NAME=app-{}", vassal_path("app").display()));
+        until("its environment", || environment(app).contains(&name));
         emperor.stop();
     });
 }
