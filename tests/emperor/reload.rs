@@ -643,19 +643,17 @@ fn what_is_missing_is_said_before_the_old_app_is_stopped() {
         emperor.wait_running(1, "app");
         let path = vassal_path("app");
         let place = |line: u32| format!("{}:{line}:", path.display());
-        for (new, line, why) in [
+        for (n, (new, line, why)) in (1..).zip([
             ("uid = nosuch\ncommand = sleep 1000", 2, "user 'nosuch': does not exist"),
             ("uid = user001\nadd-gid = nosuch\ncommand = sleep 1000", 3, "group 'nosuch'"),
             ("uid = user001\ncommand = /no/such/program x", 3, "/no/such/program: No such file or directory"),
             (&format!("{lines}\nchdir = /no/such"), 4, "/no/such: No such file or directory"),
             // It would run there.
             (&format!("{lines}\nchdir = /no/such\nexec-pre-app = true"), 4, "/no/such: No such file"),
-        ] {
+        ]) {
             sandbox.vassal("app", new);
-            until(new, || {
-                let refused = emperor.lines("emperor: app: reload refused: ");
-                refused.last().is_some_and(|said| said.contains(why) && said.contains(&place(line)))
-            });
+            let said = emperor.wait_for_nth(n, "emperor: app: reload refused: ");
+            assert!(said.contains(why) && said.contains(&place(line)), "{new}: {said}");
         }
         assert_eq!(emperor.lines("app started").len(), 1);
         // A hook may make it.
