@@ -154,7 +154,7 @@ fn a_cgroup_that_is_frozen_in_the_midst_of_a_start_stops_no_emperor() {
         let pid = emperor.pid();
         let mut strace = Command::new("strace")
             .args(["-qq", "-o", sandbox.path("trace").to_str().unwrap(), "-e", "trace=clone3"])
-            .args(["-e", "inject=clone3:delay_enter=2s", "-p", &pid.to_string()])
+            .args(["-e", "inject=clone3:delay_enter=10s", "-p", &pid.to_string()])
             .spawn()
             .unwrap();
         let traced = || fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -164,9 +164,9 @@ fn a_cgroup_that_is_frozen_in_the_midst_of_a_start_stops_no_emperor() {
         let new = group.join("v-new/cgroup.procs");
         until("it has a cgroup", || new.exists());
         fs::write(group.join("cgroup.freeze"), "1").unwrap();
-        until("it is created", || fs::read_to_string(&new).is_ok_and(|all| !all.is_empty()));
         strace.kill().unwrap();
         strace.wait().unwrap();
+        until("it is created", || fs::read_to_string(&new).is_ok_and(|all| !all.is_empty()));
         let mut status = sandbox.wrapped(&["timeout", "60"], "emperor");
         let status = String::from_utf8(status.arg("status").output().unwrap().stdout).unwrap();
         let thawed = fs::write(group.join("cgroup.freeze"), "0");
