@@ -13,7 +13,12 @@ import ctypes, os, pwd, sys
 libc = ctypes.CDLL(None, use_errno=True)
 user = pwd.getpwnam("user001")
 links = [f"/proc/{sys.argv[1]}/fd/{n}" for n in os.listdir(f"/proc/{sys.argv[1]}/fd")]
-program, = [link for link in links if "memfd:vassal-init" in os.readlink(link)]
+def leads(link):
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:
+        return "" # closed since
+program, = [link for link in links if "memfd:vassal-init" in leads(link)]
 fd = os.open(program, os.O_RDONLY)
 def become_user():
     os.setgroups([]); os.setresgid(*[user.pw_gid] * 3); os.setresuid(*[user.pw_uid] * 3)
