@@ -340,7 +340,7 @@ fn an_app_that_gives_its_only_heartbeat_at_once_is_watched() {
         // same time.
         faulty.behave("hold");
         sandbox.file("go", "");
-        let init = emperor.pid_of("app");
+        let init = emperor.pid_of_started("app");
         let is_held =
             |process: &process::Process| process.parent == init && process::waits_for_fuse(process.pid);
         until("the app waits", || process::all().iter().any(is_held));
