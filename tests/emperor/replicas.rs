@@ -456,7 +456,8 @@ fn what_does_not_suffice_for_a_second_instance_costs_the_first_one_nothing() {
         fs::create_dir_all("/run/scratch/small").unwrap();
         sandbox.mount(&["-t", "tmpfs", "-o", "size=1m", "small"], "/run/scratch/small");
         let disk = "exec-as-root = head -c 700k /dev/zero > /run/scratch/small/%(replica)";
-        let pids = "uid = 4747\ngid = 4747\nlimit-nproc = 1\nexec-as-user = sleep 1000 &";
+        // The limit counts the processes of the user on the whole machine: no other test has this one.
+        let pids = "uid = 4757\ngid = 4757\nlimit-nproc = 1\nexec-as-user = sleep 1000 &";
         let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
         // What the first file says, and what is added by the second one.
         for (first, more) in [(disk, ""), (pids, ""), ("", "limit-as = 1")] {
