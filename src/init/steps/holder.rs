@@ -26,12 +26,7 @@ pub fn who_listens(place: &Place) -> Option<String> {
         })?,
         Place::File(_) | Place::Abstract(_) => {
             let end = format!(" {place}");
-            let text = list(UNIX);
-            let inode = |line: &str| {
-                let fields: Vec<_> = line.strip_suffix(&end)?.split_ascii_whitespace().collect();
-                fields.get(6).filter(|_| fields.len() == 7).map(ToString::to_string)
-            };
-            (None, text.lines().find_map(inode)?)
+            (None, list(UNIX).lines().find_map(|line| bound_in(line, &end))?)
         }
     };
     let link = format!("socket:[{inode}]");
@@ -54,6 +49,16 @@ pub fn who_listens(place: &Place) -> Option<String> {
         Some((pid, name)) => Some(format!("pid {pid} ({name}) listens there")),
         None => user.map(|user| format!("a process of user {user} listens there")),
     }
+}
+
+/// The inode of the unix socket of this line, which ends with its name. The server's side of a connection has
+/// the name of the socket that listens, also while it waits to be accepted: it is listed before that, or
+/// behind.
+fn bound_in(line: &str, end: &str) -> Option<String> {
+    const UNCONNECTED: &str = "01";
+    let fields: Vec<_> = line.strip_suffix(end)?.split_ascii_whitespace().collect();
+    let [_, _, _, _, _, state, inode] = fields.as_slice() else { return None };
+    (*state == UNCONNECTED).then(|| (*inode).to_owned())
 }
 
 /// The user and the inode of the socket of this line, if it listens at `place`.
@@ -106,6 +111,15 @@ mod tests {
         let _socket = UnixListener::bind(&path).unwrap();
         assert!(is_us(&Place::File(path)));
         assert_eq!(who_listens(&Place::File("socket".into())), None);
+    }
+
+    #[test]
+    fn who_waits_at_a_socket_or_was_accepted_there_does_not_hide_who_listens() {
+        let inode = |numbers: &str| bound_in(&format!("000000002f2cfe95: {numbers} /run/a b"), " /run/a b");
+        assert_eq!(inode("00000002 00000000 00010000 0001 01 35248813").as_deref(), Some("35248813"));
+        assert_eq!(inode("00000003 00000000 00000000 0001 02     0"), None);
+        assert_eq!(inode("00000003 00000000 00000000 0001 03 35248814"), None);
+        assert_eq!(inode("00000002 00000000 00010000 0001 01 35248813 /run"), None);
     }
 
     #[test]
