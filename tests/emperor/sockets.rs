@@ -89,10 +89,11 @@ fn whatever_the_last_app_has_made_of_a_socket_it_blocks() {
         sandbox.vassal("app", &lines);
         let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
         assert_eq!(emperor.wait_for("blocking: "), "blocking: True");
+        let init = emperor.wait_running(1, "app");
         // In the same jail, and in the next instance.
         sandbox.vassal("app", &(lines + "\n"));
         assert_eq!(emperor.wait_for_nth(2, "blocking: "), "blocking: True");
-        process::signal(emperor.pid_of("app"), Signal::KILL);
+        process::signal(init, Signal::KILL);
         assert_eq!(emperor.wait_for_nth(3, "blocking: "), "blocking: True");
         emperor.stop();
     });
@@ -195,10 +196,11 @@ fn sockets_with_a_file_outlive_the_instance_too() {
         emperor.wait_for_nth(4, "serving ");
         answer(UnixStream::connect("/run/scratch/app.sock").unwrap());
         // Also by a reload that would keep the jail, and else does.
+        emperor.wait_running(4, "app");
         let again = server(sandbox, "listen = 127.0.0.1:7001\nlisten = /run/scratch/app.sock\n");
         sandbox.vassal("app", &again);
         emperor.wait_for_nth(5, "serving ");
-        assert_eq!(emperor.lines("emperor: app: reloaded after").len(), 1);
+        emperor.wait_for("emperor: app: reloaded after");
         fs::remove_file("/run/scratch/app.sock").unwrap();
         sandbox.vassal("app", &again);
         emperor.wait_for("needs a fresh jail: the file of a socket is gone: restarting");
@@ -362,6 +364,7 @@ fn an_address_that_is_not_asked_for_any_more_is_free_at_once() {
         let inits = emperor.lines("emperor: c: started").len();
         fs::rename(vassal_path("b"), vassal_path("c")).unwrap();
         emperor.wait_for_nth(5, "serving ");
+        emperor.wait_running(1, "c");
         assert_eq!((inits, emperor.lines("emperor: c: started").len()), (0, 1), "it waited for the address");
         answer(TcpStream::connect("127.0.0.1:7001").unwrap());
         // The new address is none of this machine's: nobody is to wait at the old one.
@@ -393,6 +396,8 @@ fn goes_on(emperor: &Daemon, old: &str, new: &str, from: &str, to: &str) {
     // This one waits for the new instance.
     answer(TcpStream::connect("127.0.0.1:7001").unwrap());
     emperor.wait_for_nth(2, "serving");
+    // The app may serve before the emperor has told of its PID 1.
+    emperor.wait_running(1, new);
     let log = emperor.log();
     let at = |line: &str| log.find(line).unwrap_or_else(|| panic!("{line} is not in {log}"));
     let before = format!("emperor: {new}: its file was {from} before");
@@ -823,7 +828,7 @@ fn an_address_that_begins_like_another_keeps_its_own_socket() {
         // A change of the lines' order, a crash, and a change back.
         app([1, 0]);
         served(2);
-        run("kill", &["-KILL", &emperor.pid_of("app").to_string()]);
+        process::signal(emperor.wait_running(2, "app"), Signal::KILL);
         served(3);
         app([0, 1]);
         served(4);
