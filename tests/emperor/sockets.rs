@@ -572,9 +572,15 @@ fn a_vassal_that_moves_to_another_directory_does_so_too() {
                 fs::rename(&from, below("file")).unwrap();
                 std::os::unix::fs::symlink(below("file"), &from).unwrap();
             }
+            let beside = below("two/beside.ini");
             fs::create_dir_all(below("two")).unwrap();
+            fs::write(&beside, "[uwsgi]\ncommand = sleep 1000\n").unwrap();
             let emperor = start(&[&below("one"), &below("two")]);
             emperor.wait_for("serving");
+            // What the first look at the other directory finds was not moved there.
+            emperor.wait_running(1, "beside");
+            run("touch", &[&beside]);
+            emperor.wait_for("emperor: beside: reloaded after ");
             fs::rename(&from, &to).unwrap();
             goes_on(&emperor, "x", "z", &from, &to);
             emperor.stop();
