@@ -2,6 +2,7 @@
 cluster.py."""
 
 import contextlib
+import http.client
 import itertools
 import os
 import re
@@ -19,7 +20,8 @@ PATIENCE_S = 10.0
 PAUSE_S = 0.01
 METRICS = 9191
 SETTLED_S = 1.2
-# An app that has no filesystem any more had taken the request: it says so, or is gone before it answers.
+# An app that has no filesystem any more had taken the request: it says so, its page ends where it could not
+# read on, or it is gone before it has written the whole answer.
 LOST = "taken by an app that lost its filesystem"
 
 
@@ -42,9 +44,10 @@ def fetch(address, port, path="/"):
     try:
         with urllib.request.urlopen(f"http://{address}:{port}{path}", timeout=PATIENCE_S) as answer:
             return answer.read().decode()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         status = getattr(error, "code", 0)
-        is_lost = isinstance(error, ConnectionResetError) or status == HTTPStatus.INTERNAL_SERVER_ERROR
+        is_cut_off = isinstance(error, (ConnectionResetError, http.client.HTTPException))
+        is_lost = is_cut_off or status == HTTPStatus.INTERNAL_SERVER_ERROR
         return LOST if is_lost else f"{address}:{port}: {error}"
 
 
@@ -70,7 +73,7 @@ class Client(threading.Thread):
         page = fetch(address, port)
         self.slowest = max(self.slowest, time.monotonic() - began)
         self.count += 1
-        if page == LOST:
+        if page == LOST or page != PAGE and PAGE.startswith(page):
             self.lost += 1
         elif page != PAGE:
             self.failures.append(page)
