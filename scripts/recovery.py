@@ -5,7 +5,7 @@ For each round: kill -9 of the daemon (fuse-zip when not told otherwise), then t
 from that:
 
   detected   the supervisor's own figure, from its log line `mountpoint /app lost: ..., 0.4 ms after the
-             daemon died`
+             daemon died`; the line has none if the daemon was not quite gone by then
   destroyed  PID 1 of the vassal is gone, and with it, by the kernel's order, every other process of it
   serving    a request on a new connection, made after that, was answered with 200
 
@@ -24,6 +24,7 @@ import sys
 import time
 
 LOST = re.compile(r"mountpoint \S+ lost: .*?([0-9.]+) (µs|ms|s) after the daemon died")
+TOLD = re.compile(r"^emperor: \S+: mountpoint \S+ lost: ", re.M)
 IN_MS = {"µs": 0.001, "ms": 1.0, "s": 1000.0}
 # Long enough that the next loss does not count as a failed start: a supervisor then respawns at once.
 SETTLE_S = 1.5
@@ -43,6 +44,7 @@ def main():
     load = Load(arguments.port)
     neighbour = Load(arguments.neighbour) if arguments.neighbour else None
     rounds = []
+    log_end = os.path.getsize(arguments.log)
     try:
         supervisor.wait_until_serving()
         for number in range(1, arguments.rounds + 1):
@@ -68,7 +70,10 @@ def main():
         )
         if neighbour_seen["failed"] or not neighbour_seen["ok"]:
             sys.exit("recovery.py: the neighbour was disturbed")
-    if any(value is None for figures in rounds for value in figures.values()):
+    told = len(TOLD.findall(read_from(arguments.log, log_end)))
+    if told < len(rounds):
+        sys.exit(f"recovery.py: the log has {told} lines about {len(rounds)} losses")
+    if all(figures["detected_ms"] is None for figures in rounds):
         sys.exit("recovery.py: the log has no line that says when the loss was detected")
 
 
@@ -156,9 +161,7 @@ class Supervisor:
         return pids[0]
 
     def detected_after(self, offset):
-        with open(self.log, encoding="utf-8", errors="replace") as log:
-            log.seek(offset)
-            found = LOST.search(log.read())
+        found = LOST.search(read_from(self.log, offset))
         return float(found.group(1)) * IN_MS[found.group(2)] if found else None
 
 
@@ -290,6 +293,12 @@ def pid_one_of(pid):
         if not parent or os.readlink(f"/proc/{parent}/ns/pid") != namespace:
             return pid
         pid = parent
+
+
+def read_from(path, offset):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        file.seek(offset)
+        return file.read()
 
 
 def parent_of(pid):
