@@ -263,11 +263,11 @@ def fuse_restarted(engine):
 
 def fuse_paused(engine):
     # A pause that is longer than a probe may go unanswered is no loss.
-    options = ("--mountpoint-check-interval", "100ms", "--mountpoint-check-timeout", "500ms")
+    options = ("--mountpoint-check-interval", "100ms", "--mountpoint-check-timeout", "3s")
     container = engine.spawn(fuse("by-root", ENDS_WITH_3, *options))
     container.until_said("ready")
     container.pause()
-    time.sleep(1.5)
+    time.sleep(4.5)
     container.resume()
     expect("what is served", container.demand("cat", "/app/page.txt") + "\n", PAGE)
     expect("status after the stop", container.stop(), 3)
