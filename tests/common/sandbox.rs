@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Daemon, SLOWNESS, UP, process, run, slowness, until};
+use super::{Daemon, SLOWNESS, UP, eventually, process, run, slowness, until};
 
 /// Tells the test, started anew, that it is inside.
 const INSIDE: &str = "VASSAL_TEST_SANDBOX";
@@ -250,12 +250,14 @@ impl Sandbox {
         text.split_once("\n\n").map_or(text.clone(), |(rows, _)| rows.to_owned())
     }
 
-    /// The pid of an instance, from the table of status.
+    /// The pid of an instance, from the table of status. Waits for it: an app answers before the emperor
+    /// hears of it, and the first of a set has no number until then.
     pub fn pid_in_status(&self, instance: &str) -> i32 {
-        let table = self.control(&["status"]).1;
-        let row = table.lines().find(|line| line.split_whitespace().next() == Some(instance));
-        let mut words = row.unwrap_or_else(|| panic!("{instance} in {table}")).split_whitespace();
-        words.nth(2).unwrap().parse().unwrap()
+        eventually(format_args!("{instance} in the table"), || {
+            let table = self.control(&["status"]).1;
+            let row = table.lines().find(|line| line.split_whitespace().next() == Some(instance))?;
+            row.split_whitespace().nth(2)?.parse().ok()
+        })
     }
 
     /// Puts lines behind those of a file of `/etc`, for this sandbox only.

@@ -74,6 +74,8 @@ fn the_first_connection_starts_the_app_and_one_that_has_left_is_waited_for_again
                 assert_eq!(emperor.lines("emperor: app: started (pid").len(), round - 1);
                 let first = answer(TcpStream::connect("127.0.0.1:8081").unwrap());
                 assert_eq!(first, answer(TcpStream::connect("127.0.0.1:8081").unwrap()), "the same app");
+                // It answers before the emperor hears of it.
+                emperor.wait_for_nth(round, "emperor: app: running after");
                 assert_eq!(state(sandbox, "app"), "running");
                 let leave = sandbox.file("leave", "");
                 emperor.wait_for_nth(round + 1, "emperor: app: waiting for a connection");

@@ -90,7 +90,9 @@ fn without_descriptors_for_all_some_wait_and_the_emperor_still_answers() {
         let log = emperor.log();
         let at = |text: &str| log.find(text).unwrap();
         assert_eq!(log.matches(" of at most ").count(), 1);
-        assert!(at(&format!("emperor: 8 of {limit}")) < at("v10: cannot start: "));
+        // Several may have started since it looked.
+        let told = (8..=10).find_map(|count| log.find(&format!("emperor: {count} of {limit}"))).unwrap();
+        assert!(told < at("v10: cannot start: "));
         drop(clients);
         let files = fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap().count();
         assert!(files < 70, "{files}");

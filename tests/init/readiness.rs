@@ -283,7 +283,9 @@ fn a_connection_tells_that_an_app_is_ready() {
 #[test]
 fn a_check_is_as_a_hook_of_the_user() {
     sandboxed(|sandbox| {
-        let check = "{ id -un; pwd; echo $A; grep NoNewPrivs /proc/self/status; } > /run/scratch/who";
+        // It is repeated, and must not be seen half way.
+        let check = "{ id -un; pwd; echo $A; grep NoNewPrivs /proc/self/status; } > /run/scratch/new; \
+                     mv /run/scratch/new /run/scratch/who";
         for (more, privileges) in [("", 0), ("confine-hooks = true", 1)] {
             let lines = format!("{APP}\nchdir = /var\nenv = A=b\nready-check = exec:{check}\n{more}");
             let (link, _vassal) = Link::start(sandbox, &lines);

@@ -45,9 +45,9 @@ const END_MAX: usize = 512;
 /// The longest line that is quoted.
 const QUOTED_MAX: usize = 240;
 /// How long PID 1 waits for an answer, and at its end for the last lines to be in the file.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(250);
 /// How long the relay itself waits for the process that writes.
-const PATIENCE_OF_RELAY: Duration = Duration::from_millis(80);
+const PATIENCE_OF_RELAY: Duration = Duration::from_millis(200);
 /// How long a relay that has nothing more to do takes to end.
 const ENDING: Duration = Duration::from_millis(5);
 
@@ -110,7 +110,7 @@ impl Relay {
     }
 
     /// The last line that came through the pipe, once all that is in it was copied; empty if nothing came.
-    /// `None` without an answer within 100 ms, as when the filesystem of the file does not answer.
+    /// `None` without an answer within 250 ms, as when the filesystem of the file does not answer.
     pub fn last_line(&self) -> Option<String> {
         let _ = send(&self.link, LAST_LINE, None);
         is_ready(&self.link, PATIENCE);
@@ -121,7 +121,7 @@ impl Relay {
     }
 }
 
-/// Waits until all that is in the pipe was copied, up to 100 ms, as [`Relay::last_line`]. The relay ends when
+/// Waits until all that is in the pipe was copied, up to 250 ms, as [`Relay::last_line`]. The relay ends when
 /// nobody is left who could write.
 impl Drop for Relay {
     fn drop(&mut self) {
