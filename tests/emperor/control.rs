@@ -43,6 +43,11 @@ fn is(sandbox: &Sandbox, name: &str, state: &str) {
     until(format_args!("{name} is {state}"), has_state);
 }
 
+/// Waits until an emperor takes commands. The file of its socket is there before it listens.
+fn takes_commands(emperor: &Daemon) {
+    emperor.wait_for("emperor: version ");
+}
+
 #[test]
 fn root_outside_the_emperors_pid_namespace_can_command_it() {
     sandboxed(|sandbox| {
@@ -326,7 +331,7 @@ fn a_command_that_cannot_be_done_says_why() {
         let elsewhere = sandbox.path("control");
         let elsewhere = elsewhere.to_str().unwrap();
         let emperor = sandbox.emperor(&["--control", elsewhere]);
-        until("the emperor listens", || fs::exists(elsewhere).unwrap());
+        takes_commands(&emperor);
         assert!(!fs::exists(SOCKET).unwrap());
         let (status, _, error) = command(sandbox, &["stop", "nobody", "--control", elsewhere]);
         assert_eq!((status, error.as_str()), (1, "emperor: there is no vassal 'nobody'\n"));
@@ -338,7 +343,7 @@ fn a_command_that_cannot_be_done_says_why() {
 fn an_answer_that_cannot_be_written_is_an_error_that_is_told() {
     sandboxed(|sandbox| {
         let emperor = sandbox.emperor(&[]);
-        until("the emperor listens", || fs::exists(SOCKET).unwrap());
+        takes_commands(&emperor);
         let full = fs::File::options().write(true).open("/dev/full").unwrap();
         let output = sandbox.program("emperor").arg("status").stdout(full).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
@@ -394,7 +399,7 @@ fn no_client_keeps_the_emperor_from_its_work() {
 fn the_socket_is_for_root_and_the_emperors_own_user() {
     sandboxed(|sandbox| {
         let emperor = sandbox.emperor(&[]);
-        until("the emperor listens", || fs::exists(SOCKET).unwrap());
+        takes_commands(&emperor);
         let file = fs::metadata(SOCKET).unwrap();
         assert_eq!((file.mode() & 0o7777, file.uid()), (0o600, 0));
         let as_user = || {
@@ -420,7 +425,7 @@ fn the_socket_is_for_root_and_the_emperors_own_user() {
 fn a_dead_emperors_socket_is_replaced_and_a_living_ones_left_alone() {
     sandboxed(|sandbox| {
         let mut first = sandbox.emperor(&[]);
-        until("the emperor listens", || fs::exists(SOCKET).unwrap());
+        takes_commands(&first);
         let start = |name: &str, options: &[&str]| -> Daemon {
             let mut command = sandbox.program("emperor");
             let vassals = sandbox.path(name);
