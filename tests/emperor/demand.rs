@@ -234,6 +234,8 @@ fn a_command_says_where_and_nobody_waits_for_one_that_hangs() {
         for (name, port) in [("app", 8089), ("a $(echo x) \"b\" 'c'", 8090)] {
             emperor.wait_for(&format!("emperor: {name}: waiting for a connection to 127.0.0.1:{port}"));
             answer(TcpStream::connect(("127.0.0.1", port)).unwrap());
+            // An app can answer before PID 1 has told that it runs.
+            emperor.wait_running(1, name);
         }
         emperor.wait_running(1, "none");
         emperor.wait_running(1, "bad");
@@ -471,6 +473,8 @@ fn a_socket_whose_file_was_removed_is_bound_anew() {
         sandbox.vassal("app", &lines);
         emperor.wait_for_nth(2, "emperor: app: waiting for a connection");
         answer(UnixStream::connect(&socket).unwrap());
+        // Before that, a change is no reload.
+        emperor.wait_running(1, "app");
         fs::remove_file(&socket).unwrap();
         sandbox.vassal("app", &lines);
         emperor
@@ -495,6 +499,7 @@ fn a_socket_whose_file_was_removed_is_bound_anew_without_being_asked() {
         emperor.wait_for_nth(1, "emperor: other: waiting for a connection");
         emperor.wait_for_nth(1, "emperor: app: waiting for a connection");
         answer(UnixStream::connect(&others).unwrap());
+        emperor.wait_running(1, "other");
 
         fs::remove_file(&socket).unwrap();
         emperor.wait_for("emperor: app: the file of its on-demand socket is gone: listening");
