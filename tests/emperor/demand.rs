@@ -43,6 +43,11 @@ fn address_file() -> PathBuf {
     vassal_path("app").with_extension("ini.sock")
 }
 
+/// Waits until nobody listens at a port. Who closes a socket waits for that, but not for long.
+fn nobody_listens(port: u16) {
+    until(format_args!("nobody listens at {port}"), || TcpStream::connect(("127.0.0.1", port)).is_err());
+}
+
 /// The vassal's state, as the table shows it.
 fn state(sandbox: &Sandbox, name: &str) -> String {
     let output =
@@ -303,7 +308,7 @@ fn commands_changes_and_an_upgrade_of_one_that_waits() {
         // Stopped by command nobody listens; started by command nobody has to connect.
         command("stop");
         until("it is stopped", || state(sandbox, "app") == "stopped");
-        assert!(TcpStream::connect("127.0.0.1:8084").is_err());
+        nobody_listens(8084);
         command("start");
         emperor.wait_running(2, "app");
         answer(TcpStream::connect("127.0.0.1:8084").unwrap());
@@ -312,7 +317,7 @@ fn commands_changes_and_an_upgrade_of_one_that_waits() {
         command("reload");
         emperor.wait_for("emperor: app: needs a fresh jail: another on-demand address: restarting");
         emperor.wait_for("emperor: app: waiting for a connection to 127.0.0.1:8085");
-        assert!(TcpStream::connect("127.0.0.1:8084").is_err());
+        nobody_listens(8084);
         answer(TcpStream::connect("127.0.0.1:8085").unwrap());
         // One that somebody else has is tried again.
         let _other = std::net::TcpListener::bind("127.0.0.1:8086").unwrap();
@@ -325,7 +330,7 @@ fn commands_changes_and_an_upgrade_of_one_that_waits() {
         fs::remove_file(&address).unwrap();
         command("reload");
         emperor.wait_for("Bad file descriptor");
-        assert!(TcpStream::connect("127.0.0.1:8086").is_err());
+        nobody_listens(8086);
         emperor.stop();
     });
 }
@@ -407,7 +412,7 @@ fn a_crash_that_comes_late_waits_again_and_the_socket_goes_with_its_vassal() {
         process::signal(process::only("sleep").pid, Signal::KILL);
         emperor.wait_for_nth(2, "emperor: app: started (pid");
         fs::remove_file(file).unwrap();
-        until("nobody listens", || TcpStream::connect("127.0.0.1:8088").is_err());
+        nobody_listens(8088);
         emperor.stop();
     });
 }
