@@ -246,16 +246,15 @@ fn a_command_says_where_and_nobody_waits_for_one_that_hangs() {
         emperor.wait_running(1, "bad");
         emperor.wait_for("bad.ini: exited with status 3: not on demand");
         let is_asked = || emperor.lines("slow.ini: not done after 10 s").is_empty();
-        assert!(state(sandbox, "slow") == "idle" || !is_asked(), "{}", emperor.log());
+        until("its command is waited for", || state(sandbox, "slow") == "idle" || !is_asked());
         // A changed file is asked for anew, and gets another socket.
-        let changed = at(8091);
-        fs::write(vassal_path("app"), format!("[uwsgi]\n{changed}\n")).unwrap();
+        sandbox.vassal("app", &at(8091));
         emperor.wait_for("emperor: app: needs a fresh jail: another on-demand address: restarting");
         emperor.wait_for("emperor: app: waiting for a connection to 127.0.0.1:8091");
         emperor.wait_for("slow.ini: not done after 10 s: killed: not on demand");
         emperor.wait_running(1, "slow");
         // A vassal that goes while its command runs is not started by the answer.
-        fs::write(vassal_path("slow"), "[uwsgi]\ncommand = sleep 1000\n#\n").unwrap();
+        sandbox.vassal("slow", "command = sleep 1000\n#");
         until("it is asked again", || fs::read_to_string(&asked).unwrap().matches("slow.ini").count() == 2);
         fs::remove_file(vassal_path("slow")).unwrap();
         emperor.wait_for("emperor: slow: file removed: stopping");
@@ -455,9 +454,11 @@ fn the_file_of_a_socket_goes_when_nobody_listens_there_any_more() {
         until("its file goes with the vassal", || !second.exists());
         sandbox.vassal("app", &lines);
         waits(2, &second);
-        // Somebody else has taken the name meanwhile.
-        fs::remove_file(&others).unwrap();
-        let _somebody = UnixListener::bind(&others).unwrap();
+        // Somebody else has taken the name meanwhile. In one step: between two, the emperor might bind its
+        // own anew.
+        let draft = sandbox.path("draft");
+        let _somebody = UnixListener::bind(&draft).unwrap();
+        fs::rename(draft, &others).unwrap();
         emperor.stop();
         assert!(!second.exists(), "the emperor has ended");
         assert!(others.exists(), "it was not ours any more");

@@ -44,7 +44,7 @@ fn problems_are_shown_alone_and_by_the_exit_status() {
             let (status, table, _) = command(sandbox, &["status", "--problems"]);
             status == 3 && rows(&table) == ["fails", "mistaken"] && !table.contains(" well ")
         });
-        fs::write(vassal_path("well"), "[uwsgi]\nexec-as-rot = true\ncommand = sleep 1000\n").unwrap();
+        sandbox.vassal("well", "exec-as-rot = true\ncommand = sleep 1000");
         emperor.wait_for("emperor: well: reload refused: ");
         let (status, table, _) = command(sandbox, &["status", "--problems"]);
         assert_eq!((status, rows(&table)), (3, vec!["fails", "mistaken", "well"]));

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::common::sandbox::vassal_path;
 use crate::common::{Sandbox, eventually, process, run, sandboxed, until};
 use crate::upgrade::{installed, replace, start};
 use rustix::process::Signal;
@@ -223,9 +224,10 @@ fn no_tenant_shuts_the_journal_of_the_unit_for_the_others() {
         let tenants = |name: &str, owner: u32, lines: &str| {
             // Of nobody's but the tenant's from the first.
             run("install", &["-d", "/etc/uwsgi/vassals"]);
-            let draft = sandbox.file(name, &format!("[uwsgi]\n{lines}\n"));
+            let draft = format!("/etc/uwsgi/{name}");
+            fs::write(&draft, format!("[uwsgi]\n{lines}\n")).unwrap();
             chown(&draft, Some(owner), Some(owner)).unwrap();
-            run("mv", &[draft.to_str().unwrap(), &format!("/etc/uwsgi/vassals/{name}.ini")]);
+            fs::rename(draft, vassal_path(name)).unwrap();
         };
         run("install", &["-d", "-o", "4242", "/run/scratch/home"]);
         let shut = "import os, socket, sys\n\
