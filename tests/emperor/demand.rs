@@ -265,7 +265,8 @@ fn a_command_says_where_and_nobody_waits_for_one_that_hangs() {
 #[test]
 fn a_crash_loop_with_a_connection_waiting_backs_off() {
     sandboxed(|sandbox| {
-        sandbox.vassal("app", "command = false");
+        // Before its app: that could be up for a second on a slow machine, and be respawned.
+        sandbox.vassal("app", "exec-asap = false\ncommand = sleep 1000");
         fs::write(address_file(), "127.0.0.1:8083").unwrap();
         let options = ["--emperor-on-demand-ext", ".sock", "--emperor-throttle", "400"];
         let emperor = sandbox.emperor(&[&CONTROL[..], &options].concat());
