@@ -202,7 +202,7 @@ fn root_of_a_user_namespace_mounts_like_that() {
 
 /// Traces the process of a name and has it execute a shell with a command (x86_64).
 const TAKE_OVER: &str = r#"
-import ctypes, os, struct, sys
+import ctypes, os, struct, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 def comm(pid):
@@ -211,6 +211,9 @@ def comm(pid):
     except OSError:
         return ""
 pid = max(int(name) for name in os.listdir("/proc") if name.isdigit() and comm(name) == sys.argv[1])
+# It waits in a system call, which is to be another one.
+while open(f"/proc/{pid}/stat").read().rsplit(") ", 1)[1][0] != "S":
+    time.sleep(0.01)
 if libc.ptrace(16, pid, None, None):
     print("not traced:", os.strerror(ctypes.get_errno()), flush=True)
     sys.exit()
