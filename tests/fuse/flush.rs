@@ -152,7 +152,8 @@ fn a_failed_unmount_is_logged_and_the_end_comes_anyway() {
         // Still in use: by a process that nobody asks before the unmount.
         let busy = "#!/bin/sh\ncd /app && exec sleep 1000\n";
         let mut vassal = mounted(sandbox, busy, &format!("unmount-timeout = 500ms\n{UNMOUNT}"));
-        until("it is there", || process::named("sleep").iter().any(|process| process.uid != 0));
+        // The app sleeps again and again, in the same directory.
+        until("it is there", || is_running("sleep", "1000"));
         vassal.signal(Signal::TERM);
         assert_eq!(vassal.wait(), 0);
         let line = vassal.wait_for("as-user-atexit #1: run fusermount -u /app: exited with status 1");
@@ -200,7 +201,7 @@ fn daemons_that_hooks_start_beside_the_app_are_not_the_apps() {
                 ),
             );
             vassal.wait_for("started");
-            until("the companion", || is_running("companion"));
+            until("the companion", || is_running("sh", "/run/scratch/companion"));
             until("the app has all it leaves", || sandbox.path("app").exists());
             vassal.signal(Signal::TERM);
             assert_eq!(vassal.wait(), 128 + 15);
@@ -213,11 +214,11 @@ fn daemons_that_hooks_start_beside_the_app_are_not_the_apps() {
     });
 }
 
-/// Whether a shell runs a script of this name.
-fn is_running(script: &str) -> bool {
-    process::named("sh").iter().any(|process| {
+/// Whether a program runs with this argument.
+fn is_running(comm: &str, argument: &str) -> bool {
+    process::named(comm).iter().any(|process| {
         let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
-        line.split(|&byte| byte == 0).any(|word| word.ends_with(format!("/{script}").as_bytes()))
+        line.split(|&byte| byte == 0).any(|word| word == argument.as_bytes())
     })
 }
 
