@@ -60,10 +60,10 @@ fn a_server_that_refuses_for_a_while_ends_no_instance_neither_then_nor_when_it_i
 fn a_server_that_refuses_for_good_is_lost_with_its_error() {
     sandboxed(|sandbox| {
         for (number, told) in REFUSALS {
-            let (faulty, mut vassal) = running(sandbox, "mountpoint-timeout = 2s");
+            let (faulty, mut vassal) = running(sandbox, "mountpoint-timeout = 4s");
             faulty.behave(&format!("errno {number}"));
             assert_eq!(vassal.wait(), 75);
-            vassal.wait_for_time(&format!("mountpoint /app lost: {told} for "), Duration::from_secs(2));
+            vassal.wait_for_time(&format!("mountpoint /app lost: {told} for "), Duration::from_secs(4));
             faulty.behave("");
         }
     });
@@ -101,7 +101,8 @@ fn one_bad_answer_among_good_ones_ends_no_instance() {
 #[test]
 fn a_policy_of_mounting_again_mounts_again_after_errors() {
     sandboxed(|sandbox| {
-        let policy = "mountpoint-lost = remount\nmountpoint-timeout = 2s";
+        // So long it is also waited for the new mount, which must not answer with errors any more by then.
+        let policy = "mountpoint-lost = remount\nmountpoint-timeout = 5s";
         let (faulty, mut vassal) = running(sandbox, policy);
         faulty.behave(&format!("errno {}", libc::EPERM));
         vassal.wait_for("mountpoint /app lost: Operation not permitted (EPERM) for ");

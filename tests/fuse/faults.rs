@@ -297,7 +297,8 @@ fn a_daemon_that_hangs_at_a_reload_gets_no_app() {
         let faulty = sandbox.faulty();
         let mount = faulty.command("/app", "");
         let lines = format!(
-            "uid = user001\nif-not-reload =\nexec-as-user = {mount}\nendif =\n{CHECKED}\ncommand = sleep 1000"
+            "uid = user001\nif-not-reload =\nexec-as-user = {mount}\nendif =\n{CHECKED}\n\
+             mountpoint-check-timeout = 5s\ncommand = sleep 1000"
         );
         let mut vassal = sandbox.vassal_init("vassal", &lines);
         vassal.wait_for("app started");

@@ -500,7 +500,7 @@ fn led_to_the_hosts(sandbox: &Sandbox, mut command: Command, lines: &str) {
     let lines = format!(
         "uid = user001\nexec-as-user = fuse-zip -r /var/www/app001.zip /run/u/d/app\n\
          mountpoint-check = /run/u/d/app\nmountpoint-check-interval = 50ms\n\
-         mountpoint-check-timeout = 2s\n{lines}\ncommand = sleep 1000"
+         mountpoint-check-timeout = 5s\n{lines}\ncommand = sleep 1000"
     );
     command.arg(sandbox.ini("vassal", &lines));
     let mut vassal = sandbox.start("vassal", command);
