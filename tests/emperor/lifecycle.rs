@@ -598,7 +598,8 @@ fn what_is_below_a_process_that_cannot_be_killed_is_ended_and_that_is_said_and_e
         sandbox.vassal("app", &format!("command = sh {}", script.display()));
         until("it is stuck", || faulty.holds_the_app());
         until("it has a child", || running("4444") == 1);
-        let init = emperor.pid_of("app");
+        // The app may have come that far before the emperor hears that it runs.
+        let init = emperor.wait_running(1, "app");
         process::signal(init, Signal::KILL);
         until("the child is ended", || running("4444") == 0);
         let left =

@@ -550,7 +550,7 @@ fn lost_lines_are_told_when_there_is_room_though_nothing_else_happens() {
             while let Ok(count @ 1..) = rustix::io::read(&reader, &mut buffer) {
                 log.extend_from_slice(&buffer[..count]);
             }
-            String::from_utf8_lossy(&log).ends_with(" log lines lost: they could not be written\n")
+            String::from_utf8_lossy(&log).contains(" log lines lost: they could not be written\n")
         });
         emperor.kill().unwrap();
         emperor.wait().unwrap();
