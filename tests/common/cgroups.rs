@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -19,6 +20,13 @@ pub struct OutermostCgroup {
     was_used: bool,
 }
 
+/// The file of it that is locked by who waits for it. So whoever wants it alone waits only for those that
+/// have it, and is not passed by others that come later.
+const GATE: &str = "cgroup.controllers";
+
+/// How often this test has it. It waits only for the first time, as others may wait for it from then on.
+static HELD: AtomicU32 = AtomicU32::new(0);
+
 /// A controller that nothing else on a machine uses: a test may have it enabled in the outermost cgroup. All
 /// others are systemd's as well, which takes and gives them.
 pub const UNUSED: &str = "hugetlb";
@@ -26,12 +34,12 @@ pub const UNUSED: &str = "hugetlb";
 impl OutermostCgroup {
     /// Beside other tests.
     pub fn open() -> Self {
-        Self::locked(FlockOperation::NonBlockingLockShared)
+        Self::locked(FlockOperation::LockShared)
     }
 
     /// Beside no other test.
     pub fn alone() -> Self {
-        Self::locked(FlockOperation::NonBlockingLockExclusive)
+        Self::locked(FlockOperation::LockExclusive)
     }
 
     fn locked(operation: FlockOperation) -> Self {
@@ -39,7 +47,13 @@ impl OutermostCgroup {
         let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup2");
         let path = PathBuf::from(mount.split(' ').nth(1).unwrap());
         let directory = File::open(&path).unwrap();
-        until("the use of the outermost cgroup", || flock(&directory, operation).is_ok());
+        let gate = File::open(path.join(GATE)).unwrap();
+        if HELD.fetch_add(1, Ordering::Relaxed) == 0 {
+            flock(&gate, FlockOperation::LockExclusive).unwrap();
+        }
+        // For as long as the tests take that have it.
+        flock(&directory, operation).unwrap();
+        drop(gate);
         let mut outermost = Self { path, directory, was_used: false };
         outermost.was_used = outermost.is_used();
         outermost
@@ -64,6 +78,12 @@ impl OutermostCgroup {
     /// Also where something is mounted over it.
     fn control(&self) -> String {
         format!("/proc/self/fd/{}/cgroup.subtree_control", self.directory.as_raw_fd())
+    }
+}
+
+impl Drop for OutermostCgroup {
+    fn drop(&mut self) {
+        HELD.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
