@@ -107,8 +107,10 @@ fn a_renamed_file_is_made_anew_also_after_a_change_of_root() {
             let first = eventually("it is made anew", || number(text(&file).lines().next()));
             assert_eq!(number(text(&old).lines().last()), Some(first - 1), "a line is in neither");
         }
-        // One that somebody else makes is taken, a link is not.
-        fs::rename(&file, &old).unwrap();
+        // One that somebody else makes is taken, a link is not. It takes the place of the file, which would
+        // be made anew if it were gone.
+        fs::remove_file(&old).unwrap();
+        fs::hard_link(&file, &old).unwrap();
         symlink("/run/scratch/elsewhere", sandbox.path("logs/link")).unwrap();
         fs::rename(sandbox.path("logs/link"), &file).unwrap();
         let length = text(&old).len();
