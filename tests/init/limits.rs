@@ -447,8 +447,10 @@ fn an_app_that_may_have_no_more_processes_is_told_of_in_the_log_once() {
         let mut vassal = sandbox.vassal_init("bomb", &lines);
         vassal.wait_for("the cgroup may have no more processes (pids.max): ");
         until("it has tried", || Path::new("/run/scratch/once").exists());
+        // Some of its children may not have executed their program yet.
+        until("it has started some", || !process::named("sleep").is_empty());
         let processes = process::named("sleep").len();
-        assert!((1..9).contains(&processes), "{processes}");
+        assert!(processes < 9, "{processes}");
         fs::write("/run/scratch/go", "").unwrap();
         until("it has tried again", || Path::new("/run/scratch/twice").exists());
         assert_eq!(vassal.lines("the cgroup may have no more processes").len(), 1);
