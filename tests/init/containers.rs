@@ -101,7 +101,8 @@ fn a_mountpoint_is_watched_without_statx() {
             let mut wrapper = vec!["unshare", "--mount", "sh", "-c", prepare, mountpoint];
             wrapper.extend(filter.iter().map(String::as_str));
             let mut command = sandbox.wrapped(&wrapper, "vassal-init");
-            let script = format!("{event} {mountpoint}; exec sleep 1000");
+            // It is busy while the prober looks at it.
+            let script = format!("until {event} {mountpoint}; do sleep 0.01; done; exec sleep 1000");
             let output =
                 command.args(["--mountpoint-check", mountpoint, "--", "sh", "-c", &script]).output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr);

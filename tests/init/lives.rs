@@ -320,9 +320,9 @@ fn a_command_that_unmounts_is_blamed_for_nothing_else() {
         let place = sandbox.path("mount");
         fs::create_dir(&place).unwrap();
         let place = place.to_str().unwrap();
-        for script in
-            [format!("umount {place}; exec sleep 1000"), format!("(umount {place} &); exec sleep 1000")]
-        {
+        // It is busy while the prober looks at it.
+        let umount = format!("until umount {place} 2>/dev/null; do sleep 0.01; done");
+        for script in [format!("{umount}; exec sleep 1000"), format!("({umount} &); exec sleep 1000")] {
             run("mount", &["-t", "tmpfs", "none", place]);
             let arguments = ["--mountpoint-check", place, "--", "sh", "-c", &script];
             let (status, _, err) = ended(&mut init(sandbox, &arguments));

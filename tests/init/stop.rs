@@ -288,8 +288,9 @@ fn the_end_of_a_vassal_does_not_make_the_kernel_walk_all_processes_of_the_machin
     sandboxed(|sandbox| {
         let daemon = "trap 'echo told; exit' TERM; echo listens; while :; do sleep 0.05; done";
         let left = format!("exec-as-root = sh -c \"{daemon}\" &\ncommand = sleep 1000");
-        let lost = "mount-as-root = tmpfs none /ufs\nmountpoint-check = /ufs\nexec-post-app = umount /ufs\n\
-                    command = sleep 1000";
+        // It is busy while the prober looks at it.
+        let lost = "mount-as-root = tmpfs none /ufs\nmountpoint-check = /ufs\n\
+                    exec-post-app = until umount /ufs; do sleep 0.01; done\ncommand = sleep 1000";
         let strace = ["strace", "-f", "-D", "-qq", "-e", "trace=kill"];
         for (name, lines, code, is_told) in [("left", &*left, 143, true), ("lost", lost, 75, false)] {
             let trace = sandbox.path(name);
