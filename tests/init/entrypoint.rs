@@ -238,8 +238,9 @@ fn the_grace_ends_with_the_last_process() {
 
 /// A command that takes a while to obey SIGTERM, and leaves a process behind that never does.
 fn stubborn(seconds: u32) -> [String; 3] {
+    // It ignores the signal from its birth on.
     let script = format!(
-        "(trap '' TERM; exec sleep 1000) & trap 'sleep {seconds}; exit 5' TERM; echo ready >&2; \
+        "trap '' TERM; sleep 1000 & trap 'sleep {seconds}; exit 5' TERM; echo ready >&2; \
          while :; do sleep 0.01; done"
     );
     ["bash".to_owned(), "-c".to_owned(), script]
@@ -267,7 +268,10 @@ fn an_engine_that_stops_it_gets_the_commands_status() {
             assert_eq!(daemon.log().contains("SIGKILL"), !left.is_empty(), "{}", daemon.log());
         }
         assert!(asked.elapsed() < Duration::from_secs(10), "Docker's patience, and Podman's");
-        process::named("sleep").iter().for_each(|left| process::kill_if_there(left.pid));
+        until("nobody is left", || {
+            process::named("sleep").iter().for_each(|left| process::kill_if_there(left.pid));
+            process::all().iter().all(process::Process::is_of_sandbox)
+        });
     });
 }
 
@@ -523,10 +527,12 @@ fn a_command_runs_without_proc_and_as_an_ordinary_user() {
             let mut command = sandbox.wrapped(wrapper, "vassal-init");
             let (status, _, err) = ended(command.args(["--grace", "100ms", "-w", "--", "sh", "-c", line]));
             assert_eq!(status, 143, "{err}");
-            // Not PID 1 and without /proc, whoever left the command's process group is out of reach.
-            for sleeper in process::named("sleep") {
-                process::kill_if_there(sleeper.pid);
-            }
+            // Not PID 1 and without /proc, whoever left the command's process group is out of reach. It may
+            // not be one by name yet.
+            until("nobody is left", || {
+                process::named("sleep").iter().for_each(|sleeper| process::kill_if_there(sleeper.pid));
+                process::all().iter().all(process::Process::is_of_sandbox)
+            });
         }
     });
 }
