@@ -75,11 +75,12 @@ fn an_app_that_was_ready_is_replaced_after_failures_in_a_row() {
             "cat /run/scratch/good || { echo no >> /run/scratch/failures; echo it is bad >&2; exit 7; }";
         let lines = format!(
             "{APP}\nready-check = exec:{count}\nready-check-failures = 4\n\
-             command = sh -c 'trap \"echo asked; exit 0\" TERM; while :; do sleep 0.05; done'\n\
-             exec-as-user-atexit = echo at the exit"
+             command = sh -c 'trap \"echo asked; exit 0\" TERM; echo listens; \
+             while :; do sleep 0.05; done'\nexec-as-user-atexit = echo at the exit"
         );
         let (link, mut vassal) = Link::start(sandbox, &lines);
         assert_eq!(link.next(news), READY);
+        vassal.wait_for("listens");
         assert_eq!(lines_of(sandbox, "failures"), 0);
         bad(sandbox);
         let why = reason(&link);
@@ -211,10 +212,11 @@ fn after_a_reload_the_app_shows_anew_that_it_is_ready() {
         // One that reads its own configuration again need not be stopped for that.
         let own = format!(
             "{APP}\n{CHECK}\nreload-signal = HUP\n\
-             command = sh -c 'trap \"echo read again\" HUP; while :; do sleep 0.05; done'"
+             command = sh -c 'trap \"echo read again\" HUP; echo listens; while :; do sleep 0.05; done'"
         );
         link.reload(&own);
         assert_eq!((link.next(news), link.next(news)), (FromVassal::Reloaded, READY));
+        vassal.wait_for("listens");
         link.reload(&own);
         assert_eq!((link.next(news), link.next(news)), (FromVassal::Reloaded, READY));
         vassal.wait_for("read again");
