@@ -80,6 +80,12 @@ def pids(name):
     return subprocess.run(["pgrep", "-x", name], capture_output=True, text=True, check=False).stdout.split()
 
 
+def with_line(command_line):
+    """The processes with this command line."""
+    found = subprocess.run(["pgrep", "-xf", command_line], capture_output=True, text=True, check=False)
+    return found.stdout.split()
+
+
 def read(path):
     try:
         with open(path, encoding="utf-8") as file:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 from documents import block, commands
-from guest import Failed, all_pass, expect, pids, read, run, state, until, write
+from guest import Failed, all_pass, expect, pids, read, run, state, until, with_line, write
 
 CONTAINERS, ROOTLESS = "docs/containers.md", "docs/rootless.md"
 REFERENCE, SECURITY = "docs/reference.md", "docs/security.md"
@@ -58,7 +58,7 @@ def service():
     run("systemctl stop app")
     expect(read("/run/stopped") == "stopped\n", "the app was not asked to stop")
     expect(run("systemctl show -P Result app").strip() == "success", run("systemctl status app || true"))
-    expect(not left("sleep 54321"), "what the app had started is left")
+    expect(not with_line("sleep 54321"), "what the app had started is left")
 
 
 @check("docs/containers.md: in front of a command in a shell")
@@ -67,7 +67,7 @@ def command():
     os.chmod("/usr/local/bin/make", 0o755)
     said = run(block(CONTAINERS, "vassal-init --grace 2s -- make test"))
     expect(said == "made test\n", said)
-    expect(not left("sleep 65432"), "what the command had started is left")
+    expect(not with_line("sleep 65432"), "what the command had started is left")
 
 
 @check("docs/rootless.md: an ordinary user's emperor and commands")
@@ -78,8 +78,8 @@ def rootless():
     start, status = commands(block(ROOTLESS, "emperor --emperor ~/vassals"))
     with emperor(start, as_joe):
         until("the page", lambda: answers("curl http://127.0.0.1:8080/", "<html", "<!DOCTYPE"))
-        said = run(f"{as_joe} {status}")
-        expect("running" in said, said)
+        # The app may answer before PID 1 has told that it runs.
+        until("it runs", lambda: answers(f"{as_joe} {status}", "running"))
         expect(run(f"{as_joe} vassal-init --unshare user,fs,pid -- id -u") == "0\n", "not root inside")
 
 
@@ -119,7 +119,7 @@ def own_ids():
     write(f"{VASSALS}/own.ini", "[uwsgi]\nuid = 0\ncommand = sh -c 'touch /ns/of-own; sleep 1000'\n")
     with emperor(f"emperor {EMPEROR_INI}"):
         until("it runs", lambda: state("own") == "running")
-        [app] = until("its app", lambda: left("sleep 1000"))
+        [app] = until("its app", lambda: with_line("sleep 1000"))
         owner = os.stat(f"/proc/{app}").st_uid
         expect(owner >= 100000000, f"its root is {owner} outside")
         if tree:
@@ -137,7 +137,7 @@ def some_capabilities():
     write(f"{VASSALS}/of-nobody.ini", "[uwsgi]\ncommand = sleep 1000\n")
     os.chown(f"{VASSALS}/of-nobody.ini", owner.pw_uid, owner.pw_gid)
     with emperor(block(REFERENCE, "setpriv --reuid emperor")):
-        [app] = until("its app", lambda: left("sleep 1000"))
+        [app] = until("its app", lambda: with_line("sleep 1000"))
         expect(os.stat(f"/proc/{app}").st_uid == owner.pw_uid, "it is not its owner's")
         expect(run("ps -o user= -C emperor").split()[0] == "emperor", run("ps -ef"))
 
@@ -151,14 +151,15 @@ def strangers():
     run("chown -R eve: /home/eve")
     with emperor(f"emperor {EMPEROR_INI} 2>&1 | systemd-cat"):
         until("it runs", lambda: state("eve/vassals/shop") == "running")
-        [app] = left("sleep 1000")
+        [app] = until("its app", lambda: with_line("sleep 1000"))
         cgroup = CGROUPS + read(f"/proc/{app}/cgroup").strip().partition("::")[2]
         expect(cgroup.startswith(f"{CGROUPS}/vassals/"), cgroup)
         for file, limit in (("memory.max", "536870912"), ("cpu.max", "100000 100000"), ("pids.max", "200")):
             seen = read(f"{cgroup}/{file}").strip()
             expect(seen == limit, f"{file}: {seen}")
         expect("Max open files            1024" in read(f"/proc/{app}/limits"), "the policy is not in force")
-        expect("emperor: eve/vassals/shop: running" in run("journalctl -o cat --no-pager"), "no log")
+        line = "emperor: eve/vassals/shop: running"
+        until("the log", lambda: answers("journalctl -o cat --no-pager", line))
 
 
 def become_joe():
@@ -199,12 +200,6 @@ def answers(line, *parts):
     except Failed:
         return False
     return any(part in said for part in parts)
-
-
-def left(command_line):
-    """The processes with this command line."""
-    found = subprocess.run(["pgrep", "-xf", command_line], capture_output=True, text=True, check=False)
-    return found.stdout.split()
 
 
 def clear(directory):
