@@ -48,6 +48,15 @@ def run(command, status=0):
     return ended.stdout
 
 
+def succeeds(command):
+    """Whether a line of shell ends with status 0."""
+    try:
+        run(command)
+    except Failed:
+        return False
+    return True
+
+
 def until(what, look):
     """Waits until there is something to see, and returns it."""
     began = time.monotonic()
