@@ -730,7 +730,12 @@ fn a_stop_while_an_address_is_waited_for_is_no_failure() {
         sandbox.vassal("app", "command = sleep 1000\nlisten = 127.0.0.1:7000");
         let emperor = sandbox.emperor(&[]);
         emperor.wait_for("(EADDRINUSE): tried again for ");
+        // It is tried for two seconds, of which those do not count in which it cannot run.
+        let init = emperor.pid_of_started("app");
+        process::signal(init, Signal::STOP);
         fs::remove_file(vassal_path("app")).unwrap();
+        emperor.wait_for("emperor: app: file removed: stopping");
+        process::signal(init, Signal::CONT);
         emperor.wait_for("emperor: app: stopped; ");
         assert_eq!(emperor.lines("setup failed"), [""; 0]);
         emperor.stop();
