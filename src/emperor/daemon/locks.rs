@@ -35,7 +35,7 @@ use crate::error::{Error, Result};
 use crate::log;
 use crate::log::Elapsed;
 use crate::place::Place;
-use crate::protocol::{Received, receive};
+use crate::protocol::Received;
 use crate::retry;
 use crate::running_time;
 use crate::sys::peer;
@@ -128,9 +128,7 @@ impl Locks {
             Ok(deputy) => deputy,
             Err(error) => return log!("{error}: there is no lock on the directories yet"),
         };
-        let limit = Timespec { tv_sec: PATIENCE.as_secs() as _, tv_nsec: 0 };
-        while poll(&mut [PollFd::new(&deputy.link, PollFlags::IN)], Some(&limit)) == Ok(1) {
-            let Ok(Received::Packet(packet, _)) = receive(&deputy.link) else { break };
+        while let Some(Ok(Received::Packet(packet, _))) = deputy.hear(PATIENCE) {
             let mut numbers =
                 packet.chunks_exact(8).map(|chunk| u64::from_le_bytes(chunk.try_into().unwrap_or_default()));
             if let [Some(index), Some(device), Some(inode)] = [(); 3].map(|()| numbers.next())
