@@ -23,10 +23,10 @@ const AFTER_DAEMON: Duration = Duration::from_secs(1);
 
 /// A loss within this time after the death of a process that may have been the daemon is attributed to that
 /// death.
-const AFTER_HELPER: Duration = Duration::from_millis(100);
+const AFTER_HELPER: Duration = Duration::from_millis(500);
 
 /// How long to wait for the end of a daemon whose connection has ended.
-const DYING: Duration = Duration::from_millis(2);
+const DYING: Duration = Duration::from_millis(20);
 
 /// The trouble with a path at which nothing is mounted.
 pub(super) const NOTHING: &str = "nothing is mounted there";
