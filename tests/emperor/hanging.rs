@@ -47,14 +47,21 @@ impl Remote {
 
     /// From now on nobody who asks for something there gets an answer.
     pub fn hang(&self) {
-        process::signal(self.daemon.id() as i32, Signal::STOP);
-        // A request that it has read already could not even be given up by who is killed.
         let is_stopped = |task: fs::DirEntry| {
             let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
             stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
         };
         let tasks = format!("/proc/{}/task", self.daemon.id());
-        until("it is stopped", || fs::read_dir(&tasks).unwrap().flatten().all(is_stopped));
+        // A request that it has read already could not even be given up by who is killed.
+        until("it is stopped while nobody asks", || {
+            process::signal(self.daemon.id() as i32, Signal::STOP);
+            until("it is stopped", || fs::read_dir(&tasks).unwrap().flatten().all(is_stopped));
+            let is_asked = process::all().iter().any(|process| process::waits_for_fuse(process.pid));
+            if is_asked {
+                self.answer();
+            }
+            !is_asked
+        });
     }
 
     /// The end of that.
