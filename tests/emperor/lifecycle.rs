@@ -14,6 +14,10 @@ use rustix::process::Signal;
 /// A vassal that runs until it is asked to stop.
 const STEADY: &str = "command = sleep 1000";
 
+/// A vassal that fails at each start. An app that exits may take longer than the second after which it is
+/// started again at once.
+const BROKEN: &str = "exec-asap = false\ncommand = sleep 1000";
+
 /// How often a vassal was started.
 fn starts(emperor: &Daemon, name: &str) -> usize {
     emperor.lines(&format!("emperor: {name}: started (pid ")).len()
@@ -198,8 +202,7 @@ fn a_half_written_file_is_started_once_when_it_is_complete() {
 #[test]
 fn a_broken_vassal_backs_off_and_disturbs_nobody() {
     sandboxed(|sandbox| {
-        // An app that exits may take longer than the second after which it is started again at once.
-        sandbox.vassal("broken", "exec-asap = false\ncommand = sleep 1000");
+        sandbox.vassal("broken", BROKEN);
         sandbox.vassal("steady", STEADY);
         let emperor = sandbox.emperor(&["--emperor-throttle", "20", "--emperor-max-throttle", "100"]);
         let steady = emperor.wait_running(1, "steady");
@@ -217,15 +220,15 @@ fn a_broken_vassal_backs_off_and_disturbs_nobody() {
 #[test]
 fn editing_the_file_clears_the_backoff() {
     sandboxed(|sandbox| {
-        sandbox.vassal("app", "command = false");
+        sandbox.vassal("app", BROKEN);
         let emperor =
             sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "36000000"]);
         emperor.wait_for("next try in 3600.0 s");
-        sandbox.vassal("app", "command = false");
+        sandbox.vassal("app", BROKEN);
         // Not only at once, but the next delay is the first one again.
         emperor.wait_for_nth(2, "next try in 3600.0 s");
         sandbox.vassal("app", STEADY);
-        emperor.wait_running(3, "app");
+        emperor.wait_running(1, "app");
         emperor.stop();
     });
 }
@@ -233,7 +236,7 @@ fn editing_the_file_clears_the_backoff() {
 #[test]
 fn urg_clears_the_backoff() {
     sandboxed(|sandbox| {
-        sandbox.vassal("app", "command = false");
+        sandbox.vassal("app", BROKEN);
         let emperor =
             sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "36000000"]);
         for round in 1..=3 {
@@ -683,18 +686,18 @@ fn running(seconds: &str) -> usize {
 fn hup_reloads_all_and_usr1_shows_all() {
     sandboxed(|sandbox| {
         sandbox.vassal("a", STEADY);
-        sandbox.vassal("b", "command = false");
+        sandbox.vassal("b", BROKEN);
         let emperor =
             sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
         let a = emperor.wait_running(1, "a");
-        emperor.wait_for("emperor: b: app exited with status 1; ");
+        emperor.wait_for("emperor: b: setup failed in asap ");
         emperor.signal(Signal::USR1);
         emperor.wait_for(&format!(", pid {a}, 0 restarts"));
         emperor.wait_for("emperor: b: backoff, next try in ");
         emperor.signal(Signal::HUP);
         emperor.wait_for("emperor: a: reloaded after ");
         assert!(process::read(a).is_some(), "PID 1 stays");
-        emperor.wait_for_nth(2, "emperor: b: app exited with status 1; ");
+        emperor.wait_for_nth(2, "emperor: b: setup failed in asap ");
         emperor.stop();
     });
 }
