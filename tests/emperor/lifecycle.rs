@@ -520,7 +520,7 @@ fn of_hundreds_of_processes_that_a_killed_pid_1_leaves_none_stays() {
         let emperor = sandbox.emperor(&["--emperor-use-clone", "fs"]);
         until("all are there", || process::named("sleep").len() == 400);
         let old: Vec<_> = process::named("sleep").iter().map(|process| Handle::of(process.pid)).collect();
-        let init = emperor.pid_of("app");
+        let init = emperor.wait_running(1, "app");
         process::signal(init, Signal::KILL);
         emperor.wait_for(&format!("emperor: app: killed what pid {init} has left"));
         assert!(old.iter().all(Handle::is_gone));
@@ -570,9 +570,10 @@ fn what_starts_others_faster_than_it_is_found_does_not_outlive_a_killed_pid_1() 
         sandbox.vassal("app", &format!("command = python3 {}", program.display()));
         let mut emperor = sandbox.emperor(&["--emperor-use-clone", "fs"]);
         emperor.wait_for("all hop");
+        let init = emperor.wait_running(1, "app");
         let file = vassal_path("app");
         fs::rename(&file, file.with_extension("off")).unwrap();
-        process::signal(emperor.pid_of("app"), Signal::KILL);
+        process::signal(init, Signal::KILL);
         until("none is left", || process::named("hopper").is_empty());
         emperor.signal(Signal::TERM);
         assert_eq!(emperor.wait(), 0);
