@@ -421,6 +421,7 @@ fn two_signals_at_once_are_one_request() {
         let emperor = eventually("three signals within a second", || {
             let mut emperor = sandbox.emperor(&[]);
             until("the app is ready", || emperor.log().lines().any(|line| line == "ready"));
+            emperor.wait_running(1, "app");
             let asked = Instant::now();
             emperor.signal(Signal::TERM);
             emperor.signal(Signal::INT);
