@@ -260,6 +260,7 @@ fn what_an_executable_file_prints_is_the_configuration() {
         // It runs where the vassal will: as the second process of its namespace.
         emperor.wait_for("first it's $HOME \"x\" pid 2");
         emperor.wait_for("also shell pid 2");
+        emperor.wait_running(1, "shell");
         emperor.wait_for("vassals/bad.ini: exited with status 3");
         emperor.wait_for("emperor: bad: setup failed");
         // A failure of the program may be over the next time.
