@@ -17,7 +17,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::common::cow::COPY;
-use crate::common::{Daemon, ENDED, Sandbox, UP, eventually, run, until_passed};
+use crate::common::{Daemon, ENDED, Sandbox, UP, eventually, run, until, until_passed};
 
 /// A fenced block of code.
 pub struct Block {
@@ -173,7 +173,9 @@ impl Reader<'_> {
         if ["emperor ", "kill"].iter().any(|word| commands.contains(word)) {
             // No reader is faster, and an app that ends sooner has failed.
             until_passed(self.done, UP);
-            if self.command().args(["-c", "emperor status"]).output().unwrap().status.success() {
+            if self.bash("emperor status").0 {
+                let is_starting = || self.bash("emperor status --json").1.contains("\"state\":\"starting\"");
+                until("none is starting", || !is_starting());
                 self.sandbox.until_up(&[]);
             }
         }
