@@ -294,11 +294,13 @@ fn a_program_on_a_filesystem_that_hangs_makes_no_init_deaf() {
                         command = sandbox.personality(name);
                     }
                     let mut running = Running::start(command.args(["--", &program]).stdin(Stdio::null()));
-                    // It hangs in execve(2).
+                    // It hangs in execve(2), where the prober may wait for a moment, too.
                     let call = format!("{} ", libc::SYS_execve);
                     let hangs = |process: &process::Process| {
                         let now = fs::read_to_string(format!("/proc/{}/syscall", process.pid));
-                        process.parent == running.pid() && now.is_ok_and(|now| now.starts_with(&call))
+                        process.parent == running.pid()
+                            && now.is_ok_and(|now| now.starts_with(&call))
+                            && process::waits_for_fuse(process.pid)
                     };
                     until("it hangs", || process::all().iter().any(hangs));
                     process::signal(running.pid(), signal);
