@@ -265,7 +265,8 @@ fn uwsgi_that_is_replaced_answers_what_it_has_accepted() {
             let other_jail = format!("reload-strategy = {strategy}\nhook-as-root = exec:true {round}");
             sandbox.vassal("app", &format!("{app}\n{other_jail}"));
             emperor.wait_for_nth(round, "stopping for the emperor: uWSGI's message 2 to the app");
-            emperor.wait_for_nth(round, "graceful shutdown triggered");
+            // Before its worker has heard of that, it would take the next request, too.
+            emperor.wait_for_nth(round, "Gracefully killing worker");
             fs::write(&go_on, "").unwrap();
             let mut text = String::new();
             connection.read_to_string(&mut text).unwrap();
