@@ -256,8 +256,8 @@ fn uwsgi_that_is_replaced_answers_what_it_has_accepted() {
             format!("http-socket = 127.0.0.1:80\nmaster = true\nplugin = psgi\npsgi = {}", psgi.display());
         sandbox.vassal("app", &format!("{app}\nreload-strategy = rolling"));
         let emperor = sandbox.emperor(&[]);
-        // By another instance, then by the next one in its place.
-        for (round, strategy) in [(1, "rolling"), (2, "recreate")] {
+        // By another instance, and then, as the file of that one says, by the next one in its place.
+        for (round, strategy) in [(1, "recreate"), (2, "rolling")] {
             emperor.wait_for_nth(round, "ready to accept requests after");
             let mut connection = TcpStream::connect("127.0.0.1:80").unwrap();
             connection.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
@@ -274,6 +274,7 @@ fn uwsgi_that_is_replaced_answers_what_it_has_accepted() {
             for path in [&asked, &go_on] {
                 fs::remove_file(path).unwrap();
             }
+            emperor.wait_for_nth(round, " after the request; ");
         }
         emperor.wait_for_nth(3, "ready to accept requests after");
         // Nobody takes its place: as uWSGI's own emperor, at once.
