@@ -406,7 +406,7 @@ fn a_frozen_instance_is_not_destroyed_when_it_goes_on() {
         let faulty = sandbox.faulty();
         let lines = format!(
             "uid = user001\nexec-as-user = {}\nmountpoint-check = /app\nmountpoint-check-interval = 1h\n\
-             mountpoint-check-timeout = 6s\ncommand = sleep 1000",
+             mountpoint-check-timeout = 12s\ncommand = sleep 1000",
             faulty.command("/app", "")
         );
         let (link, vassal) = Link::start(sandbox, &lines);
@@ -417,7 +417,7 @@ fn a_frozen_instance_is_not_destroyed_when_it_goes_on() {
         until("the question is out", || faulty.holds_anything());
         process::signal(init, Signal::STOP);
         // All the time that a hung filesystem would have, and more than what comes on top of it.
-        until_passed(Instant::now(), Duration::from_secs(8));
+        until_passed(Instant::now(), Duration::from_secs(16));
         process::signal(init, Signal::CONT);
         assert_eq!(link.report().state, MountState::Up, "{}", vassal.log());
         faulty.behave("");

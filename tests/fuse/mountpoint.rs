@@ -45,10 +45,11 @@ fn a_daemon_that_pauses_for_less_is_forgiven() {
         // Twice: together they are longer than the timeout.
         for _ in 0..2 {
             process::signal(daemon, Signal::STOP);
+            let stopped = Instant::now();
             until("the prober waits for an answer", || process::waits_for_fuse(prober));
             // Longer than the prober is patient before it raises the alarm, which is three quarters of the
-            // timeout.
-            until_passed(Instant::now(), Duration::from_millis(6200));
+            // timeout. It asks every 50 ms.
+            until_passed(stopped, Duration::from_millis(6250));
             process::signal(daemon, Signal::CONT);
             process::wait_for_turns(prober, 3);
             assert!(vassal.is_running() && vassal.lines("lost").is_empty(), "{}", vassal.log());
