@@ -231,12 +231,16 @@ fn a_warning_about_the_file_is_told_where_its_app_fails() {
 fn what_a_start_or_an_end_waits_for_is_told_until_it_goes_on() {
     sandboxed(|sandbox| {
         let waits = "until test -e /run/scratch/go; do sleep 0.05; done";
-        sandbox.vassal("exit", &format!("exec-as-user-atexit = {waits}\n{STEADY}"));
+        // After 5 s the emperor's own 'still stopping' takes the place of what PID 1 has told: the hook is to
+        // be told of last.
+        let slow = "command = sh -c 'trap \"sleep 3; exit\" TERM; echo caught; while :; do sleep 0.1; done'";
+        sandbox.vassal("exit", &format!("exec-as-user-atexit = {waits}\n{slow}"));
         sandbox.vassal("hook", &format!("exec-as-root = {waits}\n{STEADY}"));
         fs::create_dir(sandbox.path("mount")).unwrap();
         sandbox.vassal("gate", &format!("mountpoint-check = /run/scratch/mount\n{STEADY}"));
         let emperor = sandbox.emperor(&[]);
         emperor.wait_running(1, "exit");
+        emperor.wait_for("caught");
         assert_eq!(command(sandbox, &["stop", "exit"]).0, 0);
         for (what, most) in [
             (format!("as-user-atexit: {waits}: still running after 5.0 s"), "; it is given 60.0 s"),
