@@ -40,7 +40,7 @@ fn a_daemon_that_hangs_is_lost_when_its_time_is_up() {
 #[test]
 fn a_daemon_that_pauses_for_less_is_forgiven() {
     sandboxed(|sandbox| {
-        let (mut vassal, _) = mounted(sandbox, "mountpoint-check-timeout = 8s");
+        let (mut vassal, _) = mounted(sandbox, "mountpoint-check-timeout = 16s");
         let (daemon, prober) = (process::only("fuse-zip").pid, process::only("vassal-probe").pid);
         // Twice: together they are longer than the timeout.
         for _ in 0..2 {
@@ -49,7 +49,7 @@ fn a_daemon_that_pauses_for_less_is_forgiven() {
             until("the prober waits for an answer", || process::waits_for_fuse(prober));
             // Longer than the prober is patient before it raises the alarm, which is three quarters of the
             // timeout. It asks every 50 ms.
-            until_passed(stopped, Duration::from_millis(6250));
+            until_passed(stopped, Duration::from_millis(12250));
             process::signal(daemon, Signal::CONT);
             process::wait_for_turns(prober, 3);
             assert!(vassal.is_running() && vassal.lines("lost").is_empty(), "{}", vassal.log());
