@@ -94,9 +94,9 @@ fn emperor(sandbox: &Sandbox, remote: &Remote, options: &[&str]) -> Daemon {
 /// How long a file may take to be read.
 const READ_WITHIN: Duration = Duration::from_secs(2);
 
-/// Waits until the log says `what` of `far`, because its file is not read in time, and `next` behind that.
+/// Waits until the log says `what`, because the file of `far` is not read in time, and `next` behind that.
 fn wait_for_unread(emperor: &Daemon, what: &str, next: &str) {
-    let said = format!("emperor: far: {what}: read /run/remote/vassals/far.ini: not done after ");
+    let said = format!("{what}read /run/remote/vassals/far.ini: not done after ");
     let line = emperor.wait_for_time(&said, READ_WITHIN);
     assert!(line.contains(&format!(" s: does its filesystem answer?; {next}")), "{line}");
 }
@@ -204,7 +204,7 @@ fn a_file_that_hangs_at_a_start_costs_only_its_own_vassal() {
         remote.hang();
         process::signal(far, Signal::KILL);
         others_are_served(sandbox, &emperor);
-        wait_for_unread(&emperor, "cannot start", "next try in ");
+        wait_for_unread(&emperor, "emperor: far: cannot start: ", "next try in ");
         // It is tried again, and nobody else hangs for that.
         emperor.wait_for_nth(3, "emperor: far: cannot start: ");
         others_are_served(sandbox, &emperor);
@@ -328,7 +328,7 @@ fn a_file_that_hangs_when_it_is_checked_refuses_the_reload() {
         until("it is read for PID 1", is_read);
         remote.hang();
         process::signal(init, Signal::CONT);
-        wait_for_unread(&emperor, "reload refused", "the app goes on as it was");
+        wait_for_unread(&emperor, "emperor: far: reload refused: ", "the app goes on as it was");
         assert!(process::read(init).is_some());
         remote.answer();
         emperor.wait_for("emperor: far: needs a fresh jail: ");
