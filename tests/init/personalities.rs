@@ -363,6 +363,7 @@ const LISTENERS: &str = r#"
     listen() {
         for signal in HUP USR1 USR2 TERM INT WINCH 40; do trap "echo said: $1 $signal" $signal; done
         echo said: $1 ready
+        until [ -e "$SENT" ]; do sleep 0.01; done
         for _ in $(seq 300); do sleep 0.01; done
     }
     listen second & listen first; wait
@@ -404,16 +405,18 @@ impl Running {
     }
 }
 
-/// What two listeners hear of one signal, sent when both are ready.
+/// What two listeners hear of one signal, sent when both are ready. They go on for a while after that.
 fn heard(script: &Path, out: &Path, mut command: Command, flags: &str, number: i32) -> Vec<String> {
     fs::write(out, "").unwrap();
     let line = format!("{flags} bash {}", script.display());
-    command.args(line.split_whitespace()).stdin(Stdio::null());
+    let sent = out.with_extension("sent");
+    command.args(line.split_whitespace()).env("SENT", &sent).stdin(Stdio::null());
     command.stdout(fs::File::create(out).unwrap()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     let text = || fs::read_to_string(out).unwrap();
     until("both listen", || text().contains("first ready") && text().contains("second ready"));
     kill_process(Pid::from_child(&child), Signal::from_named_raw(number).unwrap()).unwrap();
+    fs::write(sent, "").unwrap();
     child.wait().unwrap();
     let mut lines: Vec<_> =
         text().lines().filter(|line| !line.ends_with("ready")).map(str::to_owned).collect();
