@@ -86,13 +86,16 @@ def state(name):
 
 
 def pids(name):
-    return subprocess.run(["pgrep", "-x", name], capture_output=True, text=True, check=False).stdout.split()
+    return pgrep("-x", name)
 
 
 def with_line(command_line):
     """The processes with this command line."""
-    found = subprocess.run(["pgrep", "-xf", command_line], capture_output=True, text=True, check=False)
-    return found.stdout.split()
+    return pgrep("-xf", command_line)
+
+
+def pgrep(option, what):
+    return subprocess.run(["pgrep", option, what], capture_output=True, text=True, check=False).stdout.split()
 
 
 def read(path):
