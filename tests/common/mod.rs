@@ -24,6 +24,7 @@ pub mod sandbox;
 pub mod tutorial;
 
 use std::fmt::Display;
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,12 @@ pub fn eventually<T>(what: impl Display, mut look: impl FnMut() -> Option<T>) ->
         // What takes long is looked at less often: a look may cost as much as what it waits for.
         std::thread::sleep((waited / 50).clamp(Duration::from_millis(3), Duration::from_millis(20)));
     }
+}
+
+/// Waits until nobody listens at a port of this machine. The emperor has another process close a socket, and
+/// waits for it, but not for long.
+pub fn nobody_listens(port: u16) {
+    until(format_args!("nobody listens at {port}"), || TcpStream::connect(("127.0.0.1", port)).is_err());
 }
 
 /// Polls until `holds` does.

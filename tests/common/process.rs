@@ -75,9 +75,23 @@ pub fn only(comm: &str) -> Process {
     })
 }
 
+/// The living processes of that name that have this word on their command lines.
+pub fn with_argument(comm: &str, word: &str) -> Vec<Process> {
+    let has_it = |process: &Process| {
+        let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+        line.split(|&byte| byte == 0).any(|part| part == word.as_bytes())
+    };
+    named(comm).into_iter().filter(has_it).collect()
+}
+
 /// Kills a process, if it has not ended meanwhile.
 pub fn kill_if_there(pid: i32) {
-    let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+    signal_if_there(pid, Signal::KILL);
+}
+
+/// Sends a signal by number, if the process has not ended meanwhile.
+pub fn signal_if_there(pid: i32, signal: Signal) {
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
 }
 
 /// Runs a command in the mount and pid namespaces of a PID 1. It may be killed there with all else, as soon

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use crate::common::process::wait_for_turns;
 use crate::common::sandbox::{VASSALS, vassal_path};
-use crate::common::{Sandbox, process, run, sandboxed, until};
+use crate::common::{Sandbox, nobody_listens, process, run, sandboxed, until};
+use crate::lifecycle::BROKEN;
 use rustix::process::Signal;
 
 /// Answers each connection on its first socket with its pid, and leaves when there was none for the given
@@ -41,11 +42,6 @@ fn server(sandbox: &Sandbox, arguments: &str) -> String {
 /// The file that says where the vassal `app` is waited for.
 fn address_file() -> PathBuf {
     vassal_path("app").with_extension("ini.sock")
-}
-
-/// Waits until nobody listens at a port. Who closes a socket waits for that, but not for long.
-fn nobody_listens(port: u16) {
-    until(format_args!("nobody listens at {port}"), || TcpStream::connect(("127.0.0.1", port)).is_err());
 }
 
 /// The vassal's state, as the table shows it.
@@ -265,8 +261,7 @@ fn a_command_says_where_and_nobody_waits_for_one_that_hangs() {
 #[test]
 fn a_crash_loop_with_a_connection_waiting_backs_off() {
     sandboxed(|sandbox| {
-        // Before its app: that could be up for a second on a slow machine, and be respawned.
-        sandbox.vassal("app", "exec-asap = false\ncommand = sleep 1000");
+        sandbox.vassal("app", BROKEN);
         fs::write(address_file(), "127.0.0.1:8083").unwrap();
         let options = ["--emperor-on-demand-ext", ".sock", "--emperor-throttle", "400"];
         let emperor = sandbox.emperor(&[&CONTROL[..], &options].concat());

@@ -16,7 +16,7 @@ const STEADY: &str = "command = sleep 1000";
 
 /// A vassal that fails at each start. An app that exits may take longer than the second after which it is
 /// started again at once.
-const BROKEN: &str = "exec-asap = false\ncommand = sleep 1000";
+pub const BROKEN: &str = "exec-asap = false\ncommand = sleep 1000";
 
 /// How often a vassal was started.
 fn starts(emperor: &Daemon, name: &str) -> usize {
@@ -680,11 +680,8 @@ fn without_a_pid_namespace_the_emperor_ends_what_a_killed_pid_1_has_left() {
         until("both have daemons once more", || process::named("left").len() == 4);
         assert_eq!(emperor.lines("can outlive it"), [""; 0]);
         until("all commands have left theirs", || running("2222") == 4);
-        for process in process::named("sleep") {
-            let line = fs::read_to_string(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
-            if line.contains("1111") || line.contains("2222") {
-                process::kill_if_there(process.pid);
-            }
+        for seconds in ["1111", "2222"] {
+            process::with_argument("sleep", seconds).iter().for_each(|it| process::kill_if_there(it.pid));
         }
         emperor.stop();
     });
@@ -692,10 +689,7 @@ fn without_a_pid_namespace_the_emperor_ends_what_a_killed_pid_1_has_left() {
 
 /// How many processes sleep for so long.
 fn running(seconds: &str) -> usize {
-    let is_it = |process: &process::Process| {
-        fs::read_to_string(format!("/proc/{}/cmdline", process.pid)).is_ok_and(|line| line.contains(seconds))
-    };
-    process::named("sleep").iter().filter(|process| is_it(process)).count()
+    process::with_argument("sleep", seconds).len()
 }
 
 #[test]

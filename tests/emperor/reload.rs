@@ -302,7 +302,7 @@ fn a_stop_during_a_reload_wins() {
             vassal.signal(Signal::HUP);
             vassal.wait_for("reloading: the app is restarted");
             if !stubborn {
-                eventually("the hook", || fs_has_argument("999").then_some(()));
+                until("the hook", || !process::with_argument("sleep", "999").is_empty());
             }
             vassal.signal(Signal::TERM);
             if stubborn {
@@ -340,14 +340,6 @@ fn a_stop_that_comes_with_the_end_of_the_old_app_starts_no_other() {
         assert_eq!(vassal.lines(" to the app"), [""; 0], "there is none");
         vassal.wait_for("stopped, ");
     });
-}
-
-/// Whether a process has that word on its command line.
-fn fs_has_argument(word: &str) -> bool {
-    process::named("sleep").iter().any(|process| {
-        fs::read(format!("/proc/{}/cmdline", process.pid))
-            .is_ok_and(|line| line.split(|byte| *byte == 0).any(|part| part == word.as_bytes()))
-    })
 }
 
 /// The environment of a process, which is empty at first when it has executed its program.

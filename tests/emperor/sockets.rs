@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::common::process;
 use crate::common::sandbox::vassal_path;
 use crate::common::tutorial::{get, wait_for_page};
-use crate::common::{Daemon, Sandbox, run, sandboxed, until, until_passed};
+use crate::common::{Daemon, Sandbox, nobody_listens, run, sandboxed, until, until_passed};
 use crate::upgrade::{installed, start, wrap};
 use rustix::process::Signal;
 use vassal::emperor::discovery::holds::RETURN;
@@ -188,7 +188,7 @@ fn sockets_with_a_file_outlive_the_instance_too() {
         emperor.wait_for("needs a fresh jail: a socket changed: restarting");
         emperor.wait_for_nth(3, "serving ");
         // The app serves before the emperor has closed its copy.
-        until("the old port is closed", || TcpStream::connect("127.0.0.1:7000").is_err());
+        nobody_listens(7000);
         answer(TcpStream::connect("127.0.0.1:7001").unwrap());
         assert_eq!(fs::metadata("/run/scratch/app.sock").unwrap().ino(), inode);
         // Somebody has removed the file: there is a new one.
@@ -210,7 +210,7 @@ fn sockets_with_a_file_outlive_the_instance_too() {
 
         fs::remove_file(vassal_path("app")).unwrap();
         emperor.wait_for("file removed: stopping");
-        until("the port is closed", || TcpStream::connect("127.0.0.1:7001").is_err());
+        nobody_listens(7001);
         emperor.stop();
     });
 }
@@ -289,8 +289,7 @@ fn a_vassal_that_is_really_down_refuses() {
         until("it listens", || TcpStream::connect("127.0.0.1:7000").is_ok());
         sandbox.file("go", "");
         emperor.wait_for("emperor: app: its sockets are closed until it runs again");
-        // Who closes them for the emperor may take longer than it waits.
-        until("it refuses", || TcpStream::connect("127.0.0.1:7000").is_err());
+        nobody_listens(7000);
         emperor.stop();
     });
 }
@@ -372,7 +371,7 @@ fn an_address_that_is_not_asked_for_any_more_is_free_at_once() {
         // The new address is none of this machine's: nobody is to wait at the old one.
         sandbox.vassal("a", &server("listen = 192.0.2.1:7002"));
         emperor.wait_for("Cannot assign requested address");
-        until("the port is closed", || TcpStream::connect("127.0.0.1:7002").is_err());
+        nobody_listens(7002);
         until("the other one, too", || UnixStream::connect("/run/scratch/kept.sock").is_err());
         emperor.stop();
     });

@@ -119,11 +119,7 @@ fn vassals_become_other_users_in_namespaces_and_apps_get_no_capability() {
         let jailer = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 21;
         assert_eq!(capabilities(emperor.pid()), [jailer; 5]);
         assert_eq!(status(emperor.pid(), "Uid:"), "9000 9000 9000 9000");
-        let app = |time: &str| {
-            let of = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let is_it = |app: &process::Process| of(app.pid).contains(time);
-            eventually(time, || process::named("sleep").into_iter().find(is_it)).pid
-        };
+        let app = |time: &str| eventually(time, || process::with_argument("sleep", time).pop()).pid;
         assert_eq!(status(app("2000"), "Uid:"), "9000 9000 9000 9000");
         assert_eq!(capabilities(app("2000"))[..4], [0; 4]);
         assert_eq!(capabilities(app("3000"))[..4], [1 << 6; 4]);

@@ -153,7 +153,7 @@ fn a_failed_unmount_is_logged_and_the_end_comes_anyway() {
         let busy = "#!/bin/sh\ncd /app && exec sleep 1000\n";
         let mut vassal = mounted(sandbox, busy, &format!("unmount-timeout = 500ms\n{UNMOUNT}"));
         // The app sleeps again and again, in the same directory.
-        until("it is there", || is_running("sleep", "1000"));
+        until("it is there", || !process::with_argument("sleep", "1000").is_empty());
         vassal.signal(Signal::TERM);
         assert_eq!(vassal.wait(), 0);
         let line = vassal.wait_for("as-user-atexit #1: run fusermount -u /app: exited with status 1");
@@ -201,7 +201,7 @@ fn daemons_that_hooks_start_beside_the_app_are_not_the_apps() {
                 ),
             );
             vassal.wait_for("started");
-            until("the companion", || is_running("sh", "/run/scratch/companion"));
+            until("the companion", || !process::with_argument("sh", "/run/scratch/companion").is_empty());
             until("the app has all it leaves", || sandbox.path("app").exists());
             vassal.signal(Signal::TERM);
             assert_eq!(vassal.wait(), 128 + 15);
@@ -212,14 +212,6 @@ fn daemons_that_hooks_start_beside_the_app_are_not_the_apps() {
             }
         }
     });
-}
-
-/// Whether a program runs with this argument.
-fn is_running(comm: &str, argument: &str) -> bool {
-    process::named(comm).iter().any(|process| {
-        let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
-        line.split(|&byte| byte == 0).any(|word| word == argument.as_bytes())
-    })
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::common::faulty::{self, CHECK_TIMEOUT, CHECKED};
 use crate::common::process::{self, Handle};
 use crate::common::sandbox::{VASSALS, vassal_path};
 use crate::common::{Sandbox, sandboxed, slowness, unmount, until};
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
 
 /// Reads the file again and again, so that it is nearly always in the filesystem. It never asks for the
 /// file's status, as cat would: such a question, held, is taken for the probe's.
@@ -29,12 +29,6 @@ fn enter_and_mount(init: i32, mount: &str) {
     crate::common::run("nsenter", &words);
 }
 
-/// Stops a daemon, or has it go on, if it has not ended meanwhile: on a busy machine the hanging app may have
-/// been noticed first.
-fn signal_if_there(daemon: i32, signal: Signal) {
-    let _ = kill_process(Pid::from_raw(daemon).unwrap(), signal);
-}
-
 #[test]
 fn a_daemon_outside_that_hangs_does_not_keep_the_instance() {
     sandboxed(|sandbox| {
@@ -51,7 +45,8 @@ fn a_daemon_outside_that_hangs_does_not_keep_the_instance() {
         let daemon = process::only("faulty-fuse").pid;
         faulty.behave("hold");
         until("the app hangs", || faulty.holds_the_app());
-        signal_if_there(daemon, Signal::STOP);
+        // On a busy machine the hanging app may have been noticed first, here and below.
+        process::signal_if_there(daemon, Signal::STOP);
         emperor.wait_for_time("a]: mountpoint /app lost: no answer for ", CHECK_TIMEOUT);
         let lost = Instant::now();
         instance.wait();
@@ -59,7 +54,7 @@ fn a_daemon_outside_that_hangs_does_not_keep_the_instance() {
         emperor.wait_for("emperor: a: aborted its own FUSE connections: ");
         emperor.wait_for_time("emperor: a: mountpoint /app lost: no answer for ", CHECK_TIMEOUT);
         assert!(took < FREED, "took {took:?}");
-        signal_if_there(daemon, Signal::CONT);
+        process::signal_if_there(daemon, Signal::CONT);
         until("the daemon ends with its connection", || process::named("faulty-fuse").is_empty());
         emperor.stop();
     });
@@ -105,7 +100,7 @@ fn mount_tables_that_a_tenant_makes_long_are_not_read_by_the_emperor_itself() {
         let daemon = process::only("faulty-fuse").pid;
         faulty.behave("hold");
         until("the app hangs", || faulty.holds_the_app());
-        signal_if_there(daemon, Signal::STOP);
+        process::signal_if_there(daemon, Signal::STOP);
         instance.wait();
         emperor.wait_for("emperor: a: aborted its own FUSE connections: ");
         let opened = fs::read_to_string(&trace).unwrap();
@@ -113,7 +108,7 @@ fn mount_tables_that_a_tenant_makes_long_are_not_read_by_the_emperor_itself() {
         for child in &crowd {
             assert!(!opened.contains(&format!("/proc/{}/mountinfo", child.id())), "{opened}");
         }
-        signal_if_there(daemon, Signal::CONT);
+        process::signal_if_there(daemon, Signal::CONT);
         until("the daemon ends with its connection", || process::named("faulty-fuse").is_empty());
         for child in &mut crowd {
             child.kill().unwrap();
@@ -139,7 +134,7 @@ fn a_connection_that_somebody_outside_holds_open_does_not_keep_the_instance() {
         let _connection = connection_of(daemon);
         faulty.behave("hold");
         until("the app hangs", || faulty.holds_the_app());
-        signal_if_there(daemon, Signal::KILL);
+        process::kill_if_there(daemon);
         emperor.wait_for_time("a]: mountpoint /app lost: no answer for ", CHECK_TIMEOUT);
         let lost = Instant::now();
         instance.wait();
@@ -179,14 +174,14 @@ fn instances_that_hang_at_the_same_time_are_all_freed() {
         until("all apps hang", || modes.iter().all(|mode| faulty::holds_an_app(mode)));
         let daemons = process::named("faulty-fuse");
         for daemon in &daemons {
-            signal_if_there(daemon.pid, Signal::STOP);
+            process::signal_if_there(daemon.pid, Signal::STOP);
         }
         instances.iter().for_each(Handle::wait);
         for name in names {
             emperor.wait_for(&format!("emperor: {name}: aborted its own FUSE connections: "));
         }
         for daemon in &daemons {
-            signal_if_there(daemon.pid, Signal::CONT);
+            process::signal_if_there(daemon.pid, Signal::CONT);
         }
         until("the daemons end with their connections", || process::named("faulty-fuse").is_empty());
         emperor.stop();
@@ -211,7 +206,7 @@ fn a_sibling_of_the_daemon_in_the_namespace_goes_with_it() {
         let (instance, daemon) = (Handle::of(init), process::only("faulty-fuse").pid);
         faulty.behave("hold");
         until("the app hangs", || faulty.holds_the_app());
-        signal_if_there(daemon, Signal::KILL);
+        process::kill_if_there(daemon);
         emperor.wait_for_time("a]: mountpoint /app lost: no answer for ", CHECK_TIMEOUT);
         faulty.behave("");
         instance.wait();

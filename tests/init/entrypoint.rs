@@ -246,6 +246,14 @@ fn stubborn(seconds: u32) -> [String; 3] {
     ["bash".to_owned(), "-c".to_owned(), script]
 }
 
+/// Kills what is left, which may not have executed `sleep` yet.
+fn kill_sleepers() {
+    until("nobody is left", || {
+        process::named("sleep").iter().for_each(|sleeper| process::kill_if_there(sleeper.pid));
+        process::all().iter().all(process::Process::is_of_sandbox)
+    });
+}
+
 #[test]
 fn an_engine_that_stops_it_gets_the_commands_status() {
     sandboxed(|sandbox| {
@@ -269,10 +277,7 @@ fn an_engine_that_stops_it_gets_the_commands_status() {
                 assert_eq!(daemon.log().contains("SIGKILL"), !left.is_empty(), "{}", daemon.log());
             }
             let took = asked.elapsed();
-            until("nobody is left", || {
-                process::named("sleep").iter().for_each(|left| process::kill_if_there(left.pid));
-                process::all().iter().all(process::Process::is_of_sandbox)
-            });
+            kill_sleepers();
             // A machine that stands still for a moment makes each time longer.
             took < Duration::from_secs(10)
         })
@@ -533,12 +538,8 @@ fn a_command_runs_without_proc_and_as_an_ordinary_user() {
             let mut command = sandbox.wrapped(wrapper, "vassal-init");
             let (status, _, err) = ended(command.args(["--grace", "100ms", "-w", "--", "sh", "-c", line]));
             assert_eq!(status, 143, "{err}");
-            // Not PID 1 and without /proc, whoever left the command's process group is out of reach. It may
-            // not be one by name yet.
-            until("nobody is left", || {
-                process::named("sleep").iter().for_each(|sleeper| process::kill_if_there(sleeper.pid));
-                process::all().iter().all(process::Process::is_of_sandbox)
-            });
+            // Not PID 1 and without /proc, whoever left the command's process group is out of reach.
+            kill_sleepers();
         }
     });
 }
